@@ -1,0 +1,1 @@
+"""ALPS: localize the attention heads a task needs, train only those, compare honestly."""

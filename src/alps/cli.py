@@ -1,0 +1,228 @@
+"""The command line: `alps train|evaluate|runs|export`. Heavy imports wait until they are needed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+HELP = """\
+alps: localize attention heads, train only those, compare honestly.
+
+  alps train [-m] [setting=value ...]      train, evaluate and tabulate (same as python train.py)
+  alps evaluate [run=KEY] [setting=value]  benchmarks for a trained run, or for the base model
+  alps runs [FILTER ...]                   list runs; a filter is a word or name=value
+  alps export run=KEY format=hf to=FOLDER  write a run as a folder that transformers loads
+
+  alps train --cfg job                     show the settings and stop
+  alps train -m method=alps,random ratio=0.1,0.3
+
+KEY is any unique part of a run's key. Settings: the folders of conf/ (method, model, data,
+task_model, optim, trainer, evals, logger, preset, experiment) and ratio, scope, seed, output_dir.
+"""
+
+
+def main() -> None:
+    """Entry point `alps`."""
+    command, *rest = sys.argv[1:] or ["--help"]
+    if command in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return
+    if command == "--version":
+        from importlib.metadata import version
+
+        print(version("alps"))
+        return
+    commands = {"train": train, "evaluate": evaluate, "runs": runs, "export": export}
+    if command not in commands:
+        from alps.plain import did_you_mean
+
+        print(
+            f"error: there is no command '{command}'{did_you_mean(command, commands)}",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    commands[command](rest)
+
+
+def train(arguments: Sequence[str]) -> None:
+    """Hands the arguments to Hydra, then prints the table of what was asked for."""
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from alps import config
+
+    config.register_resolvers()
+    debug = "debug=true" in [a.lower() for a in arguments]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
+    flags = [a for a in arguments if a in ("-m", "--multirun")]  # Hydra wants them first
+    sys.argv = [sys.argv[0], *flags, *(a for a in arguments if a not in flags)]
+    application = hydra.main(
+        version_base=config.VERSION_BASE, config_path=str(config.conf_dir()), config_name="train"
+    )(_point)
+    code = 0
+    try:
+        application()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (HydraException, OmegaConfBaseException) as error:
+        if debug:
+            raise
+        overrides = [a for a in arguments if not a.startswith("-")]
+        sys.exit(config.refuse(config.explain(overrides, error)))
+    except Exception as error:
+        if not hasattr(error, "_told"):
+            raise
+        if debug:
+            raise
+        code = 1
+    _conclude(config.planned)
+    sys.exit(code)
+
+
+def evaluate(arguments: Sequence[str]) -> None:
+    """Benchmarks for a trained run (`run=KEY`) or for the base model of the settings."""
+    from dataclasses import replace
+
+    from alps import config
+    from alps.plain import SettingsError
+    from alps.report.table import Row, print_table
+    from alps.results import find_run
+
+    _log_plainly()
+    try:
+        composed = config.compose_config(list(arguments), "evaluate")
+        if composed.run is not None:
+            run = find_run(Path(composed.output_dir), str(composed.run)).read_run()
+            problems: list[str] = []
+            plain = config.plain_config(composed)["evals"]
+            evals = config.build_evals(plain, run.data.task, problems)
+            if evals is None:
+                raise SettingsError(problems)
+            run = replace(run, evals=evals)
+        else:
+            run = config.build(composed)
+    except (ValueError, OSError) as error:
+        sys.exit(config.refuse([str(error)]))
+
+    from alps.execute import evaluate_base, execute
+    from alps.launch.ranks import fit_on_devices
+
+    with _one_sentence(run.base_key):
+        result = evaluate_base(run) if composed.run is None else execute(run, fit_on_devices)
+    print_table([Row(key=result.key, result=result)])
+
+
+def runs(arguments: Sequence[str]) -> None:
+    """Lists runs with settings and state."""
+    from alps.report.listing import print_runs
+
+    output_dir = next((a[11:] for a in arguments if a.startswith("output_dir=")), "outputs")
+    print_runs(Path(output_dir), [a for a in arguments if not a.startswith("output_dir=")])
+
+
+def export(arguments: Sequence[str]) -> None:
+    """Writes a trained run as a plain model folder."""
+    from alps.config import refuse
+    from alps.plain import did_you_mean
+    from alps.results import find_run
+
+    known = {"run": None, "format": "hf", "to": None, "output_dir": "outputs"}
+    given: dict[str, Any] = dict(known)
+    problems = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not equals or name not in known:
+            problems.append(f"'{argument}' is not understood{did_you_mean(name, known)}")
+        given[name] = value
+    problems += [f"{n}=... is missing" for n in ("run", "to") if not given[n]]
+    if given["format"] != "hf":
+        problems.append(f"format={given['format']} is not possible (one of: hf)")
+    if problems:
+        sys.exit(refuse(problems))
+    try:
+        folder = find_run(Path(given["output_dir"]), given["run"])
+        run = folder.read_run()
+        if not folder.training_path.exists():
+            raise ValueError(f"{run.key} has no trained weights yet: train it first")
+        if Path(given["to"]).exists():
+            raise ValueError(f"{given['to']} exists already; nothing is overwritten")
+    except ValueError as error:
+        sys.exit(refuse([str(error)]))
+    with _one_sentence(run.key):
+        from alps.models.checkpoint import materialize
+        from alps.models.load import load_tokenizer
+        from alps.models.weights import export_model
+        from alps.training.restore import restore
+
+        tokenizer = load_tokenizer(materialize(run.model))
+        export_model(restore(run), tokenizer, Path(given["to"]))
+    print(f"{run.key} is in {given['to']}")
+
+
+def _point(config: Any) -> None:
+    """One run, inside Hydra. A failure is told here, so that a sweep goes on with the others."""
+    from alps.config import build, planned
+    from alps.execute import execute
+    from alps.launch.ranks import fit_on_devices
+
+    run = build(config)
+    if run.key not in {r.key for r in planned.runs}:
+        planned.runs.append(run)  # a sweeper that draws its points as it goes
+    try:
+        execute(run, fit_on_devices)
+    except Exception as error:
+        if not config.debug:
+            print(f"error: {run.key}: {_sentence(error)}", file=sys.stderr)
+        error._told = True  # pyright: ignore[reportAttributeAccessIssue]
+        raise
+
+
+def _conclude(planned: Any) -> None:
+    from alps.report.collect import collect
+    from alps.report.table import print_table, write_table
+
+    if not planned.runs:
+        return  # --help, --cfg
+    rows = collect(planned.runs)
+    print_table(rows)
+    if planned.sweep_dir:
+        paths = write_table(rows, planned.sweep_dir)
+        print(f"table: {' and '.join(map(str, paths))}; runs: {planned.runs[0].folder.parent}")
+    else:
+        print(f"files: {planned.runs[0].folder}")
+
+
+class _one_sentence:
+    """Turns an exception into one sentence and exit code 1."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Exception):
+            print(f"error: {self.name}: {_sentence(error)}", file=sys.stderr)
+            sys.exit(1)
+
+
+def _sentence(error: BaseException) -> str:
+    from alps.results import RunFailed
+
+    text = " ".join(str(error).split())
+    return text if isinstance(error, RunFailed | ValueError) else f"{type(error).__name__}: {text}"
+
+
+def _log_plainly() -> None:
+    import logging
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""The batch of each step: a pure function of (seed, step, rank), so that nothing needs saving.
+
+An optimizer step sees `batch_size` examples over all ranks; the last step of an epoch sees what is
+left. A rank's share is cut into micro-batches of rows of similar length, always the same number of
+them, with empty ones at the end where the share is short.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from alps.data.encode import EncodedRow
+from alps.models.loss import IGNORE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Which examples belong to which step.
+
+    Attributes:
+        num_examples: Training rows.
+        batch_size: Examples in one optimizer step, over all ranks.
+        epochs: Passes over the rows.
+        max_steps: Upper limit of optimizer steps, or None.
+        seed: Seed of the order.
+        world_size: Ranks.
+        micro_batch_size: Rows in one forward pass.
+    """
+
+    num_examples: int
+    batch_size: int
+    epochs: int
+    max_steps: int | None
+    seed: int
+    world_size: int = 1
+    micro_batch_size: int = 8
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in a pass over the rows; the last one may be short."""
+        return -(-self.num_examples // self.batch_size)
+
+    @property
+    def num_steps(self) -> int:
+        """All optimizer steps."""
+        steps = self.epochs * self.steps_per_epoch
+        return min(steps, self.max_steps or steps)
+
+    @property
+    def num_micro(self) -> int:
+        """Micro-batches in an optimizer step, on each rank."""
+        share = -(-min(self.batch_size, self.num_examples) // self.world_size)
+        return -(-share // self.micro_batch_size)
+
+    def examples(self, step: int) -> list[int]:
+        """Rows of an optimizer step (0-based), over all ranks."""
+        epoch, batch = divmod(step, self.steps_per_epoch)
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        order = torch.randperm(self.num_examples, generator=generator)
+        return order[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()
+
+
+class MicroBatches(Dataset[dict[str, Any]]):
+    """Micro-batch k of one rank, padded; k runs over all steps and their micro-batches."""
+
+    def __init__(self, rows: Sequence[EncodedRow], schedule: Schedule, rank: int, pad_id: int):
+        """Remembers the rows; nothing is computed before a batch is asked for."""
+        self.rows, self.schedule, self.rank, self.pad_id = rows, schedule, rank, pad_id
+
+    def __len__(self) -> int:
+        return self.schedule.num_steps * self.schedule.num_micro
+
+    def __getitem__(self, k: int) -> dict[str, Any]:
+        """Tensors of micro-batch k.
+
+        Returns:
+            input_ids, attention_mask, labels of shape (rows, length) and `step_answer_tokens`, the
+            number of answer tokens in the whole optimizer step over all ranks.
+        """
+        step, micro = divmod(k, self.schedule.num_micro)
+        members = self.schedule.examples(step)
+        total = sum(self.rows[i].num_answer_tokens for i in members)
+        by_length = sorted(members, key=lambda i: (-len(self.rows[i].ids), i))
+        share = by_length[self.rank :: self.schedule.world_size]
+        size = self.schedule.micro_batch_size
+        chosen = [self.rows[i] for i in share[micro * size : (micro + 1) * size]]
+        return {**pad(chosen, self.pad_id), "step_answer_tokens": total}
+
+
+class FromStep(Sampler[int]):
+    """Micro-batches from the one where a resumed training goes on."""
+
+    def __init__(self, total: int, first: Any):
+        """`first()` is asked when iteration begins, after the trainer restored its state."""
+        self.total, self.first = total, first
+
+    def __len__(self) -> int:
+        return self.total
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.first(), self.total))
+
+
+def pad(rows: Sequence[EncodedRow], pad_id: int) -> dict[str, torch.Tensor]:
+    """Right-padded tensors; labels stand at the answer's own positions (not shifted).
+
+    No rows give one row of two padding tokens without a label: a forward pass whose loss is zero.
+    """
+    length = max((len(r.ids) for r in rows), default=2)
+    count = max(len(rows), 1)
+    ids = torch.full((count, length), pad_id)
+    mask = torch.zeros((count, length), dtype=torch.long)
+    labels = torch.full((count, length), IGNORE)
+    mask[:, 0] = 1
+    for i, row in enumerate(rows):
+        n, start = len(row.ids), row.answer_start
+        ids[i, :n] = torch.tensor(row.ids)
+        mask[i, :n] = 1
+        labels[i, start:n] = ids[i, start:n]
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}

@@ -1,0 +1,23 @@
+"""One training or test example, as every data source yields it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Split = Literal["train", "test"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """An instruction and the answer a model should learn to give.
+
+    Attributes:
+        instruction: What the user asks; the template puts it in its place.
+        answer: The reference answer, the only part the loss sees.
+        check: What a benchmark needs to judge another answer (plain JSON values), or None where
+            the source cannot be used as a benchmark.
+    """
+
+    instruction: str
+    answer: str
+    check: Mapping[str, Any] | None = None

@@ -1,0 +1,31 @@
+"""How an instruction becomes a prompt. The answer follows the prompt directly."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase as Tokenizer
+
+ALPACA = (
+    "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Response:\n"
+)
+"""The paper's Table 9."""
+
+
+def prompt(template: str, instruction: str, tokenizer: Tokenizer) -> list[int]:
+    """Token ids of the prompt, with the tokenizer's own beginning-of-text token once.
+
+    Raises:
+        ValueError: If the model has no chat template but one is asked for.
+    """
+    if template == "chat":
+        if not tokenizer.chat_template:
+            raise ValueError("data.template=chat, but this model's tokenizer has no chat template")
+        turns = [{"role": "user", "content": instruction}]
+        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        return tokenizer(text, add_special_tokens=False)["input_ids"]  # it writes its own
+    text = ALPACA.format(instruction=instruction) if template == "alpaca" else f"{instruction}\n"
+    return tokenizer(text)["input_ids"]

@@ -1,0 +1,41 @@
+"""Loss and perplexity on the held-out rows of the run's own data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+
+from alps.evals.subject import Scorecard, Subject
+from alps.settings import Benchmark
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut(Benchmark):
+    """Mean negative log-likelihood (nats) of an answer token, and its exponential."""
+
+    def evaluate(self, subject: Subject) -> Scorecard:
+        """Runs the test split through the loss of training."""
+        from alps.data.batches import pad
+        from alps.data.encode import encode
+        from alps.models.loss import answer_loss
+
+        data, tokenizer = subject.data, subject.tokenizer
+        examples = islice(data.examples("test"), self.limit)
+        rows, _ = encode(examples, tokenizer, data.template, data.max_length)
+        rows.sort(key=lambda row: len(row.ids))
+        device = next(subject.model.parameters()).device
+        total = 0.0
+        with torch.inference_mode():
+            for start in range(0, len(rows), subject.batch_size):
+                batch = pad(rows[start : start + subject.batch_size], tokenizer.pad_token_id)
+                ids, labels = batch["input_ids"].to(device), batch["labels"].to(device)
+                total += float(answer_loss(subject.model, ids, labels))
+        tokens = sum(row.num_answer_tokens for row in rows)
+        if not tokens:
+            return Scorecard(metrics={}, num_documents=0)
+        loss = total / tokens
+        metrics = {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
+        return Scorecard(metrics=metrics, num_documents=len(rows))

@@ -1,0 +1,186 @@
+"""execute(run): data, base model, task model, heads, training, evaluation, result, in order."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from alps.evals.evaluate import all_remembered, evaluate
+from alps.evals.subject import Subject
+from alps.heads import HeadSet
+from alps.methods.context import Context
+from alps.models.checkpoint import materialize, read_geometry
+from alps.results import Result, RunFolder, write_json
+from alps.settings import Model, Run, TaskModel
+
+log = logging.getLogger(__name__)
+
+Fit = Callable[[Run], None]
+"""Trains a run whose heads are chosen, and leaves weights and `training.json` in its folder."""
+
+
+def execute(run: Run, fit: Fit) -> Result:
+    """The paper's Algorithm 1 for one run; what is finished already is not done again.
+
+    Args:
+        run: What to train.
+        fit: How to train it (here, or in worker processes).
+
+    Raises:
+        RunFailed: If the run could not go on; its folder stays for the next attempt.
+    """
+    folder = RunFolder(run.folder)
+    with folder.lock(waiting=lambda: log.info("%s: another process is at it; waiting", run.key)):
+        if finished(run, folder):
+            return Result.read(folder.result_path)
+        folder.write_run(run)
+        with _recorded(folder):
+            if not folder.training_path.exists():
+                heads = choose_heads(run, fit)
+                if heads is not None:
+                    write_json(folder.heads_path, heads.to_json())
+                fit(run)
+            result = describe(run, folder)
+            metrics = evaluate(run.evals, folder, lambda: trained_subject(run))
+            result = replace(result, evals={**_earlier(folder), **metrics})
+            result.write(folder.result_path)
+        return result
+
+
+def finished(run: Run, folder: RunFolder) -> bool:
+    """Whether weights, result and every benchmark asked for are there."""
+    return (
+        folder.result_path.exists()
+        and folder.training_path.exists()
+        and all_remembered(run.evals, folder)
+        and set(_wanted(run)) <= set(Result.read(folder.result_path).evals)
+    )
+
+
+def choose_heads(run: Run, fit: Fit) -> HeadSet | None:
+    """Lines 1 to 9: scores between base and task model, and the heads on top of them."""
+    base = materialize(run.model)
+    context = Context(
+        geometry=read_geometry(base),
+        seed=run.seed,
+        base=base,
+        base_hash=run.model.fingerprint(),
+        output_dir=Path(run.output_dir),
+    )
+    wanted: TaskModel | None = getattr(run.method, "task_model", None)
+    if wanted is not None:
+        task, task_hash = task_checkpoint(run, wanted, fit)
+        context = replace(context, task=task, task_hash=task_hash)
+    return run.method.choose(context)
+
+
+def task_checkpoint(run: Run, wanted: TaskModel, fit: Fit) -> tuple[Path, str]:
+    """The task model's checkpoint and content: given by path, or made by a run of its own."""
+    task_run = run.task_run()
+    if task_run is None:
+        model = Model(name=wanted.name, path=wanted.path)
+        return materialize(model), model.fingerprint()
+    from alps.training.restore import scorable_checkpoint
+
+    log.info("%s needs the task model %s", run.key, task_run.key)
+    execute(task_run, fit)
+    return scorable_checkpoint(task_run), task_run.key
+
+
+def describe(run: Run, folder: RunFolder) -> Result:
+    """The result of a training, before any benchmark."""
+    heads = folder.read_heads()
+    measured = json.loads(folder.training_path.read_text())
+    return Result(
+        key=run.key,
+        model=run.model.name,
+        data=run.data.name,
+        method=run.method.name,
+        ratio=getattr(run.method, "ratio", None),
+        scope=getattr(run.method, "scope", None),
+        seed=run.seed,
+        num_heads_selected=len(heads.heads) if heads else None,
+        evals={},
+        data_hash=run.data.fingerprint(),
+        base_hash=run.model.fingerprint(),
+        **measured,
+    )
+
+
+def trained_subject(run: Run) -> Subject:
+    """The trained model, ready to be examined."""
+    from alps.training.restore import restore
+
+    return _subject(run, restore(run))
+
+
+def evaluate_base(run: Run) -> Result:
+    """The base model under the run's benchmarks: the row `base` of a table.
+
+    Lives in `outputs/evals/base-<12 hex>`, named by content of model and data.
+    """
+    from alps.models.load import load_model
+
+    folder = RunFolder(Path(run.output_dir) / "evals" / run.base_key)
+    with folder.lock():
+        if folder.result_path.exists() and all_remembered(run.evals, folder):
+            return Result.read(folder.result_path)
+        metrics = evaluate(
+            run.evals, folder, lambda: _subject(run, load_model(materialize(run.model)))
+        )
+        result = Result(
+            key=run.base_key,
+            model=run.model.name,
+            data=run.data.name,
+            method="base",
+            num_trainable=0,
+            trainable_fraction=0.0,
+            evals={**_earlier(folder), **metrics},
+            data_hash=run.data.fingerprint(),
+            base_hash=run.model.fingerprint(),
+        )
+        result.write(folder.result_path)
+    return result
+
+
+def _earlier(folder: RunFolder) -> Mapping[str, Mapping[str, float]]:
+    """Benchmarks of an earlier call stay in the result when others are asked for."""
+    return Result.read(folder.result_path).evals if folder.result_path.exists() else {}
+
+
+def _subject(run: Run, model: Any) -> Subject:
+    import torch
+
+    from alps.models.load import load_tokenizer
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Subject(
+        model=model.eval().to(device),
+        tokenizer=load_tokenizer(materialize(run.model)),
+        data=run.data,
+        batch_size=run.evals.batch_size,
+    )
+
+
+def _wanted(run: Run) -> Iterator[str]:
+    allowed = run.evals.allow_unsafe_code
+    return (b.name for b in run.evals.benchmarks if allowed or not b.runs_generated_code)
+
+
+@contextmanager
+def _recorded(folder: RunFolder) -> Iterator[None]:
+    folder.set_status("running")
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        folder.set_status("failed", str(error) or type(error).__name__)
+        raise
+    except SystemExit:
+        folder.set_status("stopped", "stopped by a signal; the same command goes on from here")
+        raise
+    folder.set_status("finished")

@@ -1,0 +1,172 @@
+"""Attention heads of a grouped-query model: geometry, head sets, and their rows of q, k and v."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+Head = tuple[int, int]
+"""(layer, head in layer), both counted from 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """Shape of a model's attention.
+
+    Attributes:
+        num_layers: Layers with attention.
+        num_heads: Query heads in a layer.
+        num_kv_heads: Key/value heads in a layer (KV groups).
+        head_dim: Rows of one head in q_proj, and of one group in k_proj and v_proj.
+    """
+
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+
+    def __post_init__(self) -> None:
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(
+                f"{self.num_heads} query heads cannot share {self.num_kv_heads} KV heads evenly"
+            )
+
+    @property
+    def total_heads(self) -> int:
+        """All query heads of the model."""
+        return self.num_layers * self.num_heads
+
+    @property
+    def group_size(self) -> int:
+        """Query heads that share one KV group."""
+        return self.num_heads // self.num_kv_heads
+
+    def kv_group(self, head: int) -> int:
+        """KV group of a query head (section 3.1's ceil formula, counted from 0)."""
+        return head // self.group_size
+
+    def heads(self) -> list[Head]:
+        """All heads, layer by layer."""
+        return [(layer, h) for layer in range(self.num_layers) for h in range(self.num_heads)]
+
+    def query_rows(self, heads: Iterable[int]) -> list[int]:
+        """Rows of q_proj that belong to these heads of one layer, ascending."""
+        return _rows(heads, self.head_dim)
+
+    def kv_rows(self, heads: Iterable[int], policy: str) -> list[int]:
+        """Rows of k_proj and v_proj that train when these heads of one layer are chosen.
+
+        Args:
+            heads: Chosen query heads of one layer.
+            policy: A group trains if `any`, `all` or the `majority` (more than half) of its heads
+                are chosen, or never (`none`).
+        """
+        chosen = Counter(self.kv_group(h) for h in set(heads))
+        needed = {
+            "any": 1,
+            "all": self.group_size,
+            "majority": self.group_size // 2 + 1,
+            "none": self.group_size + 1,
+        }[policy]
+        return _rows((g for g, count in chosen.items() if count >= needed), self.head_dim)
+
+    def count(self, ratio: float) -> int:
+        """K = ceil(ratio * all heads), computed exactly for decimal ratios (Algorithm 1, line 7).
+
+        Binary floats would give ceil(0.07 * 100) = 8.
+        """
+        return math.ceil(Fraction(str(ratio)) * self.total_heads)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadSet:
+    """The chosen heads of one model, with where they came from.
+
+    Attributes:
+        heads: Chosen heads, sorted by layer and head.
+        geometry: Shape of the model they belong to.
+        metric: Score that ranked them, or None if they were not ranked.
+        ratio: Share of all heads that was asked for.
+        base_hash: Content of the base model.
+        task_hash: Content of the task model, or None.
+    """
+
+    heads: tuple[Head, ...]
+    geometry: Geometry
+    metric: str | None = None
+    ratio: float | None = None
+    base_hash: str | None = None
+    task_hash: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "heads", tuple(sorted((int(a), int(b)) for a, b in self.heads)))
+        if not self.heads:
+            raise ValueError("a head set must hold at least one head")
+        if len(set(self.heads)) < len(self.heads):
+            raise ValueError("a head set must not name a head twice")
+        g = self.geometry
+        for layer, head in self.heads:
+            if not (0 <= layer < g.num_layers and 0 <= head < g.num_heads):
+                raise ValueError(
+                    f"head ({layer}, {head}) lies outside a model of {g.num_layers} layers "
+                    f"with {g.num_heads} heads"
+                )
+
+    def by_layer(self) -> Mapping[int, list[int]]:
+        """Chosen heads of each layer that has any."""
+        layers: dict[int, list[int]] = defaultdict(list)
+        for layer, head in self.heads:
+            layers[layer].append(head)
+        return dict(layers)
+
+    def to_json(self) -> dict[str, Any]:
+        """Flat mapping with the geometry's names beside the set's own."""
+        plain = {k: v for k, v in asdict(self).items() if k != "geometry"}
+        return {**plain, "heads": [list(h) for h in self.heads], **asdict(self.geometry)}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> HeadSet:
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: If a name is missing or a head lies outside the geometry.
+        """
+        try:
+            geometry = Geometry(
+                **{
+                    k: int(plain[k])
+                    for k in ("num_layers", "num_heads", "num_kv_heads", "head_dim")
+                }
+            )
+            rest = {k: plain.get(k) for k in ("metric", "ratio", "base_hash", "task_hash")}
+            return cls(heads=tuple((a, b) for a, b in plain["heads"]), geometry=geometry, **rest)
+        except KeyError as missing:
+            raise ValueError(f"the head set lacks the field {missing}") from None
+
+    @classmethod
+    def read(cls, path: Path) -> HeadSet:
+        """Reads a `heads.json`."""
+        return cls.from_json(json.loads(path.read_text()))
+
+
+def top(scores: Sequence[Sequence[float]], count: int) -> list[Head]:
+    """The `count` heads of the highest score (Algorithm 1, line 9); ties go to the lower layer.
+
+    Args:
+        scores: One row of finite numbers for each layer, one number for each head.
+        count: K.
+    """
+    ranked = sorted(
+        ((-score, layer, h) for layer, row in enumerate(scores) for h, score in enumerate(row))
+    )
+    return [(layer, h) for _, layer, h in ranked[:count]]
+
+
+def _rows(blocks: Iterable[int], height: int) -> list[int]:
+    return [row for b in sorted(set(blocks)) for row in range(b * height, (b + 1) * height)]

@@ -1,0 +1,54 @@
+"""Content hashes of files and folders, remembered by size and modification time."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from filelock import FileLock
+
+MODEL_FILES = ("*.safetensors", "*.gguf", "*.json", "tokenizer.model")
+
+
+def cache_dir() -> Path:
+    """Folder for what can be made again: converted models, hashes (`ALPS_CACHE_DIR`)."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "alps"
+    return Path(os.environ.get("ALPS_CACHE_DIR", default)).expanduser()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes, computed once for each (path, size, modification time)."""
+    path = path.resolve()
+    stat = path.stat()
+    stamp = [stat.st_size, stat.st_mtime_ns]
+    name = hashlib.sha256(str(path).encode()).hexdigest()
+    memory = cache_dir() / "hashes" / f"{name}.json"
+    try:
+        remembered = json.loads(memory.read_text())
+        if remembered["stamp"] == stamp:
+            return remembered["sha256"]
+    except (OSError, ValueError, KeyError):
+        pass
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    temporary = memory.with_name(f"{memory.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps({"stamp": stamp, "sha256": sha256}))
+    temporary.replace(memory)
+    return sha256
+
+
+def folder_hash(path: Path) -> str:
+    """Hash over the names and contents of a model folder's weight, config and tokenizer files."""
+    if path.is_file():
+        return file_hash(path)
+    files = sorted({f for pattern in MODEL_FILES for f in path.glob(pattern)})
+    listing = [(f.name, file_hash(f)) for f in files]
+    return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+
+
+def cache_lock(name: str) -> FileLock:
+    """A lock in the cache folder, so that two processes never build one entry at once."""
+    folder = cache_dir() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / f"{name}.lock")

@@ -1,0 +1,110 @@
+"""Trains a run on its devices: in this process for one, in torchrun's workers for several.
+
+Workers start from the *resolved* run folder. Lightning's own launcher would run the command line
+again in each of them, which under `-m` is the whole sweep.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import alps
+from alps.results import RunFailed, RunFolder
+from alps.settings import Run
+
+FOREIGN = (
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+    "MASTER_",
+    "TORCHELASTIC_",
+    "SLURM_",
+)
+"""Variables of a surrounding launcher that must not reach our ranks."""
+
+
+def fit_on_devices(run: Run) -> None:
+    """Trains `run` on `run.trainer.devices` local devices.
+
+    Raises:
+        RunFailed: With the message of the rank that failed first.
+        SystemExit: If a signal stopped the training; a resume point was written.
+    """
+    if run.trainer.devices == 1:
+        from alps.training.fit import fit
+
+        fit(run)
+        return
+    folder = RunFolder(run.folder)
+    logs = folder.path / "ranks"
+    for old in logs.glob("*.error.json"):
+        old.unlink()
+    code = _run_workers(_command(run, folder.path), _environment())
+    if code:
+        raise RunFailed(first_error(logs) or f"a worker process ended with code {code}; see {logs}")
+
+
+def first_error(logs: Path) -> str | None:
+    """The message of the rank that failed first; the others only lost their connection."""
+    errors = [json.loads(p.read_text()) for p in logs.glob("*.error.json")]
+    return min(errors, key=lambda e: e["time"])["message"] if errors else None
+
+
+def die_with_parent(parent: int | None = None) -> None:
+    """Asks Linux to send SIGTERM to this process when its parent ends, however it ends."""
+    try:
+        ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))
+    except (OSError, AttributeError):
+        return  # another system: workers may outlive a parent that was killed
+    if parent is not None and os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _command(run: Run, folder: Path) -> list[str]:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--max-restarts=0"]
+    ranks = [f"--nproc-per-node={run.trainer.devices}", f"--log-dir={folder / 'ranks'}", "--tee=3"]
+    return [*torchrun, *ranks, "-m", "alps.launch.worker", str(folder)]
+
+
+def _environment() -> Mapping[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
+    source = str(Path(alps.__file__).parents[1])  # a checkout that isn't installed works too
+    path = os.pathsep.join(p for p in (source, os.environ.get("PYTHONPATH")) if p)
+    return {"OMP_NUM_THREADS": "1", **kept, "PYTHONPATH": path}
+
+
+def _run_workers(command: list[str], environment: Mapping[str, str]) -> int:
+    """Runs torchrun in a session of its own; our signals are passed on, and it dies with us."""
+    me = os.getpid()
+    process = subprocess.Popen(
+        command,
+        env=dict(environment),
+        start_new_session=True,
+        preexec_fn=lambda: die_with_parent(me),
+    )
+    received: list[int] = []
+
+    def forward(number: int, frame: Any) -> None:
+        received.append(number)
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM if len(received) == 1 else signal.SIGKILL)
+
+    watched = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, forward) for number in watched}
+    try:
+        code = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if received:
+        raise SystemExit(128 + received[0])
+    return code

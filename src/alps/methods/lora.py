@@ -1,0 +1,38 @@
+"""Low-rank adapters on Q, K and V, everything else frozen (Hu et al., 2021)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from alps.heads import HeadSet
+from alps.models.plan import LoraShape, Plan
+from alps.settings import Method
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoRA(Method):
+    """The paper's LoRA baseline.
+
+    Attributes:
+        rank: Rank of each adapter.
+        alpha: Scale; the update is multiplied by alpha / rank.
+        targets: Projections that get an adapter.
+    """
+
+    rank: int = 128
+    alpha: float = 128.0
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
+
+    def problems(self) -> Iterator[str]:
+        """Sentences about settings that cannot be used."""
+        if self.rank < 1:
+            yield f"method.rank must be at least 1, got {self.rank}"
+        if not self.targets:
+            yield "method.targets must name at least one projection"
+
+    def plan(self, heads: HeadSet | None) -> Plan:
+        """Adapters, and nothing of the model itself."""
+        return Plan(
+            qkv="none",
+            rest=False,
+            lora=LoraShape(rank=self.rank, alpha=self.alpha, targets=self.targets),
+        )

@@ -1,0 +1,161 @@
+"""Checkpoints as local folders: what any model setting becomes before it is loaded.
+
+`materialize` is the one place where models are downloaded, converted or generated; its result is a
+folder that plain transformers loads. Torch is imported only where something must be made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from alps.heads import Geometry
+from alps.identity import cache_dir, cache_lock
+from alps.settings import Model
+
+ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
+FUSED = ("phi3", "phi", "gpt2", "gpt_neox", "gpt_bigcode", "falcon", "bloom", "mpt", "chatglm")
+
+
+def materialize(model: Model) -> Path:
+    """A local folder with config, tokenizer and safetensors of this model.
+
+    Raises:
+        ValueError: If it cannot be had or its architecture is not supported; one sentence.
+    """
+    if model.path and Path(model.path).exists():
+        folder = Path(model.path)
+    elif model.repo:
+        folder = _download(model.repo, model.revision)
+    elif model.package:
+        folder = _made_once(model, _convert_gguf)
+    else:
+        folder = _made_once(model, _generate_random)
+    read_geometry(folder)  # refuses what cannot be trained
+    return folder
+
+
+def read_config(folder: Path) -> Mapping[str, Any]:
+    """The model's `config.json`.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    try:
+        return json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        raise ValueError(
+            f"{folder} is not a model folder: it has no readable config.json"
+        ) from None
+
+
+def read_geometry(folder: Path) -> Geometry:
+    """Shape of the attention of the model in `folder`.
+
+    Raises:
+        ValueError: If the architecture has no separate q, k and v projections or is unknown.
+    """
+    config = read_config(folder)
+    kind = config.get("model_type", "unknown")
+    if kind in FUSED:
+        raise ValueError(
+            f"{folder} is a {kind} model, whose q, k and v are one fused matrix; "
+            f"supported architectures: {', '.join(ARCHITECTURES)}"
+        )
+    if kind not in ARCHITECTURES:
+        raise ValueError(
+            f"{folder} is a {kind} model; supported architectures: {', '.join(ARCHITECTURES)}"
+        )
+    num_heads = config["num_attention_heads"]
+    return Geometry(
+        num_layers=config["num_hidden_layers"],
+        num_heads=num_heads,
+        num_kv_heads=config.get("num_key_value_heads") or num_heads,
+        head_dim=config.get("head_dim") or config["hidden_size"] // num_heads,
+    )
+
+
+def _download(repo: str, revision: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    patterns = ["*.json", "*.safetensors", "tokenizer*", "*.model"]
+    at = f"{repo}@{revision}"
+    try:
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
+    except GatedRepoError:
+        raise ValueError(
+            f"{at} is gated: accept its licence on its hub page, then set HF_TOKEN "
+            "to a token of that account (or run `hf auth login`)"
+        ) from None
+    except HFValidationError:
+        raise ValueError(f"model.path={repo} is neither a folder nor a hub id") from None
+    except (RepositoryNotFoundError, RevisionNotFoundError):
+        raise ValueError(
+            f"the hub has no model {at}, or it is private and HF_TOKEN is not set; "
+            "a local folder of that name does not exist either"
+        ) from None
+    except (LocalEntryNotFoundError, OSError) as error:
+        raise ValueError(
+            f"{at} cannot be downloaded ({type(error).__name__}) and is not in the local hub cache: "
+            "connect to the network, or give a folder with model.path=<folder>"
+        ) from None
+
+
+def _made_once(model: Model, make: Any) -> Path:
+    """Runs `make(model, folder)` into a temporary folder that is renamed when whole."""
+    folder = cache_dir() / "models" / f"{model.name}-{model.fingerprint()[:12]}"
+    if (folder / "config.json").exists():
+        return folder
+    with cache_lock(folder.name):
+        if not (folder / "config.json").exists():
+            temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            try:
+                make(model, temporary)
+                temporary.rename(folder)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _convert_gguf(model: Model, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    gguf = model.package_file()
+    place = {"gguf_file": gguf.name, "local_files_only": True}
+    lm = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **place)
+    # The weights are plain float32 now; save_pretrained refuses while this attribute stands.
+    del lm.config.quantization_config
+    lm.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(gguf.parent, **place).save_pretrained(folder)
+
+
+def _generate_random(model: Model, folder: Path) -> None:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from alps.models.byte_tokenizer import byte_tokenizer
+
+    tokenizer = byte_tokenizer()
+    special = {
+        f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")
+    }
+    spec: dict[str, Any] = dict(model.random or {})
+    config = LlamaConfig(vocab_size=len(tokenizer), **special, **spec)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(model.seed)
+        LlamaForCausalLM(config).float().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

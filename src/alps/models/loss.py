@@ -1,0 +1,30 @@
+"""The loss of a batch: cross entropy of the answer tokens, and of nothing else."""
+
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+IGNORE = -100
+"""Label of positions that no loss sees."""
+
+
+def answer_loss(
+    model: nn.Module, input_ids: Int[Tensor, "rows length"], labels: Int[Tensor, "rows length"]
+) -> Float[Tensor, ""]:
+    """Sum of the negative log-likelihoods (nats) of the labelled tokens.
+
+    Rows are padded on the right, so causal attention needs no mask: no real token sees padding.
+    Logits are computed at answer positions only; with none, the loss is a zero that still has a
+    gradient.
+
+    Args:
+        model: Causal language model, plain or wrapped by peft.
+        input_ids: Token ids.
+        labels: The same ids where the loss counts, `IGNORE` elsewhere (not shifted).
+    """
+    lm = model.get_base_model() if hasattr(model, "get_base_model") else model
+    hidden = lm.get_decoder()(input_ids=input_ids, use_cache=False).last_hidden_state
+    targets = labels[:, 1:]
+    answers = targets != IGNORE
+    logits = lm.get_output_embeddings()(hidden[:, :-1][answers])
+    return F.cross_entropy(logits.float(), targets[answers], reduction="sum")

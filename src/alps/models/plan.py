@@ -1,0 +1,38 @@
+"""What trains in a model: the outcome of a method, the input of `apply`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from alps.heads import HeadSet
+from alps.settings import KvPolicy
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraShape:
+    """Low-rank adapters beside the projections named in `targets`."""
+
+    rank: int
+    alpha: float
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Which parameters train; everything else is frozen and stays bit-equal.
+
+    Attributes:
+        qkv: `all` of Q/K/V, the rows of the chosen `heads`, or `none`.
+        rest: Whether everything outside Q/K/V trains.
+        heads: The chosen heads where `qkv` is `heads`.
+        kv_policy: When a KV group trains that chosen and unchosen heads share.
+        lora: Adapters that train instead of any weight of the model.
+    """
+
+    qkv: Literal["all", "heads", "none"]
+    rest: bool
+    heads: HeadSet | None = None
+    kv_policy: KvPolicy = "any"
+    lora: LoraShape | None = None
+
+    def __post_init__(self) -> None:
+        assert (self.heads is not None) == (self.qkv == "heads"), "heads go with qkv='heads'"

@@ -1,0 +1,160 @@
+"""Settings as plain values and back: what `run.yaml` holds and what a composed config becomes.
+
+A dataclass becomes a mapping with its class under `_target_`. On the way back, values are checked
+against the annotations, and every problem is collected, in the user's words.
+"""
+
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, Literal, Union
+
+TARGET = "_target_"
+
+
+class SettingsError(ValueError):
+    """The settings cannot be used; each problem is one sentence."""
+
+    def __init__(self, problems: Iterable[str]):
+        self.problems = list(dict.fromkeys(problems))
+        super().__init__("; ".join(self.problems))
+
+
+def to_plain(value: Any) -> Any:
+    """Nested dataclasses as mappings that name their class, tuples as lists."""
+    if is_dataclass(value) and not isinstance(value, type):
+        cls = type(value)
+        plain = {f.name: to_plain(getattr(value, f.name)) for f in fields(value)}
+        return {TARGET: f"{cls.__module__}.{cls.__qualname__}", **plain}
+    if isinstance(value, Mapping):
+        return {k: to_plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(v) for v in value]
+    return value
+
+
+def from_plain(plain: Mapping[str, Any], cls: type | None = None, where: str = "") -> Any:
+    """Builds the dataclass that `plain` describes.
+
+    Args:
+        plain: Field values; `_target_` names the class where `cls` is a family or None.
+        cls: The expected class.
+        where: Dotted name of this place in the settings, for messages.
+
+    Raises:
+        SettingsError: All problems together.
+    """
+    problems: list[str] = []
+    value = _component(plain, cls, where, problems)
+    if problems:
+        raise SettingsError(problems)
+    return value
+
+
+def target_class(path: str, family: type | None = None) -> type:
+    """Imports the dataclass a `_target_` names.
+
+    Raises:
+        ValueError: If it does not exist or does not belong to the family.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        cls = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{TARGET}: {path} cannot be imported ({error})") from None
+    if not (isinstance(cls, type) and is_dataclass(cls) and issubclass(cls, family or object)):
+        wanted = family.__name__ if family else "dataclass"
+        raise ValueError(f"{TARGET}: {path} is not a {wanted}")
+    return cls
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`, did you mean 'x'?` for the closest known word, else the list of them."""
+    known = sorted(known)
+    close = get_close_matches(word, known, n=1, cutoff=0.6)
+    return f", did you mean '{close[0]}'?" if close else f" (one of: {', '.join(known)})"
+
+
+def _component(plain: Any, cls: type | None, where: str, problems: list[str]) -> Any:
+    if not isinstance(plain, Mapping):
+        problems.append(f"{where} must be a group of settings, got {plain!r}")
+        return None
+    try:
+        cls = target_class(plain[TARGET], cls) if TARGET in plain else cls
+    except ValueError as error:
+        problems.append(f"{where}: {error}")
+        return None
+    assert cls is not None and is_dataclass(cls), where
+    hints = typing.get_type_hints(cls)
+    known = {f.name: f for f in fields(cls)}
+    dot = f"{where}." if where else ""
+    before = len(problems)
+    values = {}
+    for name, given in plain.items():
+        if name == TARGET:
+            continue
+        if name not in known:
+            problems.append(f"{dot}{name} is not a setting{did_you_mean(name, known)}")
+            continue
+        values[name] = _value(given, hints[name], f"{dot}{name}", problems)
+    for name, f in known.items():
+        if name not in values and f.default is MISSING and f.default_factory is MISSING:
+            problems.append(f"{dot}{name} is missing")
+    if len(problems) > before:
+        return None
+    built = cls(**values)
+    if hasattr(built, "problems"):
+        problems.extend(built.problems())
+    return built
+
+
+_WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+
+
+def _value(given: Any, hint: Any, where: str, problems: list[str]) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return given
+    if origin in (Union, types.UnionType):
+        if given is None and type(None) in args:
+            return None
+        options = [a for a in args if a is not type(None)]
+        trials = [[] for _ in options]
+        for option, trial in zip(options, trials, strict=True):
+            value = _value(given, option, where, trial)
+            if not trial:
+                return value
+        problems.extend(trials[0])
+        return None
+    if origin is Literal:
+        if given not in args:
+            problems.append(
+                f"{where}={given} is not possible{did_you_mean(str(given), map(str, args))}"
+            )
+        return given
+    if origin is tuple:
+        if isinstance(given, list | tuple):
+            each = args[0] if args[-1] is Ellipsis else None
+            if each is None and len(given) != len(args):
+                problems.append(f"{where} must have {len(args)} values, got {len(given)}")
+                return None
+            hints = [each] * len(given) if each is not None else args
+            pairs = enumerate(zip(given, hints, strict=True))
+            return tuple(_value(v, h, f"{where}[{i}]", problems) for i, (v, h) in pairs)
+        problems.append(f"{where} must be a list, got {given!r}")
+        return None
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(given, Mapping):
+            problems.append(f"{where} must be a group of settings, got {given!r}")
+            return None
+        return {k: _value(v, args[1], f"{where}.{k}", problems) for k, v in given.items()}
+    if is_dataclass(hint):
+        return _component(given, hint, where, problems)  # pyright: ignore[reportArgumentType]
+    if hint is float and isinstance(given, int) and not isinstance(given, bool):
+        return float(given)
+    if not isinstance(given, hint) or (isinstance(given, bool) and hint is not bool):
+        problems.append(f"{where} must be {_WORDS.get(hint, hint.__name__)}, got {given!r}")
+    return given

@@ -1,0 +1,38 @@
+"""Checks that need the run's model and data, made before a folder exists or anything trains."""
+
+from pathlib import Path
+
+from alps.data.subset import training_examples
+from alps.models.checkpoint import materialize, read_geometry
+from alps.results import RunFolder
+from alps.settings import Model, Run, canonical, digest
+
+_checked: set[str] = set()
+
+
+def check(run: Run) -> None:
+    """Fetches the base model, reads every row, and compares the shapes of base and task model.
+
+    A run whose training is done is not checked again.
+
+    Raises:
+        ValueError: One sentence.
+    """
+    if RunFolder(run.folder).training_path.exists():
+        return
+    task_run = run.task_run()
+    data = [run.data, *([task_run.data] if task_run else [])]
+    for source in data:
+        mark = digest(canonical(source))
+        if mark not in _checked:
+            training_examples(source)
+            _checked.add(mark)
+    geometry = read_geometry(materialize(run.model))
+    wanted = getattr(run.method, "task_model", None)
+    if wanted is not None and wanted.path is not None:
+        task = materialize(Model(name=wanted.name, path=wanted.path))
+        if read_geometry(task) != geometry:
+            raise ValueError(
+                f"base and task model differ in shape: {run.model.name} has {geometry}, "
+                f"{Path(wanted.path).name} has {read_geometry(task)}"
+            )

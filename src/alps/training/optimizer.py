@@ -1,0 +1,40 @@
+"""AdamW and its schedule: linear warm-up, then a cosine down to a share of the peak rate."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from alps.settings import Optim
+
+
+def build_optimizer(parameters: Iterable[nn.Parameter], optim: Optim, fused: bool) -> AdamW:
+    """AdamW over the trainable parameters; matrices decay, biases and norms don't."""
+    trainable = [p for p in parameters if p.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": optim.weight_decay},
+        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    groups = [g for g in groups if g["params"]]
+    return AdamW(groups, lr=optim.lr, betas=optim.betas, eps=optim.eps, fused=fused)
+
+
+def build_schedule(optimizer: torch.optim.Optimizer, optim: Optim, num_steps: int) -> LambdaLR:
+    """The schedule of `rate_factor`, one entry for each optimizer step."""
+    warmup = math.ceil(optim.warmup_ratio * num_steps)
+    return LambdaLR(optimizer, lambda k: rate_factor(k, warmup, num_steps, optim.min_lr_ratio))
+
+
+def rate_factor(step: int, warmup: int, num_steps: int, floor: float) -> float:
+    """Share of the peak rate that optimizer step `step` (0-based) uses.
+
+    Warm-up step k of W uses (k + 1) / W, so that a training of one step moves; the cosine then
+    falls from 1 and reaches `floor` at the last step.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = min((step - warmup + 1) / max(num_steps - warmup, 1), 1.0)
+    return floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2

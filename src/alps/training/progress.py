@@ -1,0 +1,73 @@
+"""Progress of a training: a bar on a terminal, plain lines everywhere else."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from alps.training.metrics import Metrics
+
+SECONDS_BETWEEN_LINES = 15.0
+
+
+class TrainingProgress(pl.Callback):
+    """Shows step, loss, tokens per second and the time left, on rank 0."""
+
+    def __init__(self, metrics: Metrics, title: str, bar: bool):
+        """Reads its numbers from `metrics`."""
+        self.metrics, self.title = metrics, title
+        self.bar = bar and sys.stderr.isatty()
+        self._progress: Progress | None = None
+        self._task: Any = None
+        self._printed = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Remembers where this attempt begins."""
+        self._first, self._began = trainer.global_step, time.perf_counter()
+        if self.bar and trainer.is_global_zero:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed}/{task.total} steps {task.fields[numbers]}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self._progress.start()
+            total = pl_module.schedule.num_steps
+            self._task = self._progress.add_task(self.title, total=total, numbers="")
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *arguments: Any) -> None:
+        """One update for each optimizer step."""
+        if (arguments[-1] + 1) % pl_module.schedule.num_micro or not trainer.is_global_zero:
+            return
+        latest = self.metrics.latest
+        speed = latest["tokens"] / max(latest["seconds"], 1e-9)
+        numbers = f"loss {latest['loss']:.3f}, {speed:.0f} tokens/s"
+        if self._progress:
+            self._progress.update(self._task, completed=trainer.global_step, numbers=numbers)
+            return
+        now, total = time.perf_counter(), pl_module.schedule.num_steps
+        if now - self._printed >= SECONDS_BETWEEN_LINES or trainer.global_step == total:
+            self._printed = now
+            done = trainer.global_step - self._first
+            left = (now - self._began) / done * (total - trainer.global_step)
+            line = f"{self.title}: step {trainer.global_step}/{total}, {numbers}, {left:.0f} s left"
+            print(line, file=sys.stderr, flush=True)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Leaves the finished bar standing."""
+        self._close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Gives the terminal back."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._progress:
+            self._progress.stop()
+            self._progress = None

@@ -1,0 +1,87 @@
+"""Curves in Weights & Biases. A logger that fails is reported once and never stops a training."""
+
+from __future__ import annotations
+
+import logging
+import netrc
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from alps.plain import to_plain
+from alps.settings import Run
+from alps.training.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+
+class WandbLog(pl.Callback):
+    """One W&B run for each training; its id is the run's key, so that a resumed one goes on.
+
+    Without a key for W&B the run is recorded offline, in the run's folder.
+    """
+
+    def __init__(self, run: Run, folder: Path, metrics: Metrics):
+        """Reads its numbers from `metrics`."""
+        self.run, self.folder, self.metrics = run, folder, metrics
+        self._session: Any = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Opens the W&B run."""
+        if trainer.is_global_zero:
+            self._guarded(self._open)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *arguments: Any) -> None:
+        """Sends each optimizer step."""
+        if self._session and (arguments[-1] + 1) % pl_module.schedule.num_micro == 0:
+            latest = self.metrics.latest
+            self._guarded(lambda: self._session.log(dict(latest), step=int(latest["step"])))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Finishes the W&B run."""
+        self._close(0)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Finishes it as failed."""
+        self._close(1)
+
+    def _open(self) -> None:
+        import wandb
+
+        run = self.run
+        self._session = wandb.init(
+            project=run.logger.project,
+            entity=run.logger.entity,
+            group=run.logger.group,
+            id=run.key,
+            name=run.key,
+            job_type="train",
+            resume="allow",
+            mode="online" if _has_key() else "offline",
+            dir=self.folder,
+            config=to_plain(run),
+        )
+
+    def _close(self, exit_code: int) -> None:
+        if self._session:
+            self._guarded(lambda: self._session.finish(exit_code=exit_code))
+            self._session = None
+
+    def _guarded(self, action: Callable[[], Any]) -> None:
+        try:
+            action()
+        except Exception as error:  # whatever a logger throws, the training goes on
+            log.warning("W&B logging stopped: %s", error)
+            self._session = None
+
+
+def _has_key() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False

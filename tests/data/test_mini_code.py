@@ -1,0 +1,155 @@
+import ast
+import copy
+import hashlib
+import itertools
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from alps.data import mini_code
+from alps.evals.check_code import program, run_unprotected
+
+# SHA-256 over the first 200 rows of each split.
+PINNED = {
+    "train": "a1918a620fc4db3a4cafc27a226c9320adcca89a3dbf2b96d2c9665e6d9b6a5e",
+    "test": "9532bceffdaaa50ab92cb129f0f698606a06920517d5ed84fc4b597941a26cc6",
+}
+SPLITS = ("train", "test")
+ROWS = {split: list(mini_code.examples(split)) for split in SPLITS}
+SAMPLE = ROWS["train"][:1500] + ROWS["test"]
+
+
+def digest(rows):
+    text = json.dumps([[row.instruction, row.answer, row.check] for row in rows])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_rows_are_the_same_on_every_machine(split):
+    message = "rows changed? raise VERSION in mini_code.py and repin here"
+    assert digest(ROWS[split][:200]) == PINNED[split], message
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "1"])
+def test_rows_do_not_depend_on_the_hash_seed(hash_seed):
+    code = (
+        "import json, sys\nfrom itertools import islice\nimport alps.data.mini_code as mini\n"
+        "rows = [row for s in ('train', 'test') for row in islice(mini.examples(s), 200)]\n"
+        "json.dump([[row.instruction, row.answer, row.check] for row in rows], sys.stdout)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        check=True,
+    )
+    rows = ROWS["train"][:200] + ROWS["test"][:200]
+    assert json.loads(done.stdout) == [[row.instruction, row.answer, row.check] for row in rows]
+
+
+def test_no_instruction_comes_twice_within_or_across_splits():
+    instructions = [row.instruction for split in SPLITS for row in ROWS[split]]
+    assert len(instructions) == mini_code.NUM_TRAIN + mini_code.NUM_TEST >= 4300
+    assert len(set(instructions)) == len(instructions)
+
+
+@pytest.mark.parametrize(("split", "draws_per_row"), [("train", 2), ("test", 6)])
+def test_only_the_rows_taken_are_drawn(split, draws_per_row, monkeypatch):
+    calls = []
+    draw = mini_code.draw
+    monkeypatch.setattr(mini_code, "draw", lambda rng: calls.append(1) or draw(rng))
+    rows = mini_code.examples(split)
+    assert not calls
+    taken = list(itertools.islice(rows, 200))
+    assert taken == ROWS[split][:200]
+    assert 200 <= len(calls) <= 200 * draws_per_row
+
+
+def test_a_whole_split_takes_well_under_two_seconds():
+    start = time.process_time()
+    assert len(list(mini_code.examples("train"))) == mini_code.NUM_TRAIN
+    assert time.process_time() - start < 2
+
+
+def test_checks_are_plain_json():
+    for row in ROWS["train"] + ROWS["test"]:
+        assert json.loads(json.dumps(row.check)) == row.check
+
+
+def fails(code, check):
+    """Runs a function on all tests of a row; says whether one of them fails."""
+    namespace = {}
+    exec(code, namespace)
+    for arguments, expected in check["tests"]:
+        got = namespace[check["entry_point"]](*copy.deepcopy(arguments))
+        if json.dumps(got) != json.dumps(expected):
+            return True
+    return False
+
+
+def function(row):
+    assert row.answer.startswith("```python\n") and row.answer.endswith("\n```")
+    return row.answer.removeprefix("```python\n").removesuffix("\n```")
+
+
+def test_every_reference_answer_passes_its_tests():
+    for row in SAMPLE:
+        assert not fails(function(row), row.check), row
+
+
+def test_reference_answers_pass_through_the_scorer_and_another_rows_fail():
+    rows = ROWS["test"][:20]
+    for row, other in zip(rows, rows[1:] + rows[:1], strict=True):
+        for completion, passes in ((row.answer, True), (other.answer, False)):
+            source = program(completion, row.check, "a1b2c3")
+            assert run_unprotected(source, "a1b2c3", 10) is passes, row
+
+
+def test_the_tests_tell_a_condition_from_its_neighbour():
+    flipped = {
+        ast.Gt: ast.GtE,
+        ast.GtE: ast.Gt,
+        ast.Lt: ast.LtE,
+        ast.LtE: ast.Lt,
+        ast.Eq: ast.NotEq,
+        ast.NotEq: ast.Eq,
+        ast.In: ast.NotIn,
+        ast.NotIn: ast.In,
+    }
+    survived, mutants = [], 0
+    for row in ROWS["test"]:
+        tree = ast.parse(function(row))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Compare):
+                node.ops[0] = flipped[type(node.ops[0])]()
+                mutants += 1
+                if not fails(ast.unparse(tree), row.check):
+                    survived.append(ast.unparse(tree))
+                break
+    assert mutants > 200
+    assert len(survived) <= 0.02 * mutants, survived
+
+
+@pytest.mark.parametrize("body", ["return x", "return None", "return []", "return 0", "return ''"])
+def test_an_empty_answer_fails(body):
+    for row in ROWS["test"]:
+        assert fails(f"def {row.check['entry_point']}(x):\n    {body}", row.check), row
+
+
+def test_the_instruction_asks_for_the_function_of_the_answer():
+    for row in SAMPLE:
+        _, head, docstring = row.instruction.rsplit("\n", 2)
+        assert head == function(row).splitlines()[0]
+        assert head.startswith(f"def {row.check['entry_point']}(")
+        assert ast.get_docstring(ast.parse(f"{head}\n{docstring}").body[0])[:6] == "Return"
+        assert len(row.instruction) <= 180 and len(row.answer) <= 140
+
+
+def test_every_family_is_drawn_in_both_splits():
+    for split in SPLITS:
+        names = {row.check["entry_point"] for row in ROWS[split]}
+        for family in mini_code._FAMILIES:
+            assert names & set(family.signature.split("(")[0].split("|"))
