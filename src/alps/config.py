@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
@@ -22,8 +22,9 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from alps.families import Method, Scope, Source, Task
 from alps.plain import TARGET, SettingsError, did_you_mean, from_plain, target_class
-from alps.settings import Evals, Logger, Method, Model, Optim, Run, Source, Task, Trainer
+from alps.settings import Evals, Logger, Model, Optim, Run, Trainer
 
 VERSION_BASE = "1.3"
 SHARED_WITH_METHODS = ("ratio", "scope", "task_model")
@@ -51,7 +52,7 @@ def build(config: DictConfig) -> Run:
     """
     problems: list[str] = []
     plain = plain_config(config)
-    problems += _ratio_problems(plain["ratio"])
+    problems += _shared_problems(plain)
     data = _part(plain["data"], Source, "data", problems)
     evals = None
     if data is not None:
@@ -87,8 +88,15 @@ def build_evals(plain: Mapping[str, Any], task: Task, problems: list[str]) -> Ev
     return _part({**chosen, "benchmarks": benchmarks}, Evals, "evals", problems)
 
 
-def compose_config(overrides: Sequence[str], config_name: str = "train") -> DictConfig:
+def compose_config(
+    overrides: Sequence[str], config_name: str = "train", with_hydra: bool = False
+) -> DictConfig:
     """One composed config, outside of a Hydra application.
+
+    Args:
+        overrides: As on the command line.
+        config_name: Root config.
+        with_hydra: Whether Hydra's own part (sweeper, folders) is kept.
 
     Raises:
         SettingsError: If the overrides do not fit, all problems together.
@@ -97,7 +105,7 @@ def compose_config(overrides: Sequence[str], config_name: str = "train") -> Dict
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE, job_name="train"):
-            return compose(config_name, list(overrides))
+            return compose(config_name, list(overrides), return_hydra_config=with_hydra)
     except (HydraException, OmegaConfBaseException) as error:
         raise SettingsError(explain(overrides, error, config_name)) from None
 
@@ -288,6 +296,7 @@ def _key_or_placeholder(*, _root_: DictConfig) -> str:
 
 
 def plain_config(config: DictConfig) -> dict[str, Any]:
+    """A composed config without Hydra's own part, as plain values."""
     names = [str(k) for k in config if k != "hydra"]
     masked = OmegaConf.masked_copy(config, names)
     masked._set_parent(config._get_parent())
@@ -322,10 +331,17 @@ def _named_by_path(model: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**model, "name": Path(str(path)).name, "revision": "main"} if path else model
 
 
-def _ratio_problems(ratio: Any) -> list[str]:
+def _shared_problems(plain: Mapping[str, Any]) -> list[str]:
+    """Mistakes in `ratio` and `scope`, which are mistakes for methods that ignore them too."""
+    ratio, scope, scopes = plain["ratio"], plain["scope"], get_args(Scope)
+    problems = []
     if isinstance(ratio, bool) or not isinstance(ratio, int | float):
-        return [f"ratio must be a number, got {ratio!r}"]
-    return [] if 0 <= ratio <= 1 else [f"ratio must lie in [0, 1], got {ratio}"]
+        problems.append(f"ratio must be a number, got {ratio!r}")
+    elif not 0 <= ratio <= 1:
+        problems.append(f"ratio must lie in [0, 1], got {ratio}")
+    if scope not in scopes:
+        problems.append(f"scope={scope} is not possible{did_you_mean(str(scope), scopes)}")
+    return problems
 
 
 def _values(override: Override) -> list[str]:

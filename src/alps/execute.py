@@ -38,6 +38,7 @@ def execute(run: Run, fit: Fit) -> Result:
     with folder.lock(waiting=lambda: log.info("%s: another process is at it; waiting", run.key)):
         if finished(run, folder):
             return Result.read(folder.result_path)
+        folder.remove_torn_files()
         folder.write_run(run)
         with _recorded(folder):
             if not folder.training_path.exists():

@@ -1,9 +1,15 @@
-"""Content hashes of files and folders, remembered by size and modification time."""
+"""What makes two runs the same: canonical settings, and content hashes of files and folders.
+
+Hashes of files are remembered by size and modification time.
+"""
 
 import hashlib
 import json
 import os
+from collections.abc import Mapping
+from dataclasses import field, fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -52,3 +58,31 @@ def cache_lock(name: str) -> FileLock:
     folder = cache_dir() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     return FileLock(folder / f"{name}.lock")
+
+
+def not_identity(default: Any = None) -> Any:
+    """A field that describes where or how, not what: it is left out of the key."""
+    return field(default=default, metadata={"identity": False})
+
+
+def canonical(value: Any) -> Any:
+    """Plain form of what identifies `value`: content fingerprints in, places and names out."""
+    if is_dataclass(value) and not isinstance(value, type):
+        plain = {
+            f.name: canonical(getattr(value, f.name))
+            for f in fields(value)
+            if f.metadata.get("identity", True)
+        }
+        if fingerprint := getattr(value, "fingerprint", None):
+            plain["fingerprint"] = fingerprint()
+        return plain
+    if isinstance(value, Mapping):
+        return {str(k): canonical(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [canonical(v) for v in value]
+    return value
+
+
+def digest(plain: Any) -> str:
+    """SHA-256 of a plain value, independent of the order of keys."""
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

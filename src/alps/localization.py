@@ -18,9 +18,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from alps.heads import Geometry, HeadSet, top
+from alps.identity import digest
 from alps.results import replacing, write_json
 from alps.scores import load as load_score
-from alps.settings import ALGORITHM_VERSION, digest
+from alps.settings import ALGORITHM_VERSION
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def localize_cached(
     base_hash: str,
     task_hash: str,
 ) -> Scores:
-    """`localize`, remembered in `outputs/scores/<key>` by metric and content of both checkpoints."""
+    """`localize`, remembered in `outputs/scores/<key>` by metric and content of checkpoints."""
     hashes = {"base_hash": base_hash, "task_hash": task_hash}
     identity = {
         "algorithm": ALGORITHM_VERSION,

@@ -105,7 +105,7 @@ def _component(plain: Any, cls: type | None, where: str, problems: list[str]) ->
             problems.append(f"{dot}{name} is missing")
     if len(problems) > before:
         return None
-    built = cls(**values)
+    built: Any = cls(**values)
     if hasattr(built, "problems"):
         problems.extend(built.problems())
     return built

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from alps.data.subset import training_examples
+from alps.identity import canonical, digest
 from alps.models.checkpoint import materialize, read_geometry
 from alps.results import RunFolder
-from alps.settings import Model, Run, canonical, digest
+from alps.settings import Model, Run
 
 _checked: set[str] = set()
 

@@ -191,6 +191,11 @@ class RunFolder:
         except Timeout:
             return True
 
+    def remove_torn_files(self) -> None:
+        """Deletes what a killed process left half written; only the holder of the lock may."""
+        for torn in self.path.rglob("*.tmp"):
+            torn.unlink(missing_ok=True)
+
     @contextmanager
     def lock(self, waiting: Any = None) -> Iterator[None]:
         """Holds the run; a second process waits here until the first is done.

@@ -116,7 +116,6 @@ def pad(rows: Sequence[EncodedRow], pad_id: int) -> dict[str, torch.Tensor]:
     ids = torch.full((count, length), pad_id)
     mask = torch.zeros((count, length), dtype=torch.long)
     labels = torch.full((count, length), IGNORE)
-    mask[:, 0] = 1
     for i, row in enumerate(rows):
         n, start = len(row.ids), row.answer_start
         ids[i, :n] = torch.tensor(row.ids)

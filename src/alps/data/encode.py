@@ -30,7 +30,9 @@ def encode_row(example: Example, tokenizer: Tokenizer, template: str) -> Encoded
     """One row; the answer ends in the end-of-text token, which is learned too."""
     ids = prompt(template, example.instruction, tokenizer)
     answer = tokenizer(example.answer, add_special_tokens=False)["input_ids"]
-    return EncodedRow([*ids, *answer, tokenizer.eos_token_id], len(ids))
+    end = tokenizer.eos_token_id
+    assert isinstance(end, int)
+    return EncodedRow([*ids, *answer, end], len(ids))
 
 
 def encode(

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from alps.data.example import Example, Split
+from alps.families import Source
 from alps.identity import file_hash
-from alps.settings import Source
 
 
 @dataclass(frozen=True, kw_only=True)

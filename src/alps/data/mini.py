@@ -6,7 +6,7 @@ from importlib import import_module
 from types import ModuleType
 
 from alps.data.example import Example, Split
-from alps.settings import Source
+from alps.families import Source
 
 
 @dataclass(frozen=True, kw_only=True)

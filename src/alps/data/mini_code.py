@@ -1,8 +1,7 @@
 """Small Python functions to write from a signature and docstring, made by this file: no download.
 
-A row joins a family (what to do with a condition or a change) with phrases (which condition,
-which change). What its tests expect is worked out by functions of this file, not by the
-reference answer, so that the two check each other.
+A row joins a family (what to do with a condition or a change) with phrases (which one). What its
+tests expect is worked out by functions of this file, not by the reference answer.
 """
 
 import random
@@ -33,6 +32,9 @@ class Phrase(NamedTuple):
     edges: Sequence[Any] = ()
 
 
+Draw = Callable[[random.Random], Phrase]
+
+
 def examples(split: Split) -> Iterator[Example]:
     """Yields the rows of a split, always the same ones in the same order."""
     return distinct(
@@ -45,13 +47,14 @@ def draw(rng: random.Random) -> Example:
     family = rng.choice(_FAMILIES)
     condition, change = family.condition(rng), family.change(rng)
     fields = {"c": condition.words, "cx": condition.code, "m": change.words, "mx": change.code}
-    names, parameter = family.signature.split("(")
+    signature, docstring = family.request.format(**fields).split(": ", 1)
+    names, parameter = signature.split("(")
     name = rng.choice(names.split("|"))
-    head = f"def {name}({parameter}\n    "
+    head = f"def {name}({parameter}:\n    "
     arguments = _arguments(rng, family.takes, (*condition.edges, *change.edges))
     solved = [[[x], family.solve(x, condition.apply, change.apply)] for x in arguments]
     return Example(
-        instruction=f'{rng.choice(_REQUESTS)}\n\n{head}"""{family.docstring.format(**fields)}"""',
+        instruction=f'{rng.choice(_REQUESTS)}\n\n{head}"""{docstring}"""',
         answer=f"```python\n{head}{family.body.format(**fields)}\n```",
         check={"entry_point": name, "tests": solved},
     )
@@ -60,18 +63,16 @@ def draw(rng: random.Random) -> Example:
 def _arguments(rng: random.Random, takes: str, edges: Sequence[Any]) -> list[Any]:
     if takes == "number":
         return [*edges, 0, *rng.sample(range(21, 40), 2)]
-    if takes == "word":
-        return [*edges, *rng.sample(_WORDS, 3), ""]
     lists = [list(edges), [], *([edge] for edge in edges[:4])]
     for size in (6, 8):
-        numbers = [rng.randint(0, 30) for _ in range(size)]
+        numbers = rng.choices(_NUMBERS, k=size)
         lists.append(rng.sample(_WORDS, size) if takes == "words" else numbers)
     for values in lists:
         rng.shuffle(values)
     return [dict(zip(_WORDS, x, strict=False)) for x in lists] if takes == "entries" else lists
 
 
-def _number_condition(rng: random.Random) -> Phrase:
+def _number_test(rng: random.Random) -> Phrase:
     k, d = rng.randint(3, 20), rng.randint(3, 9)
     near = (k - 1, k, k + 1)
     ends = (k - 1, k, k + d, k + d + 1)
@@ -90,7 +91,7 @@ def _number_condition(rng: random.Random) -> Phrase:
     )
 
 
-def _number_change(rng: random.Random) -> Phrase:
+def _number_step(rng: random.Random) -> Phrase:
     k, d = rng.randint(2, 20), rng.randint(2, 9)
     return rng.choice(
         (
@@ -103,7 +104,7 @@ def _number_change(rng: random.Random) -> Phrase:
     )
 
 
-def _text_condition(rng: random.Random) -> Phrase:
+def _text_test(rng: random.Random) -> Phrase:
     k, a = rng.randint(2, 8), rng.choice("abcdefghilmnoprst")
     sizes = tuple("zyxwvutsrq"[: k + i] for i in (-1, 0, 1))
     places = (f"{a}yz", f"y{a}z", f"yz{a}", "zzz")
@@ -120,22 +121,22 @@ def _text_condition(rng: random.Random) -> Phrase:
     )
 
 
-def _text_change(rng: random.Random) -> Phrase:
+def _text_step(rng: random.Random) -> Phrase:
     (a, b), k = rng.sample("aeioulnrst", 2), rng.randint(2, 5)
-
-    def swap(x: str) -> str:
-        return "".join(b if letter == a else letter for letter in x)
 
     def phrase(words: str, code: str, apply: Callable[[str], str]) -> Phrase:
         return Phrase(words, code, apply, (f"{a}{b}{a}", "abcdefgh"))
 
     return rng.choice(
         (
-            phrase(f"with each '{a}' replaced by '{b}'", f"x.replace('{a}', '{b}')", swap),
+            phrase(
+                f"with each '{a}' replaced by '{b}'",
+                f"x.replace('{a}', '{b}')",
+                lambda x: b.join(x.split(a)),
+            ),
             phrase(f"without any '{a}'", f"x.replace('{a}', '')", lambda x: "".join(x.split(a))),
             phrase(f"without the first {k} letters", f"x[{k}:]", lambda x: "".join([*x][k:])),
             phrase(f"repeated {k} times", f"x * {k}", lambda x: "".join([x] * k)),
-            phrase(f"with '{a}{b}' added at the end", f"x + '{a}{b}'", lambda x: f"{x}{a}{b}"),
             phrase("reversed", "x[::-1]", lambda x: "".join(reversed(x))),
         )
     )
@@ -146,8 +147,7 @@ def _list_change(rng: random.Random) -> Phrase:
 
     def phrase(words: str, code: str, keep: Callable[[int, int], bool]) -> Phrase:
         def apply(x: list[int]) -> list[int]:
-            values = sorted(x) if "sorted" in code else x
-            return [value for i, value in enumerate(values) if keep(i, len(x))]
+            return [value for i, value in enumerate(x) if keep(i, len(x))]
 
         return Phrase(words, code, apply, tuple(range(k + 2)))
 
@@ -158,142 +158,142 @@ def _list_change(rng: random.Random) -> Phrase:
             phrase(f"all but the first {k} items", f"x[{k}:]", lambda i, n: i >= k),
             phrase(f"all but the last {k} items", f"x[:-{k}]", lambda i, n: i < n - k),
             phrase(f"the items at indices divisible by {k}", f"x[::{k}]", lambda i, n: i % k == 0),
-            phrase(f"the sorted {k} smallest items", f"sorted(x)[:{k}]", lambda i, n: i < k),
         )
     )
 
 
-def _default(rng: random.Random) -> Phrase:
-    value = rng.choice((-1, 0, 99))
-    return Phrase(str(value), str(value), lambda _: value)
+def _joined(draw_one: Draw, among: Sequence[Any]) -> Draw:
+    """Makes a drawer of single conditions draw two joined ones as well.
+
+    Two are joined only if each changes what is kept `among` some values, and not all is kept.
+    """
+
+    def draw_some(rng: random.Random) -> Phrase:
+        first, word, combine = draw_one(rng), *rng.choice((("and", all), ("or", any)))
+        while rng.random() < 0.6:
+            second = draw_one(rng)
+
+            def apply(x: Any, second: Phrase = second) -> bool:
+                return combine((first.apply(x), second.apply(x)))
+
+            kept = [[x for x in among if apply(x) is told] for told in (True, False)]
+            differ = [[x for x in among if apply(x) != bool(y.apply(x))] for y in (first, second)]
+            if all(groups := kept + differ):
+                edges = (*map(rng.choice, groups), *first.edges, *second.edges)
+                words, code = (f"{first[i]} {word} {second[i]}" for i in (0, 1))
+                return Phrase(words, code, apply, edges)
+        return first
+
+    return draw_some
 
 
-def _label(rng: random.Random) -> Phrase:
-    word = rng.choice(_WORDS)
-    return Phrase(f"'{word}'", f"'{word}'", lambda _: word)
+def _chained(draw_one: Draw) -> Draw:
+    """Makes a drawer of single changes draw two in a row as well."""
+
+    def draw_some(rng: random.Random) -> Phrase:
+        first, second = draw_one(rng), draw_one(rng)
+        edges = (*first.edges, *second.edges)
+        if rng.random() < 0.4 or all(second.apply(first.apply(x)) == x for x in edges):
+            return first
+        return Phrase(
+            f"{first.words}, then {second.words}",
+            second.code.replace("x", f"({first.code})"),
+            lambda x: second.apply(first.apply(x)),
+            edges,
+        )
+
+    return draw_some
+
+
+_NUMBERS = range(1, 31)
+_WORDS = ("sun", "apple", "tree", "car", "stone", "bird", "lamp", "ocean", "hat", "planet", "note")
+_number_condition, _number_change = _joined(_number_test, _NUMBERS), _chained(_number_step)
+_text_condition, _text_change = _joined(_text_test, _WORDS), _chained(_text_step)
 
 
 class Family(NamedTuple):
     """A kind of function to write.
 
     Attributes:
-        signature: Names to choose from, and the parameter.
-        docstring: What the function must do; `{c}` is the condition, `{m}` the change.
+        request: Names to choose from, the parameter, and what the function must do; `{c}` is the
+            condition, `{m}` the change.
         body: The reference lines after the signature; `{cx}` and `{mx}` are code.
         solve: The same from the argument and the phrases' functions, written apart from `body`.
-        condition: Draws the condition, where it is not one on numbers.
-        change: Draws the change, where it is not one of numbers.
         takes: What the tests pass; a name in `_arguments`.
     """
 
-    signature: str
-    docstring: str
+    request: str
     body: str
     solve: Callable[..., Any]
-    condition: Callable[[random.Random], Phrase] = _number_condition
-    change: Callable[[random.Random], Phrase] = _number_change
+    condition: Draw = _number_condition
+    change: Draw = _number_change
     takes: str = "numbers"
 
 
 _FAMILIES = (
     Family(
-        "keep|pick|select|find_all(values):",
-        "Return a list of the numbers in values that are {c}.",
+        "keep|pick|select(values): Return a list of the numbers in values that are {c}.",
         "return [x for x in values if {cx}]",
         lambda values, test, change: list(filter(test, values)),
     ),
     Family(
-        "process|transform|collect(values):",
-        "Return a list of each number {m}, for the numbers in values that are {c}.",
+        "convert|apply|update(values): Return a list of each number in values {m}.",
+        "return [{mx} for x in values]",
+        lambda values, test, change: list(map(change, values)),
+    ),
+    Family(
+        "collect|process(values): Return a list of each number {m}, if the number is {c}.",
         "return [{mx} for x in values if {cx}]",
         lambda values, test, change: list(map(change, filter(test, values))),
     ),
     Family(
-        "count|how_many|tally(values):",
-        "Return how many numbers in values are {c}.",
-        "return sum(1 for x in values if {cx})",
-        lambda values, test, change: len(list(filter(test, values))),
-    ),
-    Family(
-        "total|add_up|sum_some(values):",
-        "Return the sum of the numbers in values that are {c}.",
+        "total|add_up|sum_some(values): Return the sum of the numbers in values that are {c}.",
         "return sum(x for x in values if {cx})",
         lambda values, test, change: sum(filter(test, values)),
     ),
     Family(
-        "first|find|search(values):",
-        "Return the first number in values that is {c}, or {m} if there is none.",
-        "for x in values:\n        if {cx}:\n            return x\n    return {mx}",
-        lambda values, test, change: next(filter(test, values), change(0)),
-        change=_default,
+        "first|find|search(values): Return the first number in values that is {c}, or -1.",
+        "for x in values:\n        if {cx}:\n            return x\n    return -1",
+        lambda values, test, change: next(filter(test, values), -1),
     ),
     Family(
-        "check|every|verify(values):",
-        "Return True if all numbers in values are {c}, else False.",
+        "check|every|verify(values): Return True if all numbers in values are {c}.",
         "return all({cx} for x in values)",
         lambda values, test, change: all(map(test, values)),
     ),
     Family(
-        "check|some|has_one(values):",
-        "Return True if some number in values is {c}, else False.",
-        "return any({cx} for x in values)",
-        lambda values, test, change: any(map(test, values)),
-    ),
-    Family(
-        "part|take|cut(x):",
-        "Return {m} of the list x.",
+        "part|take|cut(x): Return {m} of the list x.",
         "return {mx}",
         lambda values, test, change: change(values),
         change=_list_change,
     ),
     Family(
-        "adjust|step|move(x):",
-        "Return x {m} if x is {c}, otherwise x.",
+        "adjust|step|move(x): If x is {c}, return x {m}, otherwise return x.",
         "if {cx}:\n        return {mx}\n    return x",
         lambda number, test, change: change(number) if test(number) else number,
         takes="number",
     ),
     Family(
-        "numbers|list_up|series(n):",
-        "Return a list of the numbers from 1 to n that are {c}.",
-        "return [x for x in range(1, n + 1) if {cx}]",
-        lambda number, test, change: [i + 1 for i in range(number) if test(i + 1)],
-        takes="number",
-    ),
-    Family(
-        "words|keep_words|choose(items):",
-        "Return a list of the strings in items {c}.",
+        "words|keep_words|choose(items): Return a list of the strings in items {c}.",
         "return [x for x in items if {cx}]",
         lambda words, test, change: list(filter(test, words)),
         condition=_text_condition,
-        change=_label,
+        change=_text_change,
         takes="words",
     ),
     Family(
-        "edit_all|rewrite|map_words(items):",
-        "Return a list of each string in items {m}.",
+        "rewrite|map_words(items): Return a list of each string in items {m}.",
         "return [{mx} for x in items]",
         lambda words, test, change: list(map(change, words)),
-        condition=_label,
+        condition=_text_condition,
         change=_text_change,
         takes="words",
     ),
     Family(
-        "edit|fix|rewrite(x):",
-        "Return the string x {m}.",
-        "return {mx}",
-        lambda word, test, change: change(word),
-        condition=_label,
-        change=_text_change,
-        takes="word",
-    ),
-    Family(
-        "entries|choose|lookup(data):",
-        "Return a dict of the entries of data with a value that is {c}.",
+        "entries|choose|lookup(data): Return a dict of the entries of data whose value is {c}.",
         "return {{k: x for k, x in data.items() if {cx}}}",
         lambda data, test, change: {key: data[key] for key in data if test(data[key])},
         takes="entries",
     ),
 )
 _REQUESTS = ("Write this Python function.", "Complete this function.", "Implement this function:")
-_WORDS = ("sun", "apple", "tree", "car", "stone", "bird", "lamp", "ocean", "hat", "planet", "note")

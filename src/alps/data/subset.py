@@ -5,7 +5,7 @@ import math
 from fractions import Fraction
 
 from alps.data.example import Example
-from alps.settings import Source
+from alps.families import Source
 
 
 def training_examples(source: Source) -> list[Example]:

@@ -26,6 +26,7 @@ def prompt(template: str, instruction: str, tokenizer: Tokenizer) -> list[int]:
             raise ValueError("data.template=chat, but this model's tokenizer has no chat template")
         turns = [{"role": "user", "content": instruction}]
         text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        assert isinstance(text, str)
         return tokenizer(text, add_special_tokens=False)["input_ids"]  # it writes its own
     text = ALPACA.format(instruction=instruction) if template == "alpaca" else f"{instruction}\n"
     return tokenizer(text)["input_ids"]

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
 from alps.evals.subject import Scorecard, Subject
+from alps.families import Benchmark
 from alps.plain import to_plain
 from alps.results import RunFolder, utc_now, write_json
-from alps.settings import Benchmark, Evals
+from alps.settings import Evals
 
 log = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ import torch
 
 from alps.data.template import prompt
 from alps.evals.subject import Subject
+from alps.models.load import pad_id
 
 SECONDS_BETWEEN_LINES = 15.0
 
@@ -30,7 +31,7 @@ def generate(subject: Subject, questions: list[str], max_new_tokens: int, title:
     began = printed = time.perf_counter()
     for start in range(0, len(order), subject.batch_size):
         members = order[start : start + subject.batch_size]
-        ids, mask = _pad_left([prompts[i] for i in members], tokenizer.pad_token_id)
+        ids, mask = _pad_left([prompts[i] for i in members], pad_id(tokenizer))
         with torch.inference_mode():
             output = subject.model.generate(  # pyright: ignore[reportCallIssue]
                 input_ids=ids.to(device),
@@ -40,10 +41,10 @@ def generate(subject: Subject, questions: list[str], max_new_tokens: int, title:
                 num_beams=1,
                 use_cache=True,
                 eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
+                pad_token_id=pad_id(tokenizer),
             )
         for i, row in zip(members, output[:, ids.shape[1] :], strict=True):
-            answers[i] = tokenizer.decode(row, skip_special_tokens=True)
+            answers[i] = str(tokenizer.decode(row, skip_special_tokens=True))
         now, done = time.perf_counter(), start + len(members)
         if now - printed > SECONDS_BETWEEN_LINES:
             printed, left = now, (now - began) / done * (len(order) - done)
@@ -51,8 +52,8 @@ def generate(subject: Subject, questions: list[str], max_new_tokens: int, title:
     return answers
 
 
-def _pad_left(prompts: list[list[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _pad_left(prompts: list[list[int]], padding: int) -> tuple[torch.Tensor, torch.Tensor]:
     length = max(map(len, prompts))
-    ids = torch.tensor([[pad_id] * (length - len(p)) + p for p in prompts])
+    ids = torch.tensor([[padding] * (length - len(p)) + p for p in prompts])
     mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in prompts])
     return ids, mask

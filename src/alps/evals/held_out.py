@@ -6,10 +6,8 @@ import math
 from dataclasses import dataclass
 from itertools import islice
 
-import torch
-
 from alps.evals.subject import Scorecard, Subject
-from alps.settings import Benchmark
+from alps.families import Benchmark
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +16,11 @@ class HeldOut(Benchmark):
 
     def evaluate(self, subject: Subject) -> Scorecard:
         """Runs the test split through the loss of training."""
+        import torch
+
         from alps.data.batches import pad
         from alps.data.encode import encode
+        from alps.models.load import pad_id
         from alps.models.loss import answer_loss
 
         data, tokenizer = subject.data, subject.tokenizer
@@ -30,7 +31,7 @@ class HeldOut(Benchmark):
         total = 0.0
         with torch.inference_mode():
             for start in range(0, len(rows), subject.batch_size):
-                batch = pad(rows[start : start + subject.batch_size], tokenizer.pad_token_id)
+                batch = pad(rows[start : start + subject.batch_size], pad_id(tokenizer))
                 ids, labels = batch["input_ids"].to(device), batch["labels"].to(device)
                 total += float(answer_loss(subject.model, ids, labels))
         tokens = sum(row.num_answer_tokens for row in rows)

@@ -18,7 +18,7 @@ from alps.evals.check_code import program, run_unprotected
 from alps.evals.check_general import constraint_results
 from alps.evals.check_math import exact_match
 from alps.evals.subject import Scorecard, Subject
-from alps.settings import Benchmark
+from alps.families import Benchmark
 
 CODE_TIMEOUT_SECONDS = 5.0
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from alps.settings import Source
+from alps.families import Source
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,4 +43,4 @@ class Scorecard:
 
     metrics: Mapping[str, float]
     num_documents: int
-    samples: list[Mapping[str, Any]] = field(default_factory=list)
+    samples: Sequence[Mapping[str, Any]] = ()

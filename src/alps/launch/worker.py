@@ -11,7 +11,7 @@ from alps.results import RunFolder, write_json
 
 
 def main() -> None:
-    """Trains the run of the folder; an error is left for the parent in `ranks/<rank>.error.json`."""
+    """Trains the folder's run; an error is left for the parent in `ranks/<rank>.error.json`."""
     die_with_parent()
     folder = RunFolder(Path(sys.argv[1]))
     try:

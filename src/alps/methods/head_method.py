@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from alps.families import KvPolicy, Method, Scope
 from alps.heads import HeadSet
 from alps.methods.whole import Full
 from alps.models.plan import Plan
-from alps.settings import KvPolicy, Method, Scope
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from alps.families import Method
 from alps.heads import HeadSet
 from alps.models.plan import LoraShape, Plan
-from alps.settings import Method
 
 
 @dataclass(frozen=True, kw_only=True)

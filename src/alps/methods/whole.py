@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from alps.families import Method
 from alps.heads import HeadSet
 from alps.models.plan import Plan
-from alps.settings import Method
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,7 @@ def _download(repo: str, revision: str) -> Path:
         ) from None
     except (LocalEntryNotFoundError, OSError) as error:
         raise ValueError(
-            f"{at} cannot be downloaded ({type(error).__name__}) and is not in the local hub cache: "
+            f"{at} cannot be downloaded ({type(error).__name__}) and is not in the hub cache: "
             "connect to the network, or give a folder with model.path=<folder>"
         ) from None
 
@@ -133,13 +134,18 @@ def _made_once(model: Model, make: Any) -> Path:
 def _convert_gguf(model: Model, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
 
+    transformers_logging.disable_progress_bar()
+    print(f"converting {model.package_file().name} to safetensors, once", file=sys.stderr)
     gguf = model.package_file()
     place = {"gguf_file": gguf.name, "local_files_only": True}
-    lm = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **place)
-    # The weights are plain float32 now; save_pretrained refuses while this attribute stands.
-    del lm.config.quantization_config
-    lm.save_pretrained(folder)
+    quantized = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **place)
+    # Its weights are plain float32 now, but it refuses to be saved: a plain model takes them over.
+    delattr(quantized.config, "quantization_config")
+    plain = AutoModelForCausalLM.from_config(quantized.config, dtype=torch.float32)
+    plain.load_state_dict(quantized.state_dict())
+    plain.save_pretrained(folder)
     AutoTokenizer.from_pretrained(gguf.parent, **place).save_pretrained(folder)
 
 

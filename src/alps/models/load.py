@@ -32,3 +32,10 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def pad_id(tokenizer: Tokenizer) -> int:
+    """The id of the padding token, which `load_tokenizer` made sure exists."""
+    found = tokenizer.pad_token_id
+    assert isinstance(found, int)
+    return found

@@ -1,5 +1,7 @@
 """The loss of a batch: cross entropy of the answer tokens, and of nothing else."""
 
+from typing import Any
+
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ def answer_loss(
         input_ids: Token ids.
         labels: The same ids where the loss counts, `IGNORE` elsewhere (not shifted).
     """
-    lm = model.get_base_model() if hasattr(model, "get_base_model") else model
+    lm: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # pyright: ignore
     hidden = lm.get_decoder()(input_ids=input_ids, use_cache=False).last_hidden_state
     targets = labels[:, 1:]
     answers = targets != IGNORE

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from alps.families import KvPolicy
 from alps.heads import HeadSet
-from alps.settings import KvPolicy
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,12 +28,8 @@ def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 
     Each benchmark gets a column for each of its metrics. A failed run shows its reason.
     """
-    results = [r.result for r in rows if r.result]
-    metrics = list(
-        dict.fromkeys((b, m) for r in results for b, values in r.evals.items() for m in values)
-    )
-    shown = [c for c in _COLUMNS if c.always or any(c.cell(r) != DASH for r in results)]
-    names = [c.name for c in shown] + [f"{b} {m}" for b, m in metrics] + ["run"]
+    metrics = _metrics(rows)
+    names = [c.name for c in _COLUMNS] + [f"{b} {m}" for b, m in metrics] + ["run"]
     cells = []
     for row in rows:
         if row.result is None:
@@ -42,7 +38,7 @@ def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
             continue
         result = row.result
         values = [_number(result.evals.get(b, {}).get(m)) for b, m in metrics]
-        cells.append([*(c.cell(result) for c in shown), *values, row.key])
+        cells.append([*(c.cell(result) for c in _COLUMNS), *values, row.key])
     return names, cells
 
 
@@ -57,15 +53,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 def csv_text(rows: Sequence[Row]) -> str:
     """The table as CSV, with every number in full."""
-    results = [r for r in rows if r.result]
-    metrics = list(
-        dict.fromkeys(
-            (b, m)
-            for r in results
-            for b, vs in r.result.evals.items()
-            for m in vs  # pyright: ignore
-        )
-    )
+    metrics = _metrics(rows)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*_FIELDS, *(f"{b}/{m}" for b, m in metrics), "failure"])
@@ -109,7 +97,11 @@ def print_table(rows: Sequence[Row]) -> None:
 class _Column:
     name: str
     cell: Callable[[Result], str]
-    always: bool = True
+
+
+def _metrics(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    evals = [r.result.evals for r in rows if r.result]
+    return list(dict.fromkeys((b, m) for e in evals for b, values in e.items() for m in values))
 
 
 def _number(value: float | None, digits: int = 3) -> str:

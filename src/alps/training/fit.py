@@ -22,7 +22,7 @@ from alps.data.encode import EncodedRow, encode
 from alps.data.subset import training_examples
 from alps.models.apply import apply, num_parameters, num_trainable
 from alps.models.checkpoint import materialize
-from alps.models.load import load_model, load_tokenizer
+from alps.models.load import load_model, load_tokenizer, pad_id
 from alps.models.weights import save_trained
 from alps.results import RunFailed, RunFolder, write_json
 from alps.settings import Run
@@ -58,7 +58,7 @@ def fit(run: Run) -> None:
     metrics = Metrics(folder.path / "metrics.csv")
     resume = ResumePoints(folder.checkpoint_path, run.trainer.checkpoint_every_n_steps)
     trainer = build_trainer(run, module, folder, metrics, resume)
-    loader = build_loader(rows, module, trainer, tokenizer.pad_token_id)
+    loader = build_loader(rows, module, trainer, pad_id(tokenizer))
     with _worded_failures():
         start = resume_point(folder.checkpoint_path)
         trainer.fit(module, loader, ckpt_path=start, weights_only=True)
@@ -138,10 +138,10 @@ def build_trainer(
 
 
 def build_loader(
-    rows: list[EncodedRow], module: AlignmentModule, trainer: pl.Trainer, pad_id: int
+    rows: list[EncodedRow], module: AlignmentModule, trainer: pl.Trainer, padding: int
 ) -> DataLoader[dict[str, Any]]:
     """All micro-batches of the training as one Lightning epoch; epochs are the schedule's."""
-    dataset = MicroBatches(rows, module.schedule, trainer.global_rank, pad_id)
+    dataset = MicroBatches(rows, module.schedule, trainer.global_rank, padding)
     first = lambda: trainer.global_step * module.schedule.num_micro  # noqa: E731
     return DataLoader(dataset, batch_size=None, sampler=FromStep(len(dataset), first))
 

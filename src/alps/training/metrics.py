@@ -14,11 +14,12 @@ import torch.distributed as dist
 
 from alps.results import write_text
 from alps.training import memory
+from alps.training.step_callback import StepCallback
 
 COLUMNS = ("step", "loss", "lr", "tokens", "seconds")
 
 
-class Metrics(pl.Callback):
+class Metrics(StepCallback):
     """Measures each step on all ranks and appends it to `metrics.csv` on rank 0.
 
     Seconds, tokens and peak memory are carried over in checkpoints, so that a training that was
@@ -40,12 +41,10 @@ class Metrics(pl.Callback):
             write_text(self.path, "\n".join(lines) + "\n")
         self._clock = time.perf_counter()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *arguments: Any) -> None:
+    def on_step_end(self, trainer: pl.Trainer, module: Any, batch: Any) -> None:
         """One line at the end of each optimizer step."""
-        if (arguments[-1] + 1) % pl_module.schedule.num_micro:
-            return
-        loss = pl_module.step_loss.double()
-        sums = torch.stack([loss, torch.full_like(loss, pl_module.step_tokens)])
+        loss = module.step_loss.double()
+        sums = torch.stack([loss, torch.full_like(loss, module.step_tokens)])
         if dist.is_initialized():
             dist.all_reduce(sums)
         now = time.perf_counter()
@@ -53,11 +52,11 @@ class Metrics(pl.Callback):
         self._clock = now
         self.tokens += int(sums[1])
         self.peak = max(self.peak, memory.peak_bytes())
-        answers = max(int(arguments[-2]["step_answer_tokens"]), 1)
+        answers = max(int(batch["step_answer_tokens"]), 1)
         self.latest = {
             "step": trainer.global_step,
             "loss": float(sums[0]) / answers,
-            "lr": pl_module.used_lr,
+            "lr": module.used_lr,
             "tokens": self.tokens,
             "seconds": round(self.seconds, 3),
         }

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from alps.data.batches import Schedule
+from alps.identity import digest
 from alps.models.loss import answer_loss
 from alps.results import RunFailed
-from alps.settings import Optim, digest
+from alps.settings import Optim
 from alps.training.optimizer import build_optimizer, build_schedule
 
 
@@ -66,8 +67,8 @@ class AlignmentModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW with a schedule that moves every optimizer step."""
-        # Lightning cannot clip under fp16 when the optimizer unscales by itself.
-        fused = self.trainer.precision != "16-mixed"
+        # Under automatic mixed precision Lightning cannot clip for a fused optimizer.
+        fused = "mixed" not in str(self.trainer.precision)
         optimizer = build_optimizer(self.parameters(), self.optim, fused)
         schedule = build_schedule(optimizer, self.optim, self.schedule.num_steps)
         return {

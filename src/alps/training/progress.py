@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from alps.training.metrics import Metrics
+from alps.training.step_callback import StepCallback
 
 SECONDS_BETWEEN_LINES = 15.0
 
 
-class TrainingProgress(pl.Callback):
+class TrainingProgress(StepCallback):
     """Shows step, loss, tokens per second and the time left, on rank 0."""
 
     def __init__(self, metrics: Metrics, title: str, bar: bool):
@@ -41,9 +42,9 @@ class TrainingProgress(pl.Callback):
             total = pl_module.schedule.num_steps
             self._task = self._progress.add_task(self.title, total=total, numbers="")
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *arguments: Any) -> None:
+    def on_step_end(self, trainer: pl.Trainer, module: Any, batch: Any) -> None:
         """One update for each optimizer step."""
-        if (arguments[-1] + 1) % pl_module.schedule.num_micro or not trainer.is_global_zero:
+        if not trainer.is_global_zero:
             return
         latest = self.metrics.latest
         speed = latest["tokens"] / max(latest["seconds"], 1e-9)
@@ -51,7 +52,7 @@ class TrainingProgress(pl.Callback):
         if self._progress:
             self._progress.update(self._task, completed=trainer.global_step, numbers=numbers)
             return
-        now, total = time.perf_counter(), pl_module.schedule.num_steps
+        now, total = time.perf_counter(), module.schedule.num_steps
         if now - self._printed >= SECONDS_BETWEEN_LINES or trainer.global_step == total:
             self._printed = now
             done = trainer.global_step - self._first

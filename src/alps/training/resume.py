@@ -14,6 +14,7 @@ import torch.distributed as dist
 from lightning_fabric.plugins import TorchCheckpointIO
 
 from alps.results import RunFailed, replacing
+from alps.training.step_callback import StepCallback
 
 
 class Stopped(SystemExit):
@@ -33,7 +34,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, temporary)
 
 
-class ResumePoints(pl.Callback):
+class ResumePoints(StepCallback):
     """Saves `checkpoint/last.ckpt` every few steps, and when the process is told to stop."""
 
     def __init__(self, path: Path, every_n_steps: int):
@@ -47,12 +48,10 @@ class ResumePoints(pl.Callback):
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._remember)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *arguments: Any) -> None:
+    def on_step_end(self, trainer: pl.Trainer, module: Any, batch: Any) -> None:
         """Saves where an optimizer step has just been completed."""
-        if (arguments[-1] + 1) % pl_module.schedule.num_micro:
-            return
         stop = self._any_rank(self.signal)
-        last = trainer.global_step >= pl_module.schedule.num_steps
+        last = trainer.global_step >= module.schedule.num_steps
         if stop or (trainer.global_step % self.every_n_steps == 0 and not last):
             trainer.save_checkpoint(self.path)
         if stop and not last:

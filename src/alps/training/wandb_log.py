@@ -14,11 +14,12 @@ import pytorch_lightning as pl
 from alps.plain import to_plain
 from alps.settings import Run
 from alps.training.metrics import Metrics
+from alps.training.step_callback import StepCallback
 
 log = logging.getLogger(__name__)
 
 
-class WandbLog(pl.Callback):
+class WandbLog(StepCallback):
     """One W&B run for each training; its id is the run's key, so that a resumed one goes on.
 
     Without a key for W&B the run is recorded offline, in the run's folder.
@@ -34,9 +35,9 @@ class WandbLog(pl.Callback):
         if trainer.is_global_zero:
             self._guarded(self._open)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *arguments: Any) -> None:
+    def on_step_end(self, trainer: pl.Trainer, module: Any, batch: Any) -> None:
         """Sends each optimizer step."""
-        if self._session and (arguments[-1] + 1) % pl_module.schedule.num_micro == 0:
+        if self._session:
             latest = self.metrics.latest
             self._guarded(lambda: self._session.log(dict(latest), step=int(latest["step"])))
 

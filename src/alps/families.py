@@ -1,0 +1,125 @@
+"""The three families of settings whose variants are classes of their own.
+
+A data source, a method or a benchmark is a subclass in `alps.data`, `alps.methods` or `alps.evals`,
+named by the `_target_` of its YAML; no shared file knows it. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from alps.identity import not_identity
+
+if TYPE_CHECKING:  # types only: never executed, so the import law holds
+    from alps.data.example import Example, Split
+    from alps.evals.subject import Scorecard, Subject
+    from alps.heads import HeadSet
+    from alps.methods.context import Context
+    from alps.models.plan import Plan
+
+KvPolicy = Literal["any", "all", "majority", "none"]
+Scope = Literal["rest_trains", "heads_only"]
+Task = Literal["general", "math", "code"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(ABC):
+    """Where rows come from. A subclass says how; the fields here are common to all.
+
+    Attributes:
+        name: Name of the choice, for tables.
+        task: What the rows teach; decides which benchmarks follow.
+        path: Local file, for sources that read one.
+        max_examples: Use only so many training rows, or None for all.
+        fraction: Use this share of the training rows (nested: 0.1 lies inside 0.3).
+        subset_seed: Seed of that subset.
+        template: How a prompt is written: `alpaca`, `chat` (the model's own) or `plain`.
+        max_length: Longest sequence in tokens; longer rows are dropped and counted.
+    """
+
+    name: str = not_identity("data")
+    task: Task = not_identity("general")
+    path: str | None = not_identity()
+    max_examples: int | None = None
+    fraction: float = 1.0
+    subset_seed: int = 0
+    template: Literal["alpaca", "chat", "plain"] = "alpaca"
+    max_length: int = 2048
+
+    def problems(self) -> Iterator[str]:
+        """Sentences about settings that cannot be used."""
+        if self.max_examples is not None and self.max_examples < 1:
+            yield f"data.max_examples must be at least 1, got {self.max_examples}"
+        if not 0 < self.fraction <= 1:
+            yield f"data.fraction must lie in (0, 1], got {self.fraction}"
+        if self.max_length < 8:
+            yield f"data.max_length must be at least 8 tokens, got {self.max_length}"
+
+    @abstractmethod
+    def examples(self, split: Split) -> Iterator[Example]:
+        """All rows of a split, in a fixed order.
+
+        Raises:
+            ValueError: One sentence, with the row's number, where a row cannot be used.
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Content of the rows (a file's hash, or a generator's version)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(ABC):
+    """How heads are chosen and what is trained.
+
+    A subclass that declares a field `ratio`, `scope` or `task_model` receives the run's setting of
+    that name; one that doesn't ignores it, and the setting is no part of its key.
+    """
+
+    name: str
+
+    def problems(self) -> Iterator[str]:
+        """Sentences about settings that cannot be used."""
+        return iter(())
+
+    def normalized(self) -> Method:
+        """The method of which these settings are only another name, else itself."""
+        return self
+
+    def choose(self, context: Context) -> HeadSet | None:
+        """The chosen heads (Algorithm 1, lines 1 to 9), or None for a method without heads."""
+        return None
+
+    @abstractmethod
+    def plan(self, heads: HeadSet | None) -> Plan:
+        """What trains, given the chosen heads (Algorithm 1, lines 10 to 12)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark(ABC):
+    """A benchmark: one YAML, one subclass. No part of a run's key.
+
+    Attributes:
+        name: Names the folder of its results.
+        protocol: Names how it is asked and read; results of two protocols never mix.
+        task: The task it belongs to, or None if it fits every task.
+        limit: Number of documents, or None for all.
+    """
+
+    name: str
+    protocol: str
+    task: Task | None = None
+    limit: int | None = None
+    runs_generated_code: bool = False
+
+    def problems(self) -> Iterator[str]:
+        """Sentences about settings that cannot be used."""
+        if self.limit is not None and self.limit < 1:
+            yield f"the limit of benchmark {self.name} must be at least 1, got {self.limit}"
+
+    @abstractmethod
+    def evaluate(self, subject: Subject) -> Scorecard:
+        """Asks the model and judges its answers."""

@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+import torch
+from scipy.stats import wasserstein_distance
+
+from alps.scores.pad import probabilities, score
+
+
+def pair(shift: float, shape=(48, 16), seed: int = 0):
+    generator = torch.Generator().manual_seed(seed)
+    base = 0.3 * torch.randn(shape, generator=generator)
+    return base, base + shift * torch.randn(shape, generator=generator)
+
+
+def scipy_distance(p, q) -> float:
+    grid = np.linspace(0, 1, len(p))
+    return float(wasserstein_distance(grid, grid, u_weights=p, v_weights=q))
+
+
+def exact_distance(base, task) -> float:
+    """W1 on the index grid by a plain loop in long doubles."""
+    masses = []
+    for matrix in (base, task):
+        exponents = matrix.double().flatten().numpy().astype(np.longdouble)
+        mass = np.exp(exponents - exponents.max())
+        masses.append(mass / mass.sum())
+    carried = total = np.longdouble(0)
+    for p, q in zip(masses[0][:-1], masses[1][:-1], strict=True):
+        carried += q - p
+        total += abs(carried)
+    return float(total / (base.numel() - 1))
+
+
+def float32_distance(base, task) -> float:
+    """What a float32 softmax without renormalisation would give."""
+    shift = torch.softmax(task.flatten(), 0).double() - torch.softmax(base.flatten(), 0).double()
+    return float(shift.cumsum(0)[:-1].abs().sum() / (shift.numel() - 1))
+
+
+@pytest.mark.parametrize("shift", [1.0, 1e-2, 1e-3])
+def test_equals_scipy(shift):
+    base, task = pair(shift)
+    p, q = (torch.softmax(m.double().flatten(), 0).numpy() for m in (base, task))
+    assert score(base, task) == pytest.approx(scipy_distance(p, q), rel=1e-6)
+
+
+@pytest.mark.parametrize("shift", [1e-1, 1e-3, 2e-5])
+def test_equals_an_exact_reference_for_small_shifts_too(shift):
+    base, task = pair(shift)
+    exact = exact_distance(base, task)
+    assert exact > 0
+    assert score(base, task) == pytest.approx(exact, rel=1e-8)
+
+
+def test_a_float32_softmax_would_fail_the_test_above():
+    base, task = pair(2e-5)
+    exact = exact_distance(base, task)
+    assert abs(float32_distance(base, task) - exact) > 1e-3 * exact
+
+
+@pytest.mark.parametrize("tau", [0.5, 4.0])
+def test_tau_divides_the_entries(tau):
+    base, task = pair(0.1)
+    exact = exact_distance(base.double() / tau, task.double() / tau)
+    assert score(base, task, tau=tau) == pytest.approx(exact, rel=1e-8)
+    assert score(base, task, tau=tau) != pytest.approx(score(base, task), rel=1e-2)
+
+
+def test_entries_stand_on_the_grid_in_c_order():
+    base, task = torch.zeros(2, 3), torch.zeros(2, 3)
+    base[0, 0], task[1, 0] = 1000.0, 1000.0  # all mass at 0, then all at 3 of 0..5
+    assert score(base, task) == pytest.approx(3 / 5)
+
+
+def test_identical_matrices_score_zero():
+    base, _ = pair(1.0)
+    assert score(base, base.clone()) == 0.0
+
+
+def test_a_constant_shift_of_all_entries_is_no_change():
+    base, _ = pair(1.0)
+    assert score(base.double(), base.double() + 5.0) < 1e-12
+
+
+def test_is_symmetric_and_at_most_one():
+    base, task = pair(3.0)
+    assert score(base, task) == pytest.approx(score(task, base), rel=1e-12)
+    ends = torch.zeros(1, 2)
+    assert score(ends + torch.tensor([[999.0, 0.0]]), ends + torch.tensor([[0.0, 999.0]])) == 1.0
+
+
+def test_float32_input_is_computed_in_float64():
+    base, task = pair(1e-3)
+    assert probabilities(base, 1.0).dtype == torch.float64
+    assert float(probabilities(base, 1.0).sum()) == pytest.approx(1.0, abs=1e-15)
+    assert score(base, task) == score(base.double(), task.double())
+
+
+def test_a_single_entry_scores_zero():
+    assert score(torch.tensor([[1.0]]), torch.tensor([[7.0]])) == 0.0

@@ -1,0 +1,80 @@
+"""The import law of the layout, checked on the code itself."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import alps
+
+PACKAGE = Path(alps.__file__).parent
+ROWS = (
+    "plain", "identity", "families", "settings", "heads", "scores", "results", "models", "data",
+    "localization", "methods", "training", "evals", "preflight", "execute", "launch", "report",
+    "config", "cli",
+)  # fmt: skip
+"""Top to bottom; a package imports only from rows above its own."""
+
+
+def test_every_module_has_a_row():
+    found = {p.stem if p.is_file() else p.name for p in PACKAGE.iterdir()}
+    assert found - {"__init__", "__pycache__", "conf", "py.typed"} == set(ROWS)
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.name))
+def test_imports_run_upwards(path: Path):
+    own = row_of(path)
+    if own == "__init__":
+        return
+    for name in imports(path):
+        if name.startswith("alps."):
+            other = name.split(".")[1]
+            if other != own:
+                assert ROWS.index(other) < ROWS.index(own), f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.name))
+def test_hydra_stays_at_the_boundary(path: Path):
+    foreign = {n.split(".")[0] for n in imports(path)} & {"hydra", "omegaconf"}
+    assert not foreign or path.name in ("cli.py", "config.py")
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        "alps.settings, alps.results, alps.report.table, alps.report.collect, alps.report.listing",
+        "alps.config, alps.preflight, alps.execute, alps.launch.ranks, alps.methods.scored",
+        "alps.data.jsonl, alps.data.mini, alps.evals.mini, alps.evals.held_out, alps.cli",
+    ],
+)
+def test_torch_is_not_imported(modules: str):
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.name))
+def test_names_say_what_a_file_is_for(path: Path):
+    assert path.stem not in ("utils", "util", "helpers", "helper", "common", "misc")
+    assert path.name == "__init__.py" or ast.get_docstring(ast.parse(path.read_text()))
+
+
+def row_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    """Everything a module imports when it runs; imports for types only don't count."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = [ast.Pass()]
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            prefix = node.module
+            names |= {f"{prefix}.{a.name}" if prefix == "alps" else prefix for a in node.names}
+    return names

@@ -1,0 +1,148 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from alps.execute import choose_heads, execute
+from alps.models.apply import merge
+from alps.models.checkpoint import materialize
+from alps.models.load import load_model
+from alps.results import RunFailed, RunFolder, write_json
+from alps.training.fit import fit
+from alps.training.metrics import read_metrics
+from alps.training.restore import restore, scorable_checkpoint
+
+METHODS = [
+    "alps", "kl", "euclidean", "cosine", "random", "layer_consistent", "lora", "full", "no_attn",
+]  # fmt: skip
+
+
+def trained_rows(run) -> set[tuple[str, int]]:
+    """(name, row) of every row of q, k and v that the method may move."""
+    heads = RunFolder(run.folder).read_heads()
+    rows = set()
+    for layer, chosen in heads.by_layer().items():
+        geometry = heads.geometry
+        kv = geometry.kv_rows(chosen, run.method.kv_policy)
+        for name, indices in zip("qkv", (geometry.query_rows(chosen), kv, kv), strict=True):
+            rows |= {(f"model.layers.{layer}.self_attn.{name}_proj.weight", i) for i in indices}
+    return rows
+
+
+@pytest.mark.parametrize("scope", ["rest_trains", "heads_only"])
+@pytest.mark.parametrize("method", METHODS)
+def test_frozen_rows_are_bit_equal_and_the_others_move(make_run, method, scope):
+    if scope == "heads_only" and method in ("lora", "full", "no_attn"):
+        pytest.skip("ignores the scope")
+    run = make_run(f"method={method}", f"scope={scope}", "optim.weight_decay=0.1", "ratio=0.2")
+    execute(run, fit)
+    before = load_model(materialize(run.model)).state_dict()
+    after = merge(restore(run)).state_dict()
+    assert after.keys() == before.keys()
+    head_method = hasattr(run.method, "ratio")
+    movable = trained_rows(run) if head_method else set()
+    for name, start in before.items():
+        is_qkv = name.split(".")[-2] in ("q_proj", "k_proj", "v_proj")
+        if not is_qkv:
+            moves = method in ("full", "no_attn") or (head_method and scope == "rest_trains")
+            assert torch.equal(start, after[name]) != moves, name
+            continue
+        for row in range(len(start)):
+            moves = method in ("full", "lora") or (name, row) in movable
+            assert torch.equal(start[row], after[name][row]) != moves, (name, row)
+
+
+def test_the_loss_is_the_mean_over_the_steps_answer_tokens(make_run):
+    """However the step is cut into micro-batches, an unfused reference gives the same weights."""
+    ends = []
+    for micro in (8, 3, 1):
+        run = make_run(f"trainer.micro_batch_size={micro}", f"output_dir=o{micro}", "method=full")
+        fit_in_folder(run)
+        ends.append(load_file(RunFolder(run.folder).weights_path))
+    for other in ends[1:]:
+        for name, tensor in ends[0].items():
+            torch.testing.assert_close(other[name], tensor, rtol=1e-4, atol=2e-6)
+
+
+def test_training_equals_a_plain_loop(make_run):
+    """Ten lines of plain PyTorch end in the same weights."""
+    from alps.data.encode import encode
+    from alps.data.subset import training_examples
+    from alps.models.load import load_tokenizer
+    from alps.training.fit import schedule_of
+    from alps.training.optimizer import build_optimizer, build_schedule
+
+    run = make_run("method=full", "trainer.micro_batch_size=4")
+    base = materialize(run.model)
+    rows, _ = encode(training_examples(run.data), load_tokenizer(base), "alpaca", 512)
+    schedule = schedule_of(run, len(rows))
+    model = load_model(base)
+    optimizer = build_optimizer(model.parameters(), run.optim, fused=True)
+    rate = build_schedule(optimizer, run.optim, schedule.num_steps)
+    for step in range(schedule.num_steps):
+        members = [rows[i] for i in schedule.examples(step)]
+        total = sum(r.num_answer_tokens for r in members)
+        for row in members:
+            logits = model(torch.tensor([row.ids])).logits[0, row.answer_start - 1 : -1]
+            target = torch.tensor(row.ids[row.answer_start :])
+            (torch.nn.functional.cross_entropy(logits, target, reduction="sum") / total).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        rate.step()
+        optimizer.zero_grad()
+    fit_in_folder(run)
+    found = load_file(RunFolder(run.folder).weights_path)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(found[name], parameter, rtol=1e-4, atol=2e-6)
+
+
+def test_metrics_and_measurements(make_run):
+    run = make_run("method=no_attn", "optim.epochs=2")
+    fit_in_folder(run)
+    folder = RunFolder(run.folder)
+    lines = read_metrics(folder.path / "metrics.csv")
+    assert [int(line["step"]) for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert float(lines[-1]["loss"]) < float(lines[0]["loss"])
+    measured = json.loads(folder.training_path.read_text())
+    assert measured["num_steps"] == 6 and measured["num_examples"] == 24
+    assert measured["final_train_loss"] == pytest.approx(float(lines[-1]["loss"]))
+    assert measured["precision"] == "32-true"
+    assert measured["peak_memory_bytes"] > 50e6
+    assert not folder.checkpoint_path.exists()
+
+
+def test_the_precision_that_really_ran_is_recorded(make_run):
+    """Lightning turns fp16 into bf16 on CPU without a word."""
+    run = make_run("method=full", "optim.precision=16-mixed", "optim.max_steps=1")
+    fit_in_folder(run)
+    measured = json.loads(RunFolder(run.folder).training_path.read_text())
+    assert measured["precision"] == "bf16-mixed"
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run(make_run):
+    run = make_run("method=full", "optim.lr=1e30", "optim.clip_norm=null")
+    with pytest.raises(RunFailed, match=r"the loss became nan at step .* lower optim.lr"):
+        execute(run, fit)
+    status = RunFolder(run.folder).status()
+    assert status["state"] == "failed" and "loss became nan" in status["reason"]
+    assert not RunFolder(run.folder).result_path.exists()
+
+
+@pytest.mark.parametrize("method", ["lora", "random"])
+def test_a_task_model_that_trained_a_part_can_be_scored(make_run, method):
+    run = make_run(f"method={method}", "scope=heads_only", "ratio=0.2")
+    execute(run, fit)
+    stored = load_file(scorable_checkpoint(run))
+    merged = merge(restore(run)).state_dict()
+    assert len(stored) == 6
+    assert all(torch.equal(tensor, merged[name]) for name, tensor in stored.items())
+
+
+def fit_in_folder(run) -> None:
+    folder = RunFolder(run.folder)
+    folder.write_run(run)
+    heads = choose_heads(run, fit)
+    if heads is not None:
+        write_json(folder.heads_path, heads.to_json())
+    fit(run)
