@@ -137,7 +137,8 @@ class Preflight(Callback):
         _refuse_or_plan([("", config)], sweep=False)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """A sweep."""
+        """A sweep; its table belongs beside Hydra's own notes about it."""
+        planned.sweep_dir = Path(config.hydra.sweep.dir)
         if "basic_sweeper" not in config.hydra.sweeper._target_:
             return  # other sweepers draw their points later; each is validated as it comes
         try:
@@ -145,10 +146,6 @@ class Preflight(Callback):
         except (HydraException, OmegaConfBaseException) as error:
             raise SystemExit(refuse(explain(config.hydra.overrides.task, error))) from None
         _refuse_or_plan(points, sweep=True)
-
-    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Remembers where the sweep's table belongs."""
-        planned.sweep_dir = Path(config.hydra.sweep.dir)
 
 
 class Planned:

@@ -41,7 +41,7 @@ def test_unknown_architectures_are_refused(tmp_path):
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no readable config.json"):
+    with pytest.raises(ValueError, match=r"no readable config\.json"):
         materialize(Model(path=str(tmp_path)))
 
 

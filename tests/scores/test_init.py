@@ -10,7 +10,8 @@ def test_a_metric_is_loaded_by_the_name_of_its_module():
 
 
 def test_every_module_is_a_metric():
-    assert scores.names() == ["cosine", "euclidean", "kl", "pad"]
+    assert set(scores.names()) >= {"cosine", "euclidean", "kl", "pad"}
+    assert all(callable(scores.load(name)) for name in scores.names())
 
 
 @pytest.mark.parametrize("metric", scores.names())
@@ -24,5 +25,5 @@ def test_every_metric_grows_with_the_change(metric):
 
 @pytest.mark.parametrize("metric", ["pads", "__init__", "os"])
 def test_an_unknown_metric_is_refused_with_those_that_exist(metric):
-    with pytest.raises(ValueError, match=rf"no metric '{metric}' .*cosine, euclidean, kl, pad"):
+    with pytest.raises(ValueError, match=f"no metric '{metric}' .*{', '.join(scores.names())}"):
         scores.load(metric)

@@ -129,6 +129,13 @@ def test_a_loss_that_is_not_a_number_stops_the_run(make_run):
     assert not RunFolder(run.folder).result_path.exists()
 
 
+def test_a_last_step_that_ruins_the_weights_is_noticed(make_run):
+    run = make_run("method=full", "optim.lr=1e39", "optim.clip_norm=null", "optim.max_steps=1")
+    with pytest.raises(RunFailed, match="weights that are not numbers"):
+        execute(run, fit)
+    assert not RunFolder(run.folder).weights_path.exists()
+
+
 @pytest.mark.parametrize("method", ["lora", "random"])
 def test_a_task_model_that_trained_a_part_can_be_scored(make_run, method):
     run = make_run(f"method={method}", "scope=heads_only", "ratio=0.2")

@@ -64,6 +64,8 @@ def fit(run: Run) -> None:
         trainer.fit(module, loader, ckpt_path=start, weights_only=True)
     if resume.signal and trainer.global_step < module.schedule.num_steps:
         raise Stopped(128 + resume.signal)
+    if not all(p.isfinite().all() for p in model.parameters() if p.requires_grad):
+        raise RunFailed("the last step left weights that are not numbers; try a lower optim.lr")
     if trainer.is_global_zero:
         save_trained(model, folder.weights_path)
         measured = {

