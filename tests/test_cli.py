@@ -74,7 +74,9 @@ def test_a_sweep_survives_a_failing_point_and_is_free_the_second_time(alps, tmp_
 
     result = tmp_path / "outputs/runs" / good["key"] / "result.json"
     stamp = result.stat().st_mtime_ns
-    again = alps("train", *small, "optim.clip_norm=null", "method=no_attn", "optim.lr=1e-3", check=0)
+    again = alps(
+        "train", *small, "optim.clip_norm=null", "method=no_attn", "optim.lr=1e-3", check=0
+    )
     assert result.stat().st_mtime_ns == stamp and "step" not in again.stderr
     assert good["key"] in again.stdout
 

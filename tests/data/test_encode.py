@@ -57,7 +57,7 @@ def test_rows_that_are_too_long_are_dropped_and_counted():
 
 
 def test_no_row_at_all_is_one_sentence():
-    with pytest.raises(ValueError, match="none of the 2 rows fits data.max_length=20 tokens"):
+    with pytest.raises(ValueError, match=r"none of the 2 rows fits data\.max_length=20 tokens"):
         encode([of_length(21), of_length(99)], byte_tokenizer(), "plain", max_length=20)
 
 

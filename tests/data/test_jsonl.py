@@ -129,7 +129,10 @@ def test_the_fingerprint_is_the_files_content(tmp_path):
     [
         ({"path": None}, "data=jsonl needs a file: set data.path=<file.jsonl>"),
         ({"path": "/no/such"}, "data.path=/no/such does not exist"),
-        ({"path": __file__, "test_fraction": 1.0}, "data.test_fraction must lie in [0, 1), got 1.0"),
+        (
+            {"path": __file__, "test_fraction": 1.0},
+            "data.test_fraction must lie in [0, 1), got 1.0",
+        ),
         ({"path": __file__, "fraction": 2.0}, "data.fraction must lie in (0, 1], got 2.0"),
     ],
 )

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -65,12 +64,6 @@ def test_only_the_rows_taken_are_drawn(split, draws_per_row, monkeypatch):
     taken = list(itertools.islice(rows, 200))
     assert taken == ROWS[split][:200]
     assert 200 <= len(calls) <= 200 * draws_per_row
-
-
-def test_a_whole_split_takes_seconds_even_on_a_busy_machine():
-    start = time.process_time()
-    assert len(list(mini_general.examples("train"))) == mini_general.NUM_TRAIN
-    assert time.process_time() - start < 8
 
 
 def test_checks_are_plain_json():

@@ -1,5 +1,6 @@
 import json
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -51,7 +52,7 @@ def test_the_order_of_the_source_is_kept(take):
 
 def test_smaller_subsets_lie_inside_larger_ones(take):
     nested = [set(take(fraction=f)) for f in (0.01, 0.1, 0.3, 0.9)]
-    assert all(a < b for a, b in zip(nested, nested[1:], strict=False))
+    assert all(a < b for a, b in pairwise(nested))
     assert set(take(max_examples=20)) == set(take(fraction=0.1))
 
 
@@ -61,7 +62,7 @@ def test_the_choice_is_repeatable_and_changes_with_the_subset_seed(take):
 
 
 def test_the_choice_is_the_same_on_every_machine(take):
-    assert take(total=10, max_examples=3) == PINNED
+    assert take(total=10, max_examples=3) == [0, 4, 6]
 
 
 def test_no_row_is_one_sentence(take):

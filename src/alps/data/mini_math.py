@@ -5,12 +5,12 @@ are small because the models that train on these rows are, and rows are short be
 on CPUs.
 """
 
-import hashlib
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from alps.data.distinct import distinct
 from alps.data.example import Example, Split
 
 VERSION = 1  # part of the runs' identity: raise it whenever the rows change
@@ -190,24 +190,6 @@ def examples(split: Split) -> Iterator[Example]:
     return distinct(
         draw, split, f"mini_math {VERSION}", NUM_TRAIN if split == "train" else NUM_TEST
     )
-
-
-def distinct(
-    draw_row: Callable[[random.Random], Example], split: Split, seed: str, num_rows: int
-) -> Iterator[Example]:
-    """Draws rows until a split is full, keeping each instruction once and in one split only.
-
-    A hash of the instruction says which split it belongs to, so neither split needs the other's
-    rows to avoid them, and each row is yielded as soon as it is drawn.
-    """
-    rng = random.Random(f"{seed} {split}")
-    seen: set[str] = set()
-    while len(seen) < num_rows:
-        row = draw_row(rng)
-        is_test = hashlib.sha256(row.instruction.encode()).digest()[0] < 64  # a quarter
-        if is_test == (split == "test") and row.instruction not in seen:
-            seen.add(row.instruction)
-            yield row
 
 
 def draw(rng: random.Random) -> Example:
