@@ -129,7 +129,12 @@ def test_folder_hash_of_a_file_is_its_own(tmp_path):
 def test_canonical_drops_places_and_adds_fingerprints_at_every_depth():
     whole = Whole(parts=(Part(size=2),), more={1: Part(where="there")})
     assert canonical([whole]) == [
-        {"parts": [{"size": 2}], "more": {"1": {"size": 1}}, "fingerprint": "content"}
+        {
+            "class": "Whole",
+            "parts": [{"class": "Part", "size": 2}],
+            "more": {"1": {"class": "Part", "size": 1}},
+            "fingerprint": "content",
+        }
     ]
 
 

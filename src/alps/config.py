@@ -184,7 +184,8 @@ def explain(
         try:
             parsed.append(OverridesParser.create().parse_override(text))
         except HydraException as trouble:
-            problems.append(f"'{text}' cannot be read: {_first_line(trouble)}")
+            hint = """values with special characters need quotes, as in 'name="value"'"""
+            problems.append(f"'{text}' cannot be read ({_first_line(trouble)}): {hint}")
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE, job_name="train"):
         loader = GlobalHydra.instance().config_loader()
@@ -313,7 +314,7 @@ def _part(plain: Any, cls: type, where: str, problems: list[str]) -> Any:
 def _method(plain: Mapping[str, Any], problems: list[str]) -> Method | None:
     settings = dict(plain["method"])
     try:
-        wanted = {f.name for f in fields(target_class(settings[TARGET], Method))}
+        wanted = {f.name for f in fields(target_class(settings.get(TARGET, ""), Method))}
     except ValueError as error:
         problems.append(f"method: {error}")
         return None

@@ -152,7 +152,10 @@ class HeadSet:
     @classmethod
     def read(cls, path: Path) -> HeadSet:
         """Reads a `heads.json`."""
-        return cls.from_json(json.loads(path.read_text()))
+        try:
+            return cls.from_json(json.loads(path.read_text()))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path} is no head set: {error}") from None
 
 
 def top(scores: Sequence[Sequence[float]], count: int) -> list[Head]:

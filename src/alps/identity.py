@@ -26,7 +26,7 @@ def file_hash(path: Path) -> str:
     """SHA-256 of a file's bytes, computed once for each (path, size, modification time)."""
     path = path.resolve()
     stat = path.stat()
-    stamp = [stat.st_size, stat.st_mtime_ns]
+    stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
     name = hashlib.sha256(str(path).encode()).hexdigest()
     memory = cache_dir() / "hashes" / f"{name}.json"
     try:
@@ -68,7 +68,8 @@ def not_identity(default: Any = None) -> Any:
 def canonical(value: Any) -> Any:
     """Plain form of what identifies `value`: content fingerprints in, places and names out."""
     if is_dataclass(value) and not isinstance(value, type):
-        plain = {
+        plain: dict[str, Any] = {"class": type(value).__name__}
+        plain |= {
             f.name: canonical(getattr(value, f.name))
             for f in fields(value)
             if f.metadata.get("identity", True)

@@ -87,10 +87,11 @@ def localize(
     """
     score = load_score(metric)
     values = torch.zeros(geometry.num_layers, geometry.num_heads, dtype=torch.float64)
+    width = read_qkv(base, 0)[0].shape[1]
     for layer in range(geometry.num_layers):
         pairs = zip(
-            head_matrices(read_qkv(base, layer), geometry),
-            head_matrices(read_qkv(task, layer), geometry),
+            head_matrices(_fitting(base, layer, geometry, width), geometry),
+            head_matrices(_fitting(task, layer, geometry, width), geometry),
             strict=True,
         )
         for head, (base_matrix, task_matrix) in enumerate(pairs):
@@ -121,8 +122,11 @@ def localize_cached(
     }
     folder = output_dir / "scores" / f"{metric}-{digest(identity)[:12]}"
     if (folder / "scores.json").exists():
-        values = load_file(folder / "scores.safetensors")[metric]
-        return Scores(values, metric, geometry, **hashes)
+        try:
+            values = load_file(folder / "scores.safetensors")[metric]
+            return Scores(values, metric, geometry, **hashes)
+        except (SafetensorError, OSError, KeyError):
+            pass  # damaged: computed again below
     scores = localize(base, task, geometry, metric, **hashes)
     with replacing(folder / "scores.safetensors") as temporary:
         save_file({metric: scores.values}, temporary)
@@ -161,6 +165,21 @@ def read_qkv(checkpoint: Path, layer: int) -> tuple[Tensor, Tensor, Tensor]:
             raise ValueError(f"{name} in {checkpoint} holds NaN or infinite values")
         found.append(tensor)
     return tuple(found)
+
+
+def _fitting(
+    checkpoint: Path, layer: int, geometry: Geometry, width: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    qkv = read_qkv(checkpoint, layer)
+    blocks = (geometry.num_heads, geometry.num_kv_heads, geometry.num_kv_heads)
+    for name, tensor, count in zip(qkv_names(layer), qkv, blocks, strict=True):
+        wanted = (count * geometry.head_dim, width)
+        if tuple(tensor.shape) != wanted:
+            raise ValueError(
+                f"{name} in {checkpoint} has shape {tuple(tensor.shape)}, not {wanted}: "
+                "base and task model must have the same shapes"
+            )
+    return qkv
 
 
 def qkv_names(layer: int) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from importlib import import_module
+from inspect import isabstract
 from typing import Any, Literal, Union
 
 TARGET = "_target_"
@@ -36,19 +37,24 @@ def to_plain(value: Any) -> Any:
     return value
 
 
-def from_plain(plain: Mapping[str, Any], cls: type | None = None, where: str = "") -> Any:
+def from_plain(
+    plain: Mapping[str, Any], cls: type | None = None, where: str = "", check: bool = True
+) -> Any:
     """Builds the dataclass that `plain` describes.
 
     Args:
         plain: Field values; `_target_` names the class where `cls` is a family or None.
         cls: The expected class.
         where: Dotted name of this place in the settings, for messages.
+        check: Whether each part is asked for its `problems()`; types are checked always.
 
     Raises:
         SettingsError: All problems together.
     """
     problems: list[str] = []
     value = _component(plain, cls, where, problems)
+    if check and not problems:
+        problems += _told_by_parts(value)
     if problems:
         raise SettingsError(problems)
     return value
@@ -87,7 +93,10 @@ def _component(plain: Any, cls: type | None, where: str, problems: list[str]) ->
     except ValueError as error:
         problems.append(f"{where}: {error}")
         return None
-    assert cls is not None and is_dataclass(cls), where
+    if cls is None or isabstract(cls):
+        problems.append(f"{where or 'the settings'}: {TARGET} is missing")
+        return None
+    assert is_dataclass(cls), where
     hints = typing.get_type_hints(cls)
     known = {f.name: f for f in fields(cls)}
     dot = f"{where}." if where else ""
@@ -105,10 +114,17 @@ def _component(plain: Any, cls: type | None, where: str, problems: list[str]) ->
             problems.append(f"{dot}{name} is missing")
     if len(problems) > before:
         return None
-    built: Any = cls(**values)
-    if hasattr(built, "problems"):
-        problems.extend(built.problems())
-    return built
+    return cls(**values)
+
+
+def _told_by_parts(value: Any) -> list[str]:
+    if isinstance(value, tuple):
+        return [p for part in value for p in _told_by_parts(part)]
+    if not is_dataclass(value):
+        return []
+    inner = [p for f in fields(value) for p in _told_by_parts(getattr(value, f.name))]
+    tell = getattr(value, "problems", None)
+    return [*inner, *(tell() if tell else ())]
 
 
 _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}

@@ -113,7 +113,10 @@ class Result:
                 f"{SCHEMA_VERSION}; delete it to make it again"
             )
         known = {f.name for f in fields(cls)}
-        return cls(**{k: v for k, v in plain.items() if k in known})
+        try:
+            return cls(**{k: v for k, v in plain.items() if k in known})
+        except TypeError as error:
+            raise RunFailed(f"{path} is damaged ({error}); delete it to make it again") from None
 
 
 @dataclass(frozen=True)
@@ -161,15 +164,15 @@ class RunFolder:
         write_text(self.settings_path, yaml.safe_dump(to_plain(run), sort_keys=False))
 
     def read_run(self) -> Run:
-        """Reads `run.yaml`."""
-        return from_plain(yaml.safe_load(self.settings_path.read_text()))
+        """Reads `run.yaml`; a data file or package that is gone by now doesn't matter here."""
+        return from_plain(yaml.safe_load(self.settings_path.read_text()), check=False)
 
     def read_heads(self) -> HeadSet | None:
         """Reads `heads.json`, if the method chose heads."""
         return HeadSet.read(self.heads_path) if self.heads_path.exists() else None
 
     def set_status(self, state: str, reason: str | None = None) -> None:
-        """Writes `status.json`: state is `running`, `failed` or `finished`."""
+        """Writes `status.json`: state is `running`, `stopped`, `failed` or `finished`."""
         place = {"host": socket.gethostname(), "pid": os.getpid(), "time": utc_now()}
         write_json(self.path / "status.json", {"state": state, "reason": reason, **place})
 
@@ -190,6 +193,8 @@ class RunFolder:
                 return False
         except Timeout:
             return True
+        except OSError:  # somebody else's folder, which we may only read
+            return False
 
     def remove_torn_files(self) -> None:
         """Deletes what a killed process left half written; only the holder of the lock may."""
@@ -247,14 +252,14 @@ def write_json(path: Path, plain: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes text to a temporary name beside `path` and renames it."""
     with replacing(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path that becomes `path` when the block ends well, flushed to disk first."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
     try:
         yield temporary
         with temporary.open("rb") as file:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from alps.families import Benchmark, Method, Source
 from alps.identity import canonical, digest, file_hash, folder_hash, not_identity
@@ -41,8 +42,8 @@ class Model:
     revision: str = not_identity("main")
     package: str | None = not_identity()
     file: str | None = not_identity()
-    random: Mapping[str, int | bool] | None = None
-    seed: int = 0
+    random: Mapping[str, int | bool] | None = not_identity()  # the fingerprint holds these two
+    seed: int = not_identity(0)
 
     def problems(self) -> Iterator[str]:
         """Sentences about settings that cannot be used."""
@@ -130,6 +131,10 @@ class Optim:
                 yield f"optim.{name} must lie in [0, 1], got {getattr(self, name)}"
         if self.weight_decay < 0:
             yield f"optim.weight_decay must not be negative, got {self.weight_decay}"
+        if not all(0 <= beta < 1 for beta in self.betas):
+            yield f"optim.betas must lie in [0, 1), got {list(self.betas)}"
+        if not self.eps > 0:
+            yield f"optim.eps must be positive, got {self.eps}"
         if self.clip_norm is not None and not self.clip_norm > 0:
             yield f"optim.clip_norm must be positive or null, got {self.clip_norm}"
 
@@ -147,9 +152,9 @@ class TaskModel:
     """
 
     name: str = not_identity("sft")
-    method: Method | None = None
-    fraction: float = 1.0
-    data: Source | None = None
+    method: Method | None = not_identity()
+    fraction: float = not_identity(1.0)
+    data: Source | None = not_identity()
     path: str | None = not_identity()
 
     def problems(self) -> Iterator[str]:
@@ -160,9 +165,11 @@ class TaskModel:
                 "set task_model.path=<hub id or folder>"
             )
 
-    def fingerprint(self) -> str | None:
-        """Content of a finished task model, or None when a run makes it."""
-        return Model(path=self.path).fingerprint() if self.path else None
+    def fingerprint(self) -> Any:
+        """Content of a finished task model, else what makes it."""
+        if self.path:
+            return Model(path=self.path).fingerprint()
+        return canonical([self.method, self.fraction, self.data])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,8 +267,10 @@ class Run:
 
     @property
     def base_key(self) -> str:
-        """Names the evaluation of this run's base model on this run's data."""
-        return f"base-{digest(canonical([self.model, self.data]))[:12]}"
+        """Names the evaluation of this run's base model; how many rows train doesn't matter."""
+        asked = replace(self.data, max_examples=None, fraction=1.0, subset_seed=0)
+        identity = {"algorithm": ALGORITHM_VERSION, "base": canonical([self.model, asked])}
+        return f"base-{digest(identity)[:12]}"
 
     @property
     def folder(self) -> Path:
@@ -275,5 +284,6 @@ class Run:
             return None
         assert wanted.method is not None
         data = wanted.data or self.data
-        data = replace(data, fraction=data.fraction * wanted.fraction)
+        share = Fraction(str(data.fraction)) * Fraction(str(wanted.fraction))  # 0.2 * 0.1 is 0.02
+        data = replace(data, fraction=float(share))
         return replace(self, method=wanted.method, data=data, evals=Evals())

@@ -26,7 +26,11 @@ def test_lora_chooses_no_heads_and_needs_no_task_model():
     ("changes", "problem"),
     [
         ({"rank": 0}, "method.rank must be at least 1, got 0"),
-        ({"targets": ()}, "method.targets must name at least one projection"),
+        (
+            {"targets": ("q_prj",)},
+            "method.targets must be one or more of q_proj, k_proj, v_proj, o_proj, gate_proj, "
+            "up_proj, down_proj; got ['q_prj']",
+        ),
     ],
 )
 def test_shapes_that_cannot_be_used_are_told(changes, problem):

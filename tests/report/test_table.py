@@ -95,9 +95,18 @@ def test_every_metric_of_every_benchmark_has_a_column_in_order():
 
 def test_a_failed_row_names_its_method_reason_and_run():
     _, line = lines([row(), FAILED])
-    assert (line["method"], line["ratio"]) == ("kl", "failed: the loss is nan")
+    assert (line["method"], line["trainable"]) == ("kl", "failed: the loss is nan")
     assert line["run"] == "kl-ba9876543210"
     assert line["held_out loss"] == DASH
+
+
+def test_settings_in_which_runs_differ_become_columns():
+    first = Row(key="a-1", failure="x", settings={"ratio": 0.1, "seed": 0, "optim.lr": 1e-4})
+    second = Row(key="a-2", failure="x", settings={"ratio": 0.1, "seed": 0, "optim.lr": 1e-5})
+    names, _ = table([first, second])
+    assert "optim.lr" in names and "seed" not in names
+    assert [line["optim.lr"] for line in lines([first, second])] == ["0.0001", "1e-05"]
+    assert [line["ratio"] for line in lines([first, second])] == ["0.1", "0.1"]
 
 
 def test_markdown_has_a_header_and_a_line_for_each_row():
@@ -106,7 +115,7 @@ def test_markdown_has_a_header_and_a_line_for_each_row():
     assert set(rule) == {"---"} and len(rule) == len(header)
     assert [line[0] for line in body] == ["base", "alps", "kl"]
     assert body[1][3] == "1,234,567"
-    assert body[2][1] == "failed: the loss is nan"
+    assert body[2][3] == "failed: the loss is nan"
     assert {len(line) for line in body} == {len(header)}
 
 

@@ -40,7 +40,7 @@ def test_is_never_negative():
     assert min(scores) >= 0.0
 
 
-def test_a_float32_softmax_would_fail_the_test_above():
+def test_a_float32_softmax_would_fail_the_exact_tests():
     base, task = pair(1e-3)
     p, q = (torch.softmax(m.flatten(), 0) for m in (base, task))
     exact = float(kl_div(softmax(base).astype(float), softmax(task).astype(float)).sum())

@@ -52,7 +52,7 @@ def test_equals_an_exact_reference_for_small_shifts_too(shift):
     assert score(base, task) == pytest.approx(exact, abs=0, rel=1e-8)
 
 
-def test_a_float32_softmax_would_fail_the_test_above():
+def test_a_float32_softmax_would_fail_the_exact_tests():
     base, task = pair(2e-5)
     exact = exact_distance(base, task)
     assert abs(float32_distance(base, task) - exact) > 1e-3 * exact

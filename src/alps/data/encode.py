@@ -29,7 +29,9 @@ class EncodedRow:
 def encode_row(example: Example, tokenizer: Tokenizer, template: str) -> EncodedRow:
     """One row; the answer ends in the end-of-text token, which is learned too."""
     ids = prompt(template, example.instruction, tokenizer)
-    answer = tokenizer(example.answer, add_special_tokens=False)["input_ids"]
+    # With split_special_tokens a "</s>" in an answer is text, not the end of it.
+    text = tokenizer(example.answer, add_special_tokens=False, split_special_tokens=True)
+    answer = text["input_ids"]
     end = tokenizer.eos_token_id
     assert isinstance(end, int)
     return EncodedRow([*ids, *answer, end], len(ids))

@@ -61,7 +61,7 @@ class Jsonl(Source):
     def _example(self, line: bytes, number: int) -> Example:
         place = f"row {number} of {self.path}"
         try:
-            row = json.loads(line.decode("utf-8"))
+            row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
         except UnicodeDecodeError:
             raise ValueError(f"{place} is not UTF-8 text") from None
         except ValueError as error:
@@ -69,8 +69,8 @@ class Jsonl(Source):
         if not isinstance(row, dict):
             raise ValueError(f"{place} is not a JSON object")
         instruction = self._text(row, self.instruction_field, "instruction_field", place)
-        extra = row.get(self.input_field) if self.input_field else None
-        if extra:
+        if self.input_field and row.get(self.input_field):
+            extra = self._text(row, self.input_field, "input_field", place)
             instruction = f"{instruction}\n\n{extra}"
         answer = self._text(row, self.answer_field, "answer_field", place)
         return Example(instruction=instruction, answer=answer)
@@ -81,4 +81,8 @@ class Jsonl(Source):
             raise ValueError(f"{place} has no field '{name}' (it has: {has}): set data.{setting}")
         if not isinstance(row[name], str) or not row[name].strip():
             raise ValueError(f"{place} has an empty or non-text field '{name}'")
+        try:
+            row[name].encode()
+        except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell
+            raise ValueError(f"{place} has half a character in field '{name}'") from None
         return row[name]

@@ -20,8 +20,8 @@ def training_examples(source: Source) -> list[Example]:
     rows = list(source.examples("train"))
     if not rows:
         raise ValueError(f"data={source.name} has no training rows")
-    keep = math.ceil(Fraction(str(source.fraction)) * len(rows))
-    keep = min(keep, source.max_examples or keep)
+    usable = min(len(rows), source.max_examples or len(rows))
+    keep = math.ceil(Fraction(str(source.fraction)) * usable)
     if keep == len(rows):
         return rows
     ranked = sorted(range(len(rows)), key=lambda i: _rank(source.subset_seed, i))

@@ -29,4 +29,5 @@ def prompt(template: str, instruction: str, tokenizer: Tokenizer) -> list[int]:
         assert isinstance(text, str)
         return tokenizer(text, add_special_tokens=False)["input_ids"]  # it writes its own
     text = ALPACA.format(instruction=instruction) if template == "alpaca" else f"{instruction}\n"
-    return tokenizer(text)["input_ids"]
+    ids = tokenizer(text, split_special_tokens=True)["input_ids"]  # a "</s>" in a row is text
+    return ids[:-1] if ids[-1] == tokenizer.eos_token_id else ids  # some tokenizers close a text

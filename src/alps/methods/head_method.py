@@ -30,6 +30,8 @@ class HeadMethod(Method):
                 f"ratio=0 leaves method={self.name} no head to train: "
                 "use method=no_attn, which is the 0 % row of Table 3"
             )
+        elif not 0 < self.ratio <= 1:
+            yield f"ratio must lie in (0, 1], got {self.ratio}"
 
     def normalized(self) -> Method:
         """All heads and all the rest are everything: ratio 1 under rest_trains is `full`."""

@@ -7,6 +7,8 @@ from alps.families import Method
 from alps.heads import HeadSet
 from alps.models.plan import LoraShape, Plan
 
+LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoRA(Method):
@@ -26,8 +28,9 @@ class LoRA(Method):
         """Sentences about settings that cannot be used."""
         if self.rank < 1:
             yield f"method.rank must be at least 1, got {self.rank}"
-        if not self.targets:
-            yield "method.targets must name at least one projection"
+        unknown = [t for t in self.targets if t not in LINEAR]
+        if unknown or not self.targets:
+            yield f"method.targets must be one or more of {', '.join(LINEAR)}; got {unknown}"
 
     def plan(self, heads: HeadSet | None) -> Plan:
         """Adapters, and nothing of the model itself."""

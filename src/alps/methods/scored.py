@@ -1,10 +1,15 @@
 """Heads ranked by how far the task model moved them: alps (PAD), kl, euclidean, cosine."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from pkgutil import iter_modules
 
+import alps
 from alps.heads import HeadSet
 from alps.methods.context import Context
 from alps.methods.head_method import HeadMethod
+from alps.plain import did_you_mean
 from alps.settings import TaskModel
 
 
@@ -19,6 +24,13 @@ class Scored(HeadMethod):
 
     metric: str
     task_model: TaskModel
+
+    def problems(self) -> Iterator[str]:
+        """Sentences about settings that cannot be used."""
+        yield from super().problems()
+        metrics = [m.name for m in iter_modules([str(Path(alps.__file__).with_name("scores"))])]
+        if self.metric not in metrics:
+            yield f"there is no metric {self.metric}{did_you_mean(self.metric, metrics)}"
 
     def choose(self, context: Context) -> HeadSet:
         """Top-K of the scores."""

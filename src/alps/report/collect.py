@@ -1,7 +1,9 @@
 """Runs become rows of a table, from the files they left."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 from alps.report.table import Row
 from alps.results import Result, RunFailed, RunFolder
@@ -14,18 +16,39 @@ def collect(runs: Sequence[Run]) -> list[Row]:
     for run in runs:
         base = RunFolder(Path(run.output_dir) / "evals" / run.base_key)
         if base.result_path.exists():
-            rows[run.base_key] = row(run.base_key, base)
+            names = {"model": run.model.name, "data": run.data.name}
+            rows[run.base_key] = row(run.base_key, base, names)
     for run in runs:
-        rows[run.key] = row(run.key, RunFolder(run.folder))
+        rows[run.key] = row(run.key, RunFolder(run.folder), telling_settings(run))
     return list(rows.values())
 
 
-def row(key: str, folder: RunFolder) -> Row:
+def row(key: str, folder: RunFolder, settings: Mapping[str, Any] | None = None) -> Row:
     """The row of a run that finished or failed."""
-    status = folder.status()
+    settings, status = settings or {}, folder.status()
     if folder.result_path.exists() and status["state"] != "failed":
         try:
-            return Row(key=key, result=Result.read(folder.result_path))
+            return Row(key=key, result=Result.read(folder.result_path), settings=settings)
         except RunFailed as error:
-            return Row(key=key, failure=str(error))
-    return Row(key=key, failure=status["reason"] or "it did not run")
+            return Row(key=key, failure=str(error), settings=settings)
+    failure = status["reason"] or "it did not run"
+    if status["state"] == "running":
+        failure = "another process is running it"
+    return Row(key=key, failure=failure, settings=settings)
+
+
+def telling_settings(run: Run) -> dict[str, Any]:
+    """Science settings under the names of the command line, for runs to be told apart by."""
+    task_model = getattr(run.method, "task_model", None)
+    told = {"model": run.model.name, "data": run.data.name, "seed": run.seed}
+    if task_model is not None:
+        told["task_model"] = task_model.name
+    for part, owner in (("method", run.method), ("data", run.data), ("optim", run.optim)):
+        for f in fields(owner):
+            value = getattr(owner, f.name)
+            if f.metadata.get("identity", True) and not is_dataclass(value):
+                told[f"{part}.{f.name}"] = value
+    ratio_and_scope = {n: told.pop(f"method.{n}", None) for n in ("ratio", "scope")}
+    for implied in ("method.name", "method.metric"):  # the method's own column says it
+        told.pop(implied, None)
+    return {**ratio_and_scope, **told}

@@ -12,6 +12,7 @@ def print_runs(output_dir: Path, filters: Sequence[str]) -> None:
     """Prints the runs that match every filter: a word anywhere in the line, or name=value."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     lines = [line for line in map(describe, list_runs(output_dir)) if matches(line, filters)]
     if not lines:
@@ -22,7 +23,7 @@ def print_runs(output_dir: Path, filters: Sequence[str]) -> None:
     for name in lines[0]:
         grid.add_column(name, overflow="fold")
     for line in lines:
-        grid.add_row(*line.values())
+        grid.add_row(*map(Text, line.values()))
     console = Console()
     (console if console.is_terminal else Console(width=200)).print(grid)
 
@@ -33,7 +34,9 @@ def describe(folder: RunFolder) -> dict[str, str]:
     try:
         run = folder.read_run()
     except Exception as error:  # a folder that somebody edited is shown, not hidden
-        return {"run": folder.path.name, "state": f"unreadable: {error}"}
+        unknown = dict.fromkeys(("method", *_SETTINGS), "—")
+        state = {"state": "unreadable", "reason": str(error)}
+        return {"run": folder.path.name, **unknown, **state}
     settings = {
         "method": run.method.name,
         "ratio": getattr(run.method, "ratio", "—"),
@@ -45,6 +48,9 @@ def describe(folder: RunFolder) -> dict[str, str]:
     }
     state = {"state": status["state"], "reason": status["reason"] or ""}
     return {"run": folder.path.name, **{k: str(v) for k, v in {**settings, **state}.items()}}
+
+
+_SETTINGS = ("ratio", "scope", "model", "data", "optim", "seed")
 
 
 def matches(line: dict[str, str], filters: Sequence[str]) -> bool:

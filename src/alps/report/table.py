@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +16,40 @@ DASH = "—"
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A run in a table: its result, or why there is none."""
+    """A run in a table: its result, or why there is none.
+
+    Attributes:
+        key: Name of the run.
+        result: What came out.
+        failure: Why nothing came out.
+        settings: Settings by which rows may differ; those that do become columns.
+    """
 
     key: str
     result: Result | None = None
     failure: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Column names and cells.
 
-    Each benchmark gets a column for each of its metrics. A failed run shows its reason.
+    Each benchmark gets a column for each of its metrics, and so does each setting in which the runs
+    differ. A failed run shows its reason.
     """
-    metrics = _metrics(rows)
-    names = [c.name for c in _COLUMNS] + [f"{b} {m}" for b, m in metrics] + ["run"]
+    metrics, differing = _metrics(rows), _differing(rows)
+    names = [*_NAMING, *differing, *(c.name for c in _COLUMNS)]
+    names += [*(f"{b} {m}" for b, m in metrics), "run"]
     cells = []
     for row in rows:
+        naming = [_text(v) for v in _named(row)]
+        naming += [_text(row.settings.get(name)) for name in differing]
         if row.result is None:
-            line = [row.key.rsplit("-", 1)[0], f"failed: {row.failure}"]
-            cells.append([*line, *[DASH] * (len(names) - 3), row.key])
-            continue
-        result = row.result
-        values = [_number(result.evals.get(b, {}).get(m)) for b, m in metrics]
-        cells.append([*(c.cell(result) for c in _COLUMNS), *values, row.key])
+            rest = [f"failed: {row.failure}", *[DASH] * (len(_COLUMNS) - 1 + len(metrics))]
+        else:
+            rest = [c.cell(row.result) for c in _COLUMNS]
+            rest += [_number(row.result.evals.get(b, {}).get(m)) for b, m in metrics]
+        cells.append([*naming, *rest, row.key])
     return names, cells
 
 
@@ -46,9 +57,8 @@ def markdown(rows: Sequence[Row]) -> str:
     """The table in Markdown."""
     names, cells = table(rows)
     lines = [names, ["---"] * len(names), *cells]
-    return (
-        "\n".join(f"| {' | '.join(c.replace('|', '/') for c in line)} |" for line in lines) + "\n"
-    )
+    one_line = [[" ".join(c.replace("|", "/").split()) for c in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in one_line) + "\n"
 
 
 def csv_text(rows: Sequence[Row]) -> str:
@@ -79,14 +89,15 @@ def print_table(rows: Sequence[Row]) -> None:
     """Prints the table for people; wide tables are not cut where output is no terminal."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     names, cells = table(rows)
     grid = Table(show_edge=False, pad_edge=False)
     for name in names:
-        left = name in ("method", "scope", "run", "model", "data")
+        left = name in ("method", "scope", "run", "model", "data", "task_model")
         grid.add_column(name, justify="left" if left else "right", overflow="fold")
     for line in cells:
-        grid.add_row(*line)
+        grid.add_row(*map(Text, line))
     console = Console()
     if not console.is_terminal:
         console = Console(width=max(console.width, 24 * len(names)))
@@ -104,6 +115,18 @@ def _metrics(rows: Sequence[Row]) -> list[tuple[str, str]]:
     return list(dict.fromkeys((b, m) for e in evals for b, values in e.items() for m in values))
 
 
+def _differing(rows: Sequence[Row]) -> list[str]:
+    names = dict.fromkeys(n for r in rows for n in r.settings if n not in _NAMING)
+    values = {n: {str(r.settings[n]) for r in rows if n in r.settings} for n in names}
+    return [n for n in names if len(values[n]) > 1]
+
+
+def _named(row: Row) -> list[Any]:
+    if row.result:
+        return [row.result.method, row.result.ratio, row.result.scope]
+    return [row.key.rsplit("-", 1)[0], row.settings.get("ratio"), row.settings.get("scope")]
+
+
 def _number(value: float | None, digits: int = 3) -> str:
     return DASH if value is None else f"{value:.{digits}f}"
 
@@ -116,10 +139,9 @@ def _megabytes(value: int | None) -> str:
     return DASH if value is None else f"{value / 2**20:.0f}"
 
 
+_NAMING = ("method", "ratio", "scope")
+
 _COLUMNS = [
-    _Column("method", lambda r: r.method),
-    _Column("ratio", lambda r: _text(r.ratio)),
-    _Column("scope", lambda r: _text(r.scope)),
     _Column("trainable", lambda r: f"{r.num_trainable:,}"),
     _Column("trainable %", lambda r: f"{100 * r.trainable_fraction:.2f}"),
     _Column("train s", lambda r: _number(r.train_seconds, 1)),
