@@ -42,7 +42,11 @@ def measure(policy: str | None, busy: bool) -> float:
     other = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
     try:
         done = subprocess.run(
-            [sys.executable, "-c", STEP], env=environment, capture_output=True, text=True, check=True
+            [sys.executable, "-c", STEP],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
         )
     finally:
         if other:

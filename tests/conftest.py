@@ -7,12 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from jaxtyping import install_import_hook
 
 os.environ["OMP_NUM_THREADS"] = "1"  # test processes share the cores; also makes sums repeatable
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+# Shapes written in these modules are checked at every call a test makes.
+CHECKED = ("alps.scores", "alps.localization", "alps.models.head_linear", "alps.models.loss")
+install_import_hook(CHECKED, "beartype.beartype")
 
 
 @pytest.fixture(scope="session", autouse=True)

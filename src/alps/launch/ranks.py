@@ -48,7 +48,7 @@ def fit_on_devices(run: Run) -> None:
     logs = folder.path / "ranks"
     for old in logs.glob("*.error.json"):
         old.unlink()
-    code = _run_workers(_command(run, folder.path), _environment())
+    code = _run_workers(_command(run, folder.path), _environment(run.trainer.devices))
     if code:
         raise RunFailed(first_error(logs) or f"a worker process ended with code {code}; see {logs}")
 
@@ -75,11 +75,12 @@ def _command(run: Run, folder: Path) -> list[str]:
     return [*torchrun, *ranks, "-m", "alps.launch.worker", str(folder)]
 
 
-def _environment() -> Mapping[str, str]:
+def _environment(devices: int) -> Mapping[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
     source = str(Path(alps.__file__).parents[1])  # a checkout that isn't installed works too
     path = os.pathsep.join(p for p in (source, os.environ.get("PYTHONPATH")) if p)
-    return {"OMP_NUM_THREADS": "1", **kept, "PYTHONPATH": path}
+    threads = max(1, (os.cpu_count() or 1) // devices)  # torchrun would say one
+    return {"OMP_NUM_THREADS": str(threads), **kept, "PYTHONPATH": path}
 
 
 def _run_workers(command: list[str], environment: Mapping[str, str]) -> int:
