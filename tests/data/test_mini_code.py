@@ -1,76 +1,16 @@
 import ast
 import copy
-import hashlib
-import itertools
 import json
 import random
-import subprocess
-import sys
 
 import pytest
 
 from alps.data import mini_code
 from alps.evals.check_code import program, run_unprotected
 
-# SHA-256 over the first 200 rows of each split.
-PINNED = {
-    "train": "f57ad6181e2ad15d3696aa40b562fb4383052c867a14c6afb8bb5d2aa6bfe3cb",
-    "test": "a0de83ef7b80e196489c6fa2051b33e1c699b3f0b886734d7b21bb9345c3d1ed",
-}
 SPLITS = ("train", "test")
 ROWS = {split: list(mini_code.examples(split)) for split in SPLITS}
 SAMPLE = ROWS["train"][:1500] + ROWS["test"]
-
-
-def digest(rows):
-    text = json.dumps([[row.instruction, row.answer, row.check] for row in rows])
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-@pytest.mark.parametrize("split", SPLITS)
-def test_rows_are_the_same_on_every_machine(split):
-    message = "rows changed? raise VERSION in mini_code.py and repin here"
-    assert digest(ROWS[split][:200]) == PINNED[split], message
-
-
-@pytest.mark.parametrize("hash_seed", ["0", "1"])
-def test_rows_do_not_depend_on_the_hash_seed(hash_seed):
-    code = (
-        "import json, sys\nfrom itertools import islice\nimport alps.data.mini_code as mini\n"
-        "rows = [row for s in ('train', 'test') for row in islice(mini.examples(s), 200)]\n"
-        "json.dump([[row.instruction, row.answer, row.check] for row in rows], sys.stdout)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": ":".join(sys.path)},
-        capture_output=True,
-        check=True,
-    )
-    rows = ROWS["train"][:200] + ROWS["test"][:200]
-    assert json.loads(done.stdout) == [[row.instruction, row.answer, row.check] for row in rows]
-
-
-def test_no_instruction_comes_twice_within_or_across_splits():
-    instructions = [row.instruction for split in SPLITS for row in ROWS[split]]
-    assert len(instructions) == mini_code.NUM_TRAIN + mini_code.NUM_TEST >= 4300
-    assert len(set(instructions)) == len(instructions)
-
-
-@pytest.mark.parametrize(("split", "draws_per_row"), [("train", 2), ("test", 6)])
-def test_only_the_rows_taken_are_drawn(split, draws_per_row, monkeypatch):
-    calls = []
-    draw = mini_code.draw
-    monkeypatch.setattr(mini_code, "draw", lambda rng: calls.append(1) or draw(rng))
-    rows = mini_code.examples(split)
-    assert not calls
-    taken = list(itertools.islice(rows, 200))
-    assert taken == ROWS[split][:200]
-    assert 200 <= len(calls) <= 200 * draws_per_row
-
-
-def test_checks_are_plain_json():
-    for row in ROWS["train"] + ROWS["test"]:
-        assert json.loads(json.dumps(row.check)) == row.check
 
 
 def fails(code, check):

@@ -1,74 +1,13 @@
-import hashlib
-import itertools
-import json
 import re
-import subprocess
-import sys
 
 import pytest
 
 from alps.data import mini_math
 from alps.evals.check_math import exact_match
 
-# SHA-256 over the first 200 rows of each split.
-PINNED = {
-    "train": "626ca40ff5b0748ab0832b995e1cbb4cf03bb50aa3828b7e0f3bdf3522403fee",
-    "test": "96c8f76cea2e5a1723c66142c92b49b0ec473cc4a678aef43a2bc3787b57dbaf",
-}
 SPLITS = ("train", "test")
 ROWS = {split: list(mini_math.examples(split)) for split in SPLITS}
 SAMPLE = ROWS["train"][:1500] + ROWS["test"]
-
-
-def digest(rows):
-    text = json.dumps([[row.instruction, row.answer, row.check] for row in rows])
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-@pytest.mark.parametrize("split", SPLITS)
-def test_rows_are_the_same_on_every_machine(split):
-    message = "rows changed? raise VERSION in mini_math.py and repin here"
-    assert digest(ROWS[split][:200]) == PINNED[split], message
-
-
-@pytest.mark.parametrize("hash_seed", ["0", "1"])
-def test_rows_do_not_depend_on_the_hash_seed(hash_seed):
-    code = (
-        "import json, sys\nfrom itertools import islice\nimport alps.data.mini_math as mini\n"
-        "rows = [row for s in ('train', 'test') for row in islice(mini.examples(s), 200)]\n"
-        "json.dump([[row.instruction, row.answer, row.check] for row in rows], sys.stdout)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": ":".join(sys.path)},
-        capture_output=True,
-        check=True,
-    )
-    rows = ROWS["train"][:200] + ROWS["test"][:200]
-    assert json.loads(done.stdout) == [[row.instruction, row.answer, row.check] for row in rows]
-
-
-def test_no_instruction_comes_twice_within_or_across_splits():
-    instructions = [row.instruction for split in SPLITS for row in ROWS[split]]
-    assert len(instructions) == mini_math.NUM_TRAIN + mini_math.NUM_TEST >= 4300
-    assert len(set(instructions)) == len(instructions)
-
-
-@pytest.mark.parametrize(("split", "draws_per_row"), [("train", 2), ("test", 6)])
-def test_only_the_rows_taken_are_drawn(split, draws_per_row, monkeypatch):
-    calls = []
-    draw = mini_math.draw
-    monkeypatch.setattr(mini_math, "draw", lambda rng: calls.append(1) or draw(rng))
-    rows = mini_math.examples(split)
-    assert not calls
-    taken = list(itertools.islice(rows, 200))
-    assert taken == ROWS[split][:200]
-    assert 200 <= len(calls) <= 200 * draws_per_row
-
-
-def test_checks_are_plain_json():
-    for row in ROWS["train"] + ROWS["test"]:
-        assert json.loads(json.dumps(row.check)) == row.check
 
 
 def test_every_reference_answer_is_right_and_its_neighbours_are_wrong():
