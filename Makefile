@@ -8,7 +8,7 @@ TESTS ?=
 demo: setup
 	$(BIN)/alps evaluate preset=demo
 	$(BIN)/alps train -m preset=demo method=full,alps,random
-	@echo "This shows the pipeline at work, not quality: 96 short rows, one epoch, 32 questions."
+	@echo "This shows the pipeline at work, not quality: 80 short rows, one epoch, 24 questions."
 
 test: setup
 	$(BIN)/pytest -n 2 --dist loadgroup $(TESTS)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +132,9 @@ def runs(arguments: Sequence[str]) -> None:
     """Lists runs with settings and state."""
     from alps.report.listing import print_runs
 
-    output_dir = next((a[11:] for a in arguments if a.startswith("output_dir=")), "outputs")
-    print_runs(Path(output_dir), [a for a in arguments if not a.startswith("output_dir=")])
+    settings = dict(a.split("=", 1) for a in arguments if a.startswith("output_dir="))
+    filters = [a for a in arguments if not a.startswith("output_dir=")]
+    print_runs(Path(settings.get("output_dir", "outputs")), filters)
 
 
 def export(arguments: Sequence[str]) -> None:
@@ -207,19 +209,14 @@ def _conclude(planned: Any) -> None:
         print(f"files: {planned.runs[0].folder}")
 
 
-class _one_sentence:
+@contextmanager
+def _one_sentence(name: str) -> Iterator[None]:
     """Turns an exception into one sentence and exit code 1."""
-
-    def __init__(self, name: str):
-        self.name = name
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, Exception):
-            print(f"error: {self.name}: {_sentence(error)}", file=sys.stderr)
-            sys.exit(1)
+    try:
+        yield
+    except Exception as error:
+        print(f"error: {name}: {_sentence(error)}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _sentence(error: BaseException) -> str:

@@ -47,7 +47,8 @@ class Result:
         num_heads_selected: Chosen heads, or None for a method without heads.
         train_seconds: Wall time in optimizer steps, over all attempts.
         tokens_per_second: Input tokens (padding excluded) over `train_seconds`.
-        peak_memory_bytes: Largest resident memory of the training process (of the device, on GPU).
+        peak_memory_bytes: Largest resident memory of the training process (on GPU: of the device);
+            of rank 0 if there are several.
         final_train_loss: Mean loss per answer token of the last tenth of the steps.
         precision: What the trainer really used.
         evals: benchmark -> metric -> value.
