@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -143,3 +144,15 @@ def test_generated_code_is_not_run_without_consent(alps, tmp_path):
     assert set(json.loads(result.read_text())["evals"]) == {"held_out"}
     alps("evaluate", *settings, "evals.allow_unsafe_code=true", check=0)
     assert json.loads(result.read_text())["evals"]["mini_code"] == {"pass@1": 0.0}
+
+
+@pytest.mark.skipif("ALPS_DATA_DIR" not in os.environ, reason="needs ALPS_DATA_DIR")
+def test_real_rows_of_gsm8k_train(alps, tmp_path):
+    path = Path(os.environ["ALPS_DATA_DIR"]) / "gsm8k" / "test.jsonl"
+    fields = ("data.instruction_field=question", "data.answer_field=answer", "data.task=math")
+    settings = ("data=jsonl", f"data.path={path}", *fields, "model=tiny", "data.max_examples=16")
+    alps("train", *settings, "method=random", "evals.limit=2", "evals.batch_size=2", check=0)
+    (result,) = tmp_path.glob("outputs/runs/*/result.json")
+    found = json.loads(result.read_text())
+    assert found["num_examples"] + found["num_dropped"] == 16
+    assert set(found["evals"]) == {"held_out", "mini_math"}
