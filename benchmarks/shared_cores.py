@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 
-ROUNDS = 5
+ROUNDS = 3
 STEP = """
 import time, torch
 from alps.models.checkpoint import materialize

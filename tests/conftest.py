@@ -10,7 +10,6 @@ import pytest
 from jaxtyping import install_import_hook
 
 os.environ["OMP_NUM_THREADS"] = "1"  # test processes share the cores; also makes sums repeatable
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -27,7 +27,6 @@ task_model, optim, trainer, evals, logger, preset, experiment) and ratio, scope,
 
 def main() -> None:
     """Entry point `alps`."""
-    share_cores()
     command, *rest = sys.argv[1:] or ["--help"]
     if command in ("-h", "--help", "help"):
         print(HELP, end="")
@@ -51,7 +50,6 @@ def main() -> None:
 
 def train(arguments: Sequence[str]) -> None:
     """Hands the arguments to Hydra, then prints the table of what was asked for."""
-    share_cores()
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -84,15 +82,6 @@ def train(arguments: Sequence[str]) -> None:
         code = 1
     _conclude(config.planned)
     sys.exit(code)
-
-
-def share_cores() -> None:
-    """Lets idle CPU threads sleep instead of spin; must come before torch is imported.
-
-    With another busy process on a two-core machine, spinning made a training step four times
-    slower (docs/decisions.md); on an idle machine it gains a few per cent.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def evaluate(arguments: Sequence[str]) -> None:
