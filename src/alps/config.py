@@ -271,7 +271,7 @@ def _refuse_or_plan(points: list[tuple[str, DictConfig]], sweep: bool) -> None:
             runs.append(run)
         except SettingsError as error:
             problems += [f"{place}{p}" for p in error.problems]
-        except (ValueError, OSError, HydraException, OmegaConfBaseException) as error:
+        except Exception as error:  # Hydra would only warn of it, and run the point
             problems.append(f"{place}{_first_line(error)}")
     if problems:
         raise SystemExit(refuse(_without_repeats(problems)))

@@ -45,6 +45,12 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
         materialize(Model(path=str(tmp_path)))
 
 
+def test_a_config_without_a_shape_is_refused(tmp_path):
+    folder = config_folder(tmp_path, model_type="llama", hidden_size=32, num_hidden_layers=2)
+    with pytest.raises(ValueError, match="has no num_attention_heads"):
+        read_geometry(folder)
+
+
 def test_geometry_falls_back_to_what_old_configs_leave_out(tmp_path):
     folder = config_folder(
         tmp_path, model_type="llama", num_hidden_layers=2, num_attention_heads=4, hidden_size=32

@@ -71,6 +71,9 @@ def read_geometry(folder: Path) -> Geometry:
         raise ValueError(
             f"{folder} is a {kind} model; supported architectures: {', '.join(ARCHITECTURES)}"
         )
+    missing = {"num_attention_heads", "num_hidden_layers", "hidden_size"} - config.keys()
+    if missing:
+        raise ValueError(f"config.json in {folder} has no {', '.join(sorted(missing))}")
     num_heads = config["num_attention_heads"]
     return Geometry(
         num_layers=config["num_hidden_layers"],
