@@ -33,6 +33,12 @@ def worker_id(request: pytest.FixtureRequest) -> str:
     return workerinput.get("workerid", "master")
 
 
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that forgets where it writes writes here, not into the checkout."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def make_run(tmp_path: Path):
     """A tiny run from command-line settings, with its outputs in the test's own folder."""
