@@ -90,6 +90,7 @@ def evaluate(arguments: Sequence[str]) -> None:
 
     from alps import config
     from alps.plain import SettingsError
+    from alps.preflight import check
     from alps.report.table import Row, print_table
     from alps.results import find_run
 
@@ -106,6 +107,7 @@ def evaluate(arguments: Sequence[str]) -> None:
             run = replace(run, evals=evals)
         else:
             run = config.build(composed)
+            check(run)
     except (ValueError, OSError) as error:
         sys.exit(config.refuse([str(error)]))
 

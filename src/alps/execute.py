@@ -59,7 +59,7 @@ def finished(run: Run, folder: RunFolder) -> bool:
         folder.result_path.exists()
         and folder.training_path.exists()
         and all_remembered(run.evals, folder)
-        and set(_wanted(run)) <= set(Result.read(folder.result_path).evals)
+        and {b.name for b in run.evals.allowed} <= set(Result.read(folder.result_path).evals)
     )
 
 
@@ -166,11 +166,6 @@ def _subject(run: Run, model: Any) -> Subject:
         data=run.data,
         batch_size=run.evals.batch_size,
     )
-
-
-def _wanted(run: Run) -> Iterator[str]:
-    allowed = run.evals.allow_unsafe_code
-    return (b.name for b in run.evals.benchmarks if allowed or not b.runs_generated_code)
 
 
 @contextmanager

@@ -239,6 +239,12 @@ class Evals:
     batch_size: int = 16
     allow_unsafe_code: bool = False
 
+    @property
+    def allowed(self) -> tuple[Benchmark, ...]:
+        """Those that may run: executing generated code needs the user's consent."""
+        consent = self.allow_unsafe_code
+        return tuple(b for b in self.benchmarks if consent or not b.runs_generated_code)
+
     def problems(self) -> Iterator[str]:
         """Sentences about settings that cannot be used."""
         if self.batch_size < 1:

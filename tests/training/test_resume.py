@@ -122,6 +122,21 @@ def test_a_truncated_checkpoint_is_refused_by_name(make_run):
     assert folder.checkpoint_path.exists()
 
 
+def test_a_checkpoint_of_another_cut_into_micro_batches_is_refused(make_run):
+    """Going on inside a step would mix the rows of two steps without a word."""
+    run = make_run(*SETTINGS)
+    folder = RunFolder(run.folder)
+    folder.write_run(run)
+    arguments = ["before", "4", str(folder.path)]
+    subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, check=False)
+    assert folder.checkpoint_path.exists() and not folder.training_path.exists()
+    other = make_run(*SETTINGS, "trainer.micro_batch_size=8")
+    assert other.key == run.key
+    with pytest.raises(RunFailed, match="written with 3 micro-batches in a step, now there are 1"):
+        execute(other, fit)
+    execute(run, fit)
+
+
 def test_without_a_checkpoint_there_is_nothing_to_go_on_from(tmp_path):
     assert resume_point(tmp_path / "last.ckpt") is None
 

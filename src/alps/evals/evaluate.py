@@ -31,7 +31,7 @@ def evaluate(evals: Evals, folder: RunFolder, subject: Callable[[], Subject]) ->
     found: Found = {}
     loaded: Subject | None = None
     for benchmark in evals.benchmarks:
-        if benchmark.runs_generated_code and not evals.allow_unsafe_code:
+        if benchmark not in evals.allowed:
             log.warning(
                 "%s executes generated code without protection and is skipped; "
                 "evals.allow_unsafe_code=true runs it",
@@ -58,11 +58,7 @@ def remembered(benchmark: Benchmark, folder: RunFolder) -> Mapping[str, float] |
 
 def all_remembered(evals: Evals, folder: RunFolder) -> bool:
     """Whether `evaluate` would need no model."""
-    return all(
-        remembered(b, folder) is not None
-        for b in evals.benchmarks
-        if evals.allow_unsafe_code or not b.runs_generated_code
-    )
+    return all(remembered(b, folder) is not None for b in evals.allowed)
 
 
 def _evaluate_one(benchmark: Benchmark, folder: RunFolder, subject: Subject) -> Mapping[str, float]:

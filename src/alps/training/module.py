@@ -81,3 +81,17 @@ class AlignmentModule(pl.LightningModule):
         trained = {n for n, p in self.named_parameters() if p.requires_grad}
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {n: t for n, t in state.items() if n in trained}
+        checkpoint["micro_batches"] = self.schedule.num_micro
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses a checkpoint whose steps were cut into another number of micro-batches.
+
+        Lightning goes on at the micro-batch it remembers, which would then lie inside a step.
+        """
+        before, now = checkpoint["micro_batches"], self.schedule.num_micro
+        if before != now:
+            raise RunFailed(
+                f"the checkpoint was written with {before} micro-batches in a step, now there are "
+                f"{now}: go on with the trainer.devices and trainer.micro_batch_size of before, or "
+                "delete the run's checkpoint folder to train from the start"
+            )
