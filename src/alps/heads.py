@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,11 @@ class Geometry:
         """Rows of q_proj that belong to these heads of one layer, ascending."""
         return _rows(heads, self.head_dim)
 
+    @property
+    def qkv_rows(self) -> int:
+        """Rows of q, k and v in the whole model."""
+        return self.num_layers * (self.num_heads + 2 * self.num_kv_heads) * self.head_dim
+
     def kv_rows(self, heads: Iterable[int], policy: str) -> list[int]:
         """Rows of k_proj and v_proj that train when these heads of one layer are chosen.
 
@@ -95,6 +100,8 @@ class HeadSet:
         ratio: Share of all heads that was asked for.
         base_hash: Content of the base model.
         task_hash: Content of the task model, or None.
+        scores: One row for each layer with a score for each head, if they were ranked.
+        provenance: What else is known of how the set came about, for readers.
     """
 
     heads: tuple[Head, ...]
@@ -103,6 +110,8 @@ class HeadSet:
     ratio: float | None = None
     base_hash: str | None = None
     task_hash: str | None = None
+    scores: tuple[tuple[float, ...], ...] | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "heads", tuple(sorted((int(a), int(b)) for a, b in self.heads)))
@@ -117,6 +126,10 @@ class HeadSet:
                     f"head ({layer}, {head}) lies outside a model of {g.num_layers} layers "
                     f"with {g.num_heads} heads"
                 )
+        if self.scores is not None:
+            object.__setattr__(self, "scores", tuple(tuple(map(float, row)) for row in self.scores))
+            if [len(row) for row in self.scores] != [g.num_heads] * g.num_layers:
+                raise ValueError(f"the scores are not {g.num_layers} rows of {g.num_heads} numbers")
 
     def by_layer(self) -> Mapping[int, list[int]]:
         """Chosen heads of each layer that has any."""
@@ -124,6 +137,18 @@ class HeadSet:
         for layer, head in self.heads:
             layers[layer].append(head)
         return dict(layers)
+
+    def qkv_share(self, kv_policy: str = "any") -> float:
+        """Share of all Q/K/V weights that train with this set, in [0, 1].
+
+        Larger than the share of heads where heads share keys and values.
+        """
+        g = self.geometry
+        rows = sum(
+            len(g.query_rows(heads)) + 2 * len(g.kv_rows(heads, kv_policy))
+            for heads in self.by_layer().values()
+        )
+        return rows / g.qkv_rows
 
     def to_json(self) -> dict[str, Any]:
         """Flat mapping with the geometry's names beside the set's own."""
@@ -144,8 +169,11 @@ class HeadSet:
                     for k in ("num_layers", "num_heads", "num_kv_heads", "head_dim")
                 }
             )
-            rest = {k: plain.get(k) for k in ("metric", "ratio", "base_hash", "task_hash")}
-            return cls(heads=tuple((a, b) for a, b in plain["heads"]), geometry=geometry, **rest)
+            names = ("metric", "ratio", "base_hash", "task_hash", "scores")
+            rest = {k: plain.get(k) for k in names}
+            heads = tuple((a, b) for a, b in plain["heads"])
+            provenance = plain.get("provenance") or {}
+            return cls(heads=heads, geometry=geometry, provenance=provenance, **rest)
         except KeyError as missing:
             raise ValueError(f"the head set lacks the field {missing}") from None
 
