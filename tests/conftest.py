@@ -15,7 +15,14 @@ os.environ["WANDB_MODE"] = "offline"
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 # Shapes written in these modules are checked at every call a test makes.
-CHECKED = ("alps.scores", "alps.localization", "alps.models.head_linear", "alps.models.loss")
+CHECKED = (
+    "alps.head_pair",
+    "alps.scores",
+    "alps.localization.head_pairs",
+    "alps.localization.scored",
+    "alps.models.head_linear",
+    "alps.models.loss",
+)
 install_import_hook(CHECKED, "beartype.beartype")
 
 

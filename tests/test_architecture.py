@@ -11,9 +11,9 @@ import alps
 
 PACKAGE = Path(alps.__file__).parent
 ROWS = (
-    "plain", "identity", "families", "settings", "heads", "scores", "results", "models", "data",
-    "localization", "methods", "training", "evals", "preflight", "execute", "launch", "report",
-    "config", "cli",
+    "plain", "identity", "families", "settings", "heads", "head_pair", "scores", "results",
+    "models", "data", "localization", "methods", "training", "evals", "preflight", "places",
+    "execute", "launch", "report", "config", "cli_heads", "cli",
 )  # fmt: skip
 """Top to bottom; a package imports only from rows above its own."""
 
@@ -47,6 +47,9 @@ def test_hydra_stays_at_the_boundary(path: Path):
         "alps.settings, alps.results, alps.report.table, alps.report.collect, alps.report.listing",
         "alps.config, alps.preflight, alps.execute, alps.launch.ranks, alps.methods.scored",
         "alps.data.jsonl, alps.data.mini, alps.evals.mini, alps.evals.held_out, alps.cli",
+        "alps.report.heat_map, alps.report.head_summary, alps.report.overlap",
+        "alps.report.overlap_view, alps.report.score_scale, alps.cli_heads, alps.places",
+        "alps.scores, alps.scores.pad, alps.localization.request",
     ],
 )
 def test_torch_is_not_imported(modules: str):

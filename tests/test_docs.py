@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from alps.config import build, compose_config, explain
+from alps.cli_heads import bracketed
+from alps.config import build, build_request, compose_config, explain
 from alps.plain import SettingsError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,7 +26,9 @@ def commands() -> list[tuple[str, str]]:
         found += [
             (page.name, line.strip())
             for line in lines
-            if re.match(r"\s*(alps (train|evaluate|runs|export)|python train\.py) ?\S", line)
+            if re.match(
+                r"\s*(alps (train|evaluate|localize|heads|runs|export)|python train\.py) ?\S", line
+            )
         ]
     return found
 
@@ -44,11 +47,17 @@ def test_the_pages_have_commands():
 @pytest.mark.parametrize(("page", "line"), commands())
 def test_every_command_composes(page: str, line: str, tmp_path: Path):
     command, settings = overrides(line)
+    if command == "heads":
+        assert " show " in line or " compare " in line
+        return
     if command in ("runs", "export"):
         assert all(s.split("=")[0] in ("run", "format", "to", "state") for s in settings), line
         return
-    if "bottom" in line:
+    if "runners_up" in line:
         return  # docs/add_a_method.md adds it; tested below
+    if command == "localize":
+        build_request(compose_config([bracketed(s) for s in settings], "localize"))
+        return
     (tmp_path / "rows.jsonl").write_text('{"instruction": "a", "output": "b"}\n')
     settings = [s.replace("data.path=rows", f"data.path={tmp_path}/rows") for s in settings]
     single = [s for s in settings if "," not in s]
@@ -76,18 +85,24 @@ def test_adding_a_method_as_documented_works(alps, tmp_path):
     page = (ROOT / "docs" / "add_a_method.md").read_text()
     code = re.search(r"```python\n(.*?)```", page, re.S)[1]
     yaml = re.search(r"```yaml\n(.*?)```", page, re.S)[1]
-    (tmp_path / "bottom.py").write_text(code)
+    (tmp_path / "runners_up.py").write_text(code)
     folder = tmp_path / "conf" / "method"
     folder.mkdir(parents=True)
-    (folder / "bottom.yaml").write_text(yaml.replace("alps.methods.bottom", "bottom"))
+    (folder / "runners_up.yaml").write_text(yaml.replace("alps.methods.runners_up", "runners_up"))
     import os
 
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    settings = ["method=bottom", "model=tiny", "data.max_examples=16", "evals=none", "ratio=0.2"]
+    settings = [
+        "method=runners_up",
+        "model=tiny",
+        "data.max_examples=16",
+        "evals=none",
+        "ratio=0.2",
+    ]
     search = f"hydra.searchpath=[file://{tmp_path}/conf]"
     done = alps("train", search, *settings, check=0, env={**os.environ, "PYTHONPATH": path})
-    assert "bottom" in done.stdout
-    (heads,) = tmp_path.glob("outputs/runs/bottom-*/heads.json")
+    assert "runners_up" in done.stdout
+    (heads,) = tmp_path.glob("outputs/runs/runners_up-*/heads.json")
     assert '"metric": "pad"' in heads.read_text()
 
 

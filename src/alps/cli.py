@@ -14,6 +14,10 @@ alps: localize attention heads, train only those, compare honestly.
 
   alps train [-m] [setting=value ...]      train, evaluate and tabulate (same as python train.py)
   alps evaluate [run=KEY] [setting=value]  benchmarks for a trained run, or for the base model
+  alps localize base=A task=B [metric=pad,kl] [ratio=0.1]
+                                           which heads differ between two checkpoints
+  alps heads show FILE                     a heads.json as heat map, on the terminal and as PNG
+  alps heads compare FILE FILE ...         how far head sets agree
   alps runs [FILTER ...]                   list runs; a filter is a word or name=value
   alps export run=KEY format=hf to=FOLDER  write a run as a folder that transformers loads
 
@@ -36,7 +40,16 @@ def main() -> None:
 
         print(version("alps"))
         return
-    commands = {"train": train, "evaluate": evaluate, "runs": runs, "export": export}
+    from alps.cli_heads import heads, localize
+
+    commands = {
+        "train": train,
+        "evaluate": evaluate,
+        "localize": localize,
+        "heads": heads,
+        "runs": runs,
+        "export": export,
+    }
     if command not in commands:
         from alps.plain import did_you_mean
 
@@ -129,8 +142,9 @@ def runs(arguments: Sequence[str]) -> None:
 
 
 def export(arguments: Sequence[str]) -> None:
-    """Writes a trained run as a plain model folder."""
+    """Writes a trained run as a folder for other programs: plain model, rows or PEFT adapter."""
     from alps.config import refuse
+    from alps.models.export import FORMATS, rank_warnings, write
     from alps.plain import did_you_mean
     from alps.results import find_run
 
@@ -143,28 +157,32 @@ def export(arguments: Sequence[str]) -> None:
             problems.append(f"'{argument}' is not understood{did_you_mean(name, known)}")
         given[name] = value
     problems += [f"{n}=... is missing" for n in ("run", "to") if not given[n]]
-    if given["format"] != "hf":
-        problems.append(f"format={given['format']} is not possible (one of: hf)")
+    if given["format"] not in FORMATS:
+        close = did_you_mean(given["format"], FORMATS)
+        problems.append(f"format={given['format']} is not possible{close}")
     if problems:
         sys.exit(refuse(problems))
+    to = Path(given["to"])
     try:
         folder = find_run(Path(given["output_dir"]), given["run"])
         run = folder.read_run()
         if not folder.training_path.exists():
             raise ValueError(f"{run.key} has no trained weights yet: train it first")
-        if Path(given["to"]).exists():
-            raise ValueError(f"{given['to']} exists already; nothing is overwritten")
+        if to.exists():
+            raise ValueError(f"{to} exists already; nothing is overwritten: choose another folder")
     except ValueError as error:
         sys.exit(refuse([str(error)]))
     with _one_sentence(run.key):
-        from alps.models.checkpoint import materialize
-        from alps.models.load import load_tokenizer
-        from alps.models.weights import export_model
         from alps.training.restore import restore
 
-        tokenizer = load_tokenizer(materialize(run.model))
-        export_model(restore(run), tokenizer, Path(given["to"]))
-    print(f"{run.key} is in {given['to']}")
+        try:
+            ranks = write(run, given["format"], to, restore)
+        except ValueError as error:
+            sys.exit(refuse([f"{run.key}: {_sentence(error)}"]))
+    largest = f"; largest rank {max(ranks.values())}" if ranks else ""
+    print(f"{run.key} is in {to}{largest}")
+    for warning in rank_warnings(ranks):
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def _point(config: Any) -> None:

@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from alps.families import Method, Scope, Source, Task
+from alps.localization.request import Request
 from alps.plain import TARGET, SettingsError, did_you_mean, from_plain, target_class
 from alps.settings import Evals, Logger, Model, Optim, Run, Trainer
 
@@ -86,6 +87,27 @@ def build_evals(plain: Mapping[str, Any], task: Task, problems: list[str]) -> Ev
     if limit is not None:
         benchmarks = [{**b, "limit": limit} for b in benchmarks]
     return _part({**chosen, "benchmarks": benchmarks}, Evals, "evals", problems)
+
+
+def build_request(config: DictConfig) -> Request:
+    """What `alps localize` is asked for; settings that are no field of it are metrics' options.
+
+    Raises:
+        SettingsError: All problems together.
+    """
+    missing = [f"{n}=... is missing" for n in ("base", "task") if OmegaConf.is_missing(config, n)]
+    if missing:
+        raise SettingsError(missing)
+    plain = plain_config(config)
+    own = {f.name: plain.pop(f.name) for f in fields(Request) if f.name in plain}
+    return from_plain({**own, "options": plain}, Request)
+
+
+def model_choice(name: str) -> Model | None:
+    """The model of that name in `conf/model`, if there is one."""
+    if not (conf_dir() / "model" / f"{name}.yaml").exists():
+        return None
+    return from_plain(plain_config(compose_config([f"model={name}"]))["model"], Model, "model")
 
 
 def compose_config(

@@ -16,7 +16,7 @@ from alps.identity import not_identity
 if TYPE_CHECKING:  # types only: never executed, so the import law holds
     from alps.data.example import Example, Split
     from alps.evals.subject import Scorecard, Subject
-    from alps.heads import HeadSet
+    from alps.heads import Geometry, HeadSet
     from alps.methods.context import Context
     from alps.models.plan import Plan
 
@@ -38,6 +38,8 @@ class Source(ABC):
         subset_seed: Seed of that subset.
         template: How a prompt is written: `alpaca`, `chat` (the model's own) or `plain`.
         max_length: Longest sequence in tokens; longer rows are dropped and counted.
+        batching: How a micro-batch stands in memory: `packed` (no padding), `grouped` (rows of
+            similar length), `padded` (rows as drawn), or `auto`, which is `packed`.
     """
 
     name: str = not_identity("data")
@@ -48,6 +50,7 @@ class Source(ABC):
     subset_seed: int = 0
     template: Literal["alpaca", "chat", "plain"] = "alpaca"
     max_length: int = 2048
+    batching: Literal["auto", "packed", "grouped", "padded"] = not_identity("auto")
 
     def problems(self) -> Iterator[str]:
         """Sentences about settings that cannot be used."""
@@ -84,6 +87,13 @@ class Method(ABC):
     def problems(self) -> Iterator[str]:
         """Sentences about settings that cannot be used."""
         return iter(())
+
+    def check(self, geometry: Geometry) -> None:  # noqa: B027 - most methods fit every model
+        """Refuses a model that these settings do not fit, before anything trains.
+
+        Raises:
+            ValueError: One sentence.
+        """
 
     def normalized(self) -> Method:
         """The method of which these settings are only another name, else itself."""

@@ -81,6 +81,17 @@ class Geometry:
         }[policy]
         return _rows((g for g, count in chosen.items() if count >= needed), self.head_dim)
 
+    def qkv_share(self, heads: Iterable[Head], kv_policy: str) -> float:
+        """Share of all Q/K/V weights that train with these heads, in [0, 1]."""
+        layers: dict[int, list[int]] = defaultdict(list)
+        for layer, head in heads:
+            layers[layer].append(head)
+        rows = sum(
+            len(self.query_rows(chosen)) + 2 * len(self.kv_rows(chosen, kv_policy))
+            for chosen in layers.values()
+        )
+        return rows / self.qkv_rows
+
     def count(self, ratio: float) -> int:
         """K = ceil(ratio * all heads), computed exactly for decimal ratios (Algorithm 1, line 7).
 
@@ -143,12 +154,14 @@ class HeadSet:
 
         Larger than the share of heads where heads share keys and values.
         """
-        g = self.geometry
-        rows = sum(
-            len(g.query_rows(heads)) + 2 * len(g.kv_rows(heads, kv_policy))
-            for heads in self.by_layer().values()
-        )
-        return rows / g.qkv_rows
+        return self.geometry.qkv_share(self.heads, kv_policy)
+
+    def score_mass(self) -> float | None:
+        """Sum of the chosen heads' scores over that of all, in [0, 1]; None without scores."""
+        if self.scores is None:
+            return None
+        total = sum(map(sum, self.scores))
+        return sum(self.scores[layer][head] for layer, head in self.heads) / total if total else 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Flat mapping with the geometry's names beside the set's own."""

@@ -29,6 +29,7 @@ def check(run: Run) -> None:
             training_examples(source)
             _checked.add(mark)
     geometry = read_geometry(materialize(run.model))
+    run.method.check(geometry)
     wanted = getattr(run.method, "task_model", None)
     if wanted is not None and wanted.path is not None:
         task = materialize(Model(name=wanted.name, path=wanted.path))

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from alps.data.batches import FromStep, MicroBatches, Schedule, pad
+from alps.data.batches import FromStep, MicroBatches, Schedule, pack, pad
 from alps.data.encode import EncodedRow
 from alps.models.loss import IGNORE
 
@@ -20,14 +20,17 @@ def rows(count: int = 23) -> list[EncodedRow]:
     return [EncodedRow([i, *[50] * draw.randint(3, 9)], draw.randint(1, 3)) for i in range(count)]
 
 
-def batches(schedule: Schedule, rank: int = 0) -> MicroBatches:
-    return MicroBatches(rows(schedule.num_examples), schedule, rank, PAD)
+def batches(schedule: Schedule, rank: int = 0, batching="grouped") -> MicroBatches:
+    return MicroBatches(rows(schedule.num_examples), schedule, rank, PAD, batching)
 
 
 def members(batch) -> list[int]:
     """Rows in a micro-batch; the one that fills an empty batch is none."""
-    real = batch["attention_mask"].any(dim=1)
-    return batch["input_ids"][real, 0].tolist()
+    if not batch["num_tokens"]:
+        return []
+    if "lengths" not in batch:
+        return batch["input_ids"][:, 0].tolist()
+    return [part[0].item() for part in batch["input_ids"][0].split(batch["lengths"])]
 
 
 def step_members(dataset: MicroBatches, step: int) -> list[int]:
@@ -132,16 +135,42 @@ def test_micro_batches_hold_rows_of_similar_length():
 def test_labels_mask_the_prompt_and_the_padding():
     batch = pad([EncodedRow([1, 2, 3, 4, 5], 3), EncodedRow([6, 7], 1)], PAD)
     assert batch["input_ids"].tolist() == [[1, 2, 3, 4, 5], [6, 7, PAD, PAD, PAD]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]]
+    assert batch["num_tokens"] == 7
     no = IGNORE
     assert batch["labels"].tolist() == [[no, no, no, 4, 5], [no, 7, no, no, no]]
-    assert {t.dtype for t in batch.values()} == {torch.int64}
+    assert batch["input_ids"].dtype == batch["labels"].dtype == torch.int64
 
 
 def test_an_answer_token_equal_to_the_padding_is_learned():
     batch = pad([EncodedRow([1, PAD], 1), EncodedRow([1, 2, 3], 1)], PAD)  # pad is often eos
     assert batch["labels"][0].tolist() == [IGNORE, PAD, IGNORE]
-    assert batch["attention_mask"][0].tolist() == [1, 1, 0]
+    assert batch["num_tokens"] == 5
+
+
+def test_a_packed_row_has_no_padding_and_positions_of_each_sample():
+    batch = pack([EncodedRow([1, 2, 3, 4, 5], 3), EncodedRow([6, 7], 1)], PAD)
+    no = IGNORE
+    assert batch["input_ids"].tolist() == [[1, 2, 3, 4, 5, 6, 7]]
+    assert batch["labels"].tolist() == [[no, no, no, 4, 5, no, 7]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 4, 0, 1]]
+    assert (batch["lengths"], batch["num_tokens"]) == ([5, 2], 7)
+
+
+def test_no_rows_packed_are_two_tokens_without_a_label():
+    batch = pack([], PAD)
+    assert (batch["lengths"], batch["num_tokens"]) == ([2], 0)
+    assert batch["labels"].tolist() == [[IGNORE, IGNORE]]
+
+
+def test_batching_changes_how_a_step_stands_in_memory_and_nothing_else():
+    ways = [batches(SCHEDULE, batching=way) for way in ("packed", "grouped", "padded")]
+    for step in range(SCHEDULE.num_steps):
+        packed, grouped, padded = (step_members(way, step) for way in ways)
+        assert packed == grouped
+        assert padded == SCHEDULE.examples(step)
+        assert sorted(padded) == sorted(packed)
+    tokens = [{way[k]["step_answer_tokens"] for k in range(3)} for way in ways]
+    assert tokens[0] == tokens[1] == tokens[2]
 
 
 def test_the_sampler_begins_where_training_stopped():

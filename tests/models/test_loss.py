@@ -1,12 +1,14 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from alps.data.batches import pad
+from alps.data.batches import pack, pad
 from alps.data.encode import EncodedRow
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model
 from alps.models.loss import answer_loss
+from alps.models.packed_attention import NAME
 
 ROWS = [EncodedRow([5, 6, 7, 8, 9], 2), EncodedRow([10, 11, 12], 1), EncodedRow([3] * 9, 8)]
 
@@ -32,3 +34,70 @@ def test_a_batch_without_answers_gives_zero_with_a_gradient(model):
     loss.backward()
     assert loss.item() == 0
     assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "mistral"])
+def test_packed_samples_never_see_each_other(kind):
+    """Loss and every gradient are those of separate samples, to float32 rounding."""
+    model = tiny(kind)
+    separate = torch.zeros(())
+    for row in ROWS:
+        batch = pad([row], pad_id=2)
+        separate = separate + answer_loss(model, batch["input_ids"], batch["labels"])
+    separate.backward()
+    gradients = {n: p.grad.clone() for n, p in model.named_parameters()}
+    model.zero_grad()
+    batch = pack(ROWS, pad_id=2)
+    del batch["num_tokens"]
+    packed = answer_loss(model, **batch)
+    packed.backward()
+    assert packed.item() == pytest.approx(separate.item(), rel=1e-5)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-3, atol=1e-5)
+
+
+def test_without_lengths_packed_samples_would_leak():
+    model = tiny("llama")
+    batch = pack(ROWS, pad_id=2)
+    right = answer_loss(
+        model, *(batch[n] for n in ("input_ids", "labels", "position_ids")), [5, 3, 9]
+    )
+    leaking = answer_loss(model, batch["input_ids"], batch["labels"])
+    assert abs(leaking.item() - right.item()) > 1e-3
+
+
+def test_a_sample_longer_than_the_sliding_window_is_windowed():
+    """One sample of 9 tokens, window 4: as mistral itself computes it."""
+    model = tiny("mistral", sliding_window=4)
+    batch = pack(ROWS, pad_id=2)
+    packed = answer_loss(
+        model, *(batch[n] for n in ("input_ids", "labels", "position_ids")), [5, 3, 9]
+    )
+    separate = sum(
+        answer_loss(model, b["input_ids"], b["labels"]).item()
+        for b in (pad([row], pad_id=2) for row in ROWS)
+    )
+    assert packed.item() == pytest.approx(separate, rel=1e-5)
+
+
+def test_checkpointed_layers_recompute_the_same(model):
+    batch = pack(ROWS, pad_id=2)
+    del batch["num_tokens"]
+    answer_loss(model, **batch).backward()
+    plain = {n: p.grad.clone() for n, p in model.named_parameters()}
+    model.zero_grad()
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.train()
+    answer_loss(model, **batch).backward()
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter.grad, plain[name])
+
+
+def tiny(kind: str, **changes) -> torch.nn.Module:
+    torch.manual_seed(0)
+    shape = {
+        "hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
+        "num_hidden_layers": 2, "intermediate_size": 48, "vocab_size": 60,
+    }  # fmt: skip
+    config = AutoConfig.for_model(kind, **{**shape, **changes})
+    return AutoModelForCausalLM.from_config(config, attn_implementation=NAME).train()

@@ -5,7 +5,12 @@ import pytest
 import torch
 from scipy.spatial import distance
 
-from alps.scores.cosine import score
+from alps.head_pair import HeadPair
+from alps.scores.cosine import score as score_pair
+
+
+def score(base, task, **options) -> float:
+    return score_pair(HeadPair.of(base, task), **options)
 
 
 def pair(shift: float):
@@ -21,7 +26,7 @@ def test_equals_scipy(shift):
     assert score(base, task) == pytest.approx(float(distance.cosine(a, b)), abs=0, rel=1e-6)
 
 
-@pytest.mark.parametrize("shift", [1e-2, 2e-5, 1e-6])
+@pytest.mark.parametrize("shift", [1e-1, 1e-2, 1e-3, 1e-4, 2e-5, 1e-6])
 def test_equals_an_exact_reference_for_small_shifts_too(shift):
     base, task = pair(shift)
     a, b = (m.double().flatten().numpy().astype(np.longdouble) for m in (base, task))
@@ -54,3 +59,20 @@ def test_float32_input_is_computed_in_float64():
 
 def test_a_zero_matrix_has_no_direction():
     assert math.isnan(score(torch.zeros(2, 2), torch.ones(2, 2)))
+    assert math.isnan(score(torch.ones(2, 2), torch.zeros(2, 2)))
+    assert math.isnan(score(torch.zeros(2, 2), torch.zeros(2, 2)))
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.001, 1e30])
+def test_a_longer_matrix_of_the_same_direction_is_no_change(scale):
+    base, task = (m.double() for m in pair(1e-2))
+    assert score(base, scale * base) < 1e-15
+    assert score(base, scale * task) == pytest.approx(score(base, task), abs=0, rel=1e-8)
+
+
+@pytest.mark.parametrize("size", [1e-6, 1e-2, 1.0])
+def test_an_angle_by_hand(size):
+    base, task = np.array([[1.0, 0.0]]), np.array([[1.0, size]])
+    expected = 2 * math.sin(math.atan(size) / 2) ** 2
+    assert score(base, task) == pytest.approx(expected, abs=0, rel=1e-12)
+    assert score(base, -task) == pytest.approx(2 - expected, abs=0, rel=1e-12)

@@ -1,8 +1,11 @@
+import math
+
+import numpy as np
 import pytest
-import torch
 
 from alps import scores
-from alps.scores import pad
+from alps.head_pair import HeadPair
+from alps.scores import cosine, differing, euclidean, kl, option_problems, options_of, pad
 
 
 def test_a_metric_is_loaded_by_the_name_of_its_module():
@@ -16,14 +19,86 @@ def test_every_module_is_a_metric():
 
 @pytest.mark.parametrize("metric", scores.names())
 def test_every_metric_grows_with_the_change(metric):
-    generator = torch.Generator().manual_seed(0)
-    base, step = torch.randn(2, 8, 4, generator=generator)
-    values = [scores.load(metric)(base, base + size * step) for size in (0.0, 0.01, 0.1, 1.0)]
+    base, step = np.random.default_rng(0).normal(size=(2, 8, 4))
+    pairs = [HeadPair.of(base, base + size * step) for size in (0.0, 0.01, 0.1, 1.0)]
+    values = [scores.load(metric)(pair) for pair in pairs]
     assert values == sorted(values)
     assert values[0] == 0.0 < values[1]
 
 
 @pytest.mark.parametrize("metric", ["pads", "__init__", "os"])
 def test_an_unknown_metric_is_refused_with_those_that_exist(metric):
-    with pytest.raises(ValueError, match=f"no metric '{metric}' .*{', '.join(scores.names())}"):
+    with pytest.raises(ValueError, match=f"there is no metric {metric}") as refusal:
         scores.load(metric)
+    known = "did you mean 'pad'?" if metric == "pads" else ", ".join(scores.names())
+    assert known in str(refusal.value)
+    assert list(option_problems(metric, {})) == [str(refusal.value)]
+
+
+def test_options_are_the_keyword_arguments_with_their_defaults():
+    assert options_of("pad") == {"tau": 1.0, "ground": "index"}
+    assert options_of("kl") == {"tau": 1.0, "direction": "base_task"}
+    assert options_of("cosine") == options_of("euclidean") == {}
+
+
+@pytest.mark.parametrize(
+    ("metric", "options"),
+    [
+        ("pad", {}),
+        ("pad", {"tau": 2, "ground": "weights"}),
+        ("pad", {"tau": 1e-3, "ground": "values"}),
+        ("kl", {"tau": 0.5, "direction": "task_base"}),
+        ("cosine", {}),
+    ],
+)
+def test_options_that_can_be_are_no_problem(metric, options):
+    assert list(option_problems(metric, options)) == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "options", "problem"),
+    [
+        ("pad", {"ground": "wieghts"}, "there is no ground=wieghts, did you mean 'weights'?"),
+        ("pad", {"ground": None}, "there is no ground=None (one of: index, values, weights)"),
+        ("pad", {"ground": [1]}, "there is no ground=[1] (one of: index, values, weights)"),
+        ("pad", {"grund": "index"}, "metric pad has no option grund, did you mean 'ground'?"),
+        ("kl", {"direction": "back"}, "there is no direction=back (one of: base_task, task_base)"),
+        ("kl", {"ground": "index"}, "metric kl has no option ground (one of: direction, tau)"),
+        ("cosine", {"tau": 1.0}, "metric cosine has no option tau"),
+        ("pad", {"tau": 0}, "tau must be a number above 0, got 0"),
+        ("kl", {"tau": -1.5}, "tau must be a number above 0, got -1.5"),
+        ("kl", {"tau": math.nan}, "tau must be a number above 0, got nan"),
+        ("kl", {"tau": math.inf}, "tau must be a number above 0, got inf"),
+        ("pad", {"tau": "1"}, "tau must be a number above 0, got 1"),
+        ("pad", {"tau": True}, "tau must be a number above 0, got True"),
+    ],
+)
+def test_options_that_cannot_be_are_one_sentence_each(metric, options, problem):
+    (found,) = option_problems(metric, options)
+    assert found.startswith(problem)
+
+
+def test_all_problems_of_options_are_told():
+    problems = list(option_problems("pad", {"tau": 0, "ground": "x", "y": 1}))
+    assert len(problems) == 3
+
+
+def test_defaults_given_explicitly_do_not_differ():
+    assert differing({"tau": 1.0, "ground": "index"}, ["pad"]) == {}
+    assert differing({"tau": 1, "ground": "index"}, ["pad"]) == {}
+
+
+def test_only_options_that_one_of_the_metrics_has_count():
+    options = {"tau": 2.0, "ground": "weights", "direction": "task_base"}
+    assert differing(options, ["pad"]) == {"tau": 2.0, "ground": "weights"}
+    assert differing(options, ["kl"]) == {"tau": 2.0, "direction": "task_base"}
+    assert differing(options, ["kl", "pad"]) == options
+    assert differing(options, ["cosine", "euclidean"]) == {}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_pair_gives_all_metrics_the_same_as_pairs_of_their_own(seed):
+    base, step = np.random.default_rng(seed).normal(size=(2, 8, 4))
+    pair = HeadPair.of(base, base + 0.01 * step)
+    for metric in (pad, kl, cosine, euclidean, pad, kl):
+        assert metric.score(pair) == metric.score(HeadPair.of(base, base + 0.01 * step))

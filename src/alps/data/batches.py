@@ -1,21 +1,25 @@
 """The batch of each step: a pure function of (seed, step, rank), so that nothing needs saving.
 
 An optimizer step sees `batch_size` examples over all ranks; the last step of an epoch sees what is
-left. A rank's share is cut into micro-batches of rows of similar length, always the same number of
-them, with empty ones at the end where the share is short.
+left. A rank's share is cut into micro-batches, always the same number of them, with empty ones at
+the end where the share is short.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.utils.data import Dataset, Sampler
 
 from alps.data.encode import EncodedRow
 from alps.models.loss import IGNORE
+
+Batching = Literal["packed", "grouped", "padded"]
+"""How a micro-batch stands in memory: samples behind each other, rows of similar length padded to
+the longest, or rows in the order they were drawn, padded likewise. The examples are the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +72,17 @@ class Schedule:
 class MicroBatches(Dataset[dict[str, Any]]):
     """Micro-batch k of one rank, padded; k runs over all steps and their micro-batches."""
 
-    def __init__(self, rows: Sequence[EncodedRow], schedule: Schedule, rank: int, pad_id: int):
+    def __init__(
+        self,
+        rows: Sequence[EncodedRow],
+        schedule: Schedule,
+        rank: int,
+        pad_id: int,
+        batching: Batching = "packed",
+    ):
         """Remembers the rows; nothing is computed before a batch is asked for."""
         self.rows, self.schedule, self.rank, self.pad_id = rows, schedule, rank, pad_id
+        self.batching = batching
 
     def __len__(self) -> int:
         return self.schedule.num_steps * self.schedule.num_micro
@@ -79,17 +91,20 @@ class MicroBatches(Dataset[dict[str, Any]]):
         """Tensors of micro-batch k.
 
         Returns:
-            input_ids, attention_mask, labels of shape (rows, length) and `step_answer_tokens`, the
-            number of answer tokens in the whole optimizer step over all ranks.
+            input_ids, labels of shape (rows, length); `num_tokens` without padding;
+            `step_answer_tokens`, the number of answer tokens in the whole optimizer step over all
+            ranks; of a packed row, position_ids and the `lengths` of its samples.
         """
         step, micro = divmod(k, self.schedule.num_micro)
         members = self.schedule.examples(step)
         total = sum(self.rows[i].num_answer_tokens for i in members)
-        by_length = sorted(members, key=lambda i: (-len(self.rows[i].ids), i))
-        share = by_length[self.rank :: self.schedule.world_size]
+        if self.batching != "padded":
+            members = sorted(members, key=lambda i: (-len(self.rows[i].ids), i))
+        share = members[self.rank :: self.schedule.world_size]
         size = self.schedule.micro_batch_size
         chosen = [self.rows[i] for i in share[micro * size : (micro + 1) * size]]
-        return {**pad(chosen, self.pad_id), "step_answer_tokens": total}
+        together = pack if self.batching == "packed" else pad
+        return {**together(chosen, self.pad_id), "step_answer_tokens": total}
 
 
 class FromStep(Sampler[int]):
@@ -106,7 +121,23 @@ class FromStep(Sampler[int]):
         return iter(range(self.first(), self.total))
 
 
-def pad(rows: Sequence[EncodedRow], pad_id: int) -> dict[str, torch.Tensor]:
+def pack(rows: Sequence[EncodedRow], pad_id: int) -> dict[str, Any]:
+    """One row of samples, one behind the other, without padding.
+
+    Positions begin anew with each sample, and so does attention (`alps.models.packed_attention`).
+    The first token of a sample has no label: the token before it belongs to another.
+    No rows give one sample of two padding tokens without a label.
+    """
+    samples = [pad([row], pad_id) for row in rows] or [pad([], pad_id)]
+    lengths = [sample["input_ids"].shape[1] for sample in samples]
+    joined = {n: torch.cat([s[n] for s in samples], dim=1) for n in ("input_ids", "labels")}
+    assert all(int(sample["labels"][0, 0]) == IGNORE for sample in samples)
+    positions = torch.cat([torch.arange(n) for n in lengths])[None]
+    num_tokens = sum(len(row.ids) for row in rows)
+    return {**joined, "position_ids": positions, "lengths": lengths, "num_tokens": num_tokens}
+
+
+def pad(rows: Sequence[EncodedRow], pad_id: int) -> dict[str, Any]:
     """Right-padded tensors; labels stand at the answer's own positions (not shifted).
 
     No rows give one row of two padding tokens without a label: a forward pass whose loss is zero.
@@ -114,11 +145,9 @@ def pad(rows: Sequence[EncodedRow], pad_id: int) -> dict[str, torch.Tensor]:
     length = max((len(r.ids) for r in rows), default=2)
     count = max(len(rows), 1)
     ids = torch.full((count, length), pad_id)
-    mask = torch.zeros((count, length), dtype=torch.long)
     labels = torch.full((count, length), IGNORE)
     for i, row in enumerate(rows):
         n, start = len(row.ids), row.answer_start
         ids[i, :n] = torch.tensor(row.ids)
-        mask[i, :n] = 1
         labels[i, start:n] = ids[i, start:n]
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    return {"input_ids": ids, "labels": labels, "num_tokens": sum(len(r.ids) for r in rows)}

@@ -1,48 +1,50 @@
 """Heads drawn by chance: random and layer-consistent. A seed decides; no task model is needed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from alps.heads import Geometry, Head, HeadSet
+from alps.heads import Geometry, Head
 from alps.methods.context import Context
-from alps.methods.head_method import HeadMethod
+from alps.methods.head_method import HeadMethod, Picker
 
 
 @dataclass(frozen=True, kw_only=True)
 class RandomHeads(HeadMethod):
     """K heads drawn evenly from the whole model (the paper's Random)."""
 
-    def choose(self, context: Context) -> HeadSet:
+    def picker(self, context: Context, layers: range) -> Picker:
         """K distinct heads."""
-        g = context.geometry
-        heads = Random(f"random heads {context.seed}").sample(g.heads(), g.count(self.ratio))
-        return HeadSet(
-            heads=tuple(heads), geometry=g, ratio=self.ratio, base_hash=context.base_hash
-        )
+        allowed = [head for head in context.geometry.heads() if head[0] in layers]
+        return lambda count: Random(f"random heads {context.seed}").sample(allowed, count)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerConsistent(HeadMethod):
     """K heads spread evenly over the layers, drawn by chance inside each (the paper's LC)."""
 
-    def choose(self, context: Context) -> HeadSet:
+    def picker(self, context: Context, layers: range) -> Picker:
         """K distinct heads, floor or ceil of K / layers in each layer."""
-        g = context.geometry
-        heads = layer_consistent(g, g.count(self.ratio), Random(f"layer heads {context.seed}"))
-        return HeadSet(
-            heads=tuple(heads), geometry=g, ratio=self.ratio, base_hash=context.base_hash
-        )
+
+        def pick(count: int) -> list[Head]:
+            random = Random(f"layer heads {context.seed}")
+            return layer_consistent(context.geometry, count, random, layers)
+
+        return pick
 
 
-def layer_consistent(geometry: Geometry, count: int, random: Random) -> list[Head]:
+def layer_consistent(
+    geometry: Geometry, count: int, random: Random, layers: Sequence[int] | None = None
+) -> list[Head]:
     """`count` heads, as even over the layers as whole numbers allow.
 
     All layers have the same remainder, so which of them get one head more is drawn too.
     """
-    each, left = divmod(count, geometry.num_layers)
-    richer = set(random.sample(range(geometry.num_layers), left))
+    layers = range(geometry.num_layers) if layers is None else layers
+    each, left = divmod(count, len(layers))
+    richer = set(random.sample(layers, left))
     return [
         (layer, head)
-        for layer in range(geometry.num_layers)
+        for layer in layers
         for head in random.sample(range(geometry.num_heads), each + (layer in richer))
     ]

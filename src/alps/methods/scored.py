@@ -1,16 +1,19 @@
-"""Heads ranked by how far the task model moved them: alps (PAD), kl, euclidean, cosine."""
+"""Heads ranked by how far the task model moved them (alps, kl, euclidean, cosine), and controls."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from pkgutil import iter_modules
+from __future__ import annotations
 
-import alps
-from alps.heads import HeadSet
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING, Any, Literal
+
+from alps.heads import Head, HeadSet
 from alps.methods.context import Context
-from alps.methods.head_method import HeadMethod
-from alps.plain import did_you_mean
+from alps.methods.head_method import HeadMethod, Picker
 from alps.settings import TaskModel
+
+if TYPE_CHECKING:
+    from alps.localization.scored import Scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,30 +23,75 @@ class Scored(HeadMethod):
     Attributes:
         metric: Name of a module in `alps.scores`.
         task_model: How the task model is obtained.
+        matrix: What of a head is compared: `product` (eq. 5) or `concat`.
+        bias: Whether biases of q, k and v are compared: `ignore` or `include`.
+        compat: `authors` scores as the authors' script does, defects included.
+        options: Options of the metric (`tau`, `ground`, `direction`).
     """
 
     metric: str
     task_model: TaskModel
+    matrix: Literal["product", "concat"] = "product"
+    bias: Literal["ignore", "include"] = "ignore"
+    compat: Literal["authors"] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def problems(self) -> Iterator[str]:
         """Sentences about settings that cannot be used."""
         yield from super().problems()
-        metrics = [m.name for m in iter_modules([str(Path(alps.__file__).with_name("scores"))])]
-        if self.metric not in metrics:
-            yield f"there is no metric {self.metric}{did_you_mean(self.metric, metrics)}"
+        from alps.localization.request import authors_problems
+        from alps.scores import option_problems
 
-    def choose(self, context: Context) -> HeadSet:
+        wrong = list(option_problems(self.metric, self.options))
+        yield from wrong
+        if self.compat == "authors" and not wrong:
+            yield from authors_problems([self.metric], self.options, self.bias)
+
+    def picker(self, context: Context, layers: range) -> Picker:
         """Top-K of the scores."""
-        from alps.localization import localize_cached
+        ranking = self.scores(context).ranking(layers)
+        return lambda count: ranking[:count]
+
+    def head_set(self, context: Context, heads: Sequence[Head]) -> HeadSet:
+        """The chosen heads with all scores."""
+        return self.scores(context).set_of(heads, self.ratio)
+
+    def scores(self, context: Context) -> Scores:
+        """Scores of all heads, remembered by content of the pair."""
+        from alps.localization.remember import Pair, localize_cached
+        from alps.scores import differing
 
         assert context.task is not None and context.task_hash is not None
-        scores = localize_cached(
-            context.output_dir,
+        pair = Pair(
             base=context.base,
             task=context.task,
-            geometry=context.geometry,
-            metric=self.metric,
             base_hash=context.base_hash,
             task_hash=context.task_hash,
+            geometry=context.geometry,
+            matrix=self.matrix,
+            bias=self.bias,
+            compat=self.compat,
+            options=differing(self.options, [self.metric]),
         )
-        return scores.top(self.ratio)
+        return localize_cached(context.output_dir, pair, [self.metric])[self.metric]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bottom(Scored):
+    """Control: the heads of the lowest score."""
+
+    def picker(self, context: Context, layers: range) -> Picker:
+        """Bottom-K of the scores."""
+        ranking = self.scores(context).ranking(layers, lowest_first=True)
+        return lambda count: ranking[:count]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerMatchedRandom(Scored):
+    """Control: heads drawn by chance, as many in each layer as the top-K of the scores has."""
+
+    def picker(self, context: Context, layers: range) -> Picker:
+        """K heads; the seed decides."""
+        scores = self.scores(context)
+        seed = f"layer matched heads {context.seed}"
+        return lambda count: scores.layer_matched(count, Random(seed), layers)

@@ -31,7 +31,9 @@ def materialize(model: Model) -> Path:
     if model.path and Path(model.path).exists():
         folder = Path(model.path)
     elif model.repo:
-        folder = _download(model.repo, model.revision)
+        from alps.models.hub import download
+
+        folder = download(model.repo, model.revision)
     elif model.package:
         folder = _made_once(model, _convert_gguf)
     else:
@@ -81,39 +83,6 @@ def read_geometry(folder: Path) -> Geometry:
         num_kv_heads=config.get("num_key_value_heads") or num_heads,
         head_dim=config.get("head_dim") or config["hidden_size"] // num_heads,
     )
-
-
-def _download(repo: str, revision: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    patterns = ["*.json", "*.safetensors", "tokenizer*", "*.model"]
-    at = f"{repo}@{revision}"
-    try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
-    except GatedRepoError:
-        raise ValueError(
-            f"{at} is gated: accept its licence on its hub page, then set HF_TOKEN "
-            "to a token of that account (or run `hf auth login`)"
-        ) from None
-    except HFValidationError:
-        raise ValueError(f"model.path={repo} is neither a folder nor a hub id") from None
-    except (RepositoryNotFoundError, RevisionNotFoundError):
-        raise ValueError(
-            f"the hub has no model {at}, or it is private and HF_TOKEN is not set; "
-            "a local folder of that name does not exist either"
-        ) from None
-    except (LocalEntryNotFoundError, OSError) as error:
-        raise ValueError(
-            f"{at} cannot be downloaded ({type(error).__name__}) and is not in the hub cache: "
-            "connect to the network, or give a folder with model.path=<folder>"
-        ) from None
 
 
 def _made_once(model: Model, make: Any) -> Path:

@@ -9,6 +9,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils import logging as transformers_logging
 
+from alps.models import packed_attention
+
 transformers_logging.disable_progress_bar()
 
 
@@ -17,7 +19,7 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedMo
     return AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=dtype,
-        attn_implementation="sdpa",
+        attn_implementation=packed_attention.NAME,
         local_files_only=True,
         use_safetensors=True,  # never unpickle a file somebody gives us
         trust_remote_code=False,

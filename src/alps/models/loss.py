@@ -1,5 +1,6 @@
 """The loss of a batch: cross entropy of the answer tokens, and of nothing else."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch.nn.functional as F
@@ -11,11 +12,16 @@ IGNORE = -100
 
 
 def answer_loss(
-    model: nn.Module, input_ids: Int[Tensor, "rows length"], labels: Int[Tensor, "rows length"]
+    model: nn.Module,
+    input_ids: Int[Tensor, "rows length"],
+    labels: Int[Tensor, "rows length"],
+    position_ids: Int[Tensor, "rows length"] | None = None,
+    lengths: Sequence[int] | None = None,
 ) -> Float[Tensor, ""]:
     """Sum of the negative log-likelihoods (nats) of the labelled tokens.
 
-    Rows are padded on the right, so causal attention needs no mask: no real token sees padding.
+    Rows are padded on the right, so causal attention needs no mask: no real token sees padding. Or
+    there is one row of samples packed one behind the other; with `lengths`, none sees another.
     Logits are computed at answer positions only; with none, the loss is a zero that still has a
     gradient.
 
@@ -23,9 +29,12 @@ def answer_loss(
         model: Causal language model, plain or wrapped by peft.
         input_ids: Token ids.
         labels: The same ids where the loss counts, `IGNORE` elsewhere (not shifted).
+        position_ids: Positions within the samples of a packed row.
+        lengths: Tokens of each sample of a packed row.
     """
     lm: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # pyright: ignore
-    hidden = lm.get_decoder()(input_ids=input_ids, use_cache=False).last_hidden_state
+    packed = {} if lengths is None else {"position_ids": position_ids, "lengths": lengths}
+    hidden = lm.get_decoder()(input_ids=input_ids, use_cache=False, **packed).last_hidden_state
     targets = labels[:, 1:]
     answers = targets != IGNORE
     logits = lm.get_output_embeddings()(hidden[:, :-1][answers])

@@ -1,17 +1,19 @@
 """Scores of one head: pure functions of its base and its task matrix, one file each.
 
-A metric is a module here with a function `score(base, task) -> float` in which larger means *more
-changed*; its name in `method.metric` is the module's name.
+A metric is a module here with a function `score(pair, **options) -> float` in which larger means
+*more changed*; its name in `method.metric` is the module's name, its options are the keyword
+arguments of the function.
 """
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from pkgutil import iter_modules
+from typing import Any, get_args
 
-from jaxtyping import Float
-from torch import Tensor
+from alps.plain import did_you_mean
 
-Score = Callable[[Float[Tensor, "d_model d_head"], Float[Tensor, "d_model d_head"]], float]
+Score = Callable[..., float]
 
 
 def names() -> list[str]:
@@ -26,5 +28,39 @@ def load(metric: str) -> Score:
         ValueError: If there is no such metric.
     """
     if metric not in names():
-        raise ValueError(f"there is no metric {metric!r} (one of: {', '.join(names())})")
+        raise ValueError(f"there is no metric {metric}{did_you_mean(metric, names())}")
     return import_module(f"{__name__}.{metric}").score
+
+
+def options_of(metric: str) -> dict[str, Any]:
+    """Options of a metric with their defaults."""
+    parameters = list(inspect.signature(load(metric)).parameters.values())[1:]
+    return {p.name: p.default for p in parameters}
+
+
+def option_problems(metric: str, options: Mapping[str, Any]) -> Iterator[str]:
+    """Sentences about a metric or options that do not exist or cannot be."""
+    if metric not in names():
+        yield f"there is no metric {metric}{did_you_mean(metric, names())}"
+        return
+    known = options_of(metric)
+    hints = inspect.get_annotations(load(metric), eval_str=True)
+    for name, value in options.items():
+        choices = get_args(hints.get(name))
+        if name not in known:
+            yield f"metric {metric} has no option {name}{did_you_mean(name, known)}"
+        elif choices and value not in choices:
+            yield f"there is no {name}={value}{did_you_mean(str(value), choices)}"
+        elif name == "tau" and not _is_temperature(value):
+            yield f"tau must be a number above 0, got {value}"
+
+
+def _is_temperature(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and 0 < value < float("inf")
+
+
+def differing(options: Mapping[str, Any], metrics: Iterable[str]) -> dict[str, Any]:
+    """Those options that are not the default of a metric which has them."""
+    defaults = [options_of(metric) for metric in metrics]
+    return {k: v for k, v in options.items() if any(k in d and d[k] != v for d in defaults)}

@@ -1,9 +1,10 @@
 """Euclidean (Frobenius) distance between two head matrices (Table 2, Eu.)."""
 
-from jaxtyping import Float
-from torch import Tensor, linalg
+import math
+
+from alps.head_pair import HeadPair
 
 
-def score(base: Float[Tensor, "d_model d_head"], task: Float[Tensor, "d_model d_head"]) -> float:
-    """Norm of the difference, in float64."""
-    return float(linalg.vector_norm(task.double() - base.double()))
+def score(pair: HeadPair) -> float:
+    """Norm of the change."""
+    return math.sqrt(sum(part.moments[2] for part in pair.parts))

@@ -1,25 +1,39 @@
 """Kullback-Leibler divergence between the softmaxes of two head matrices (eq. 13)."""
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
+import math
+from typing import Literal
+
+import numpy as np
+
+from alps.head_pair import HeadPair
 
 
 def score(
-    base: Float[Tensor, "d_model d_head"], task: Float[Tensor, "d_model d_head"], tau: float = 1.0
+    pair: HeadPair,
+    tau: float = 1.0,
+    direction: Literal["base_task", "task_base"] = "base_task",
 ) -> float:
-    """D_KL(softmax(base / tau) || softmax(task / tau)), in nats, in float64.
+    """D_KL(softmax(base / tau) || softmax(task / tau)), in nats.
 
-    Summed as p (q/p - 1 - log q/p), which is the same because both have mass 1: every term is
-    positive, where p log(p/q) would cancel to noise for the small changes of a fine-tuning.
+    It is the log of how much the softmax's sum grew, less the mean change under the base's
+    probabilities: two numbers of the size of the change, so that nothing large cancels.
 
     Args:
-        base: Head matrix of the base model.
-        task: Head matrix of the task model.
+        pair: The head.
         tau: Temperature of eq. 6.
+        direction: `base_task` is eq. 13, `task_base` its reverse (the authors' script).
     """
-    log_p = torch.log_softmax(base.double().flatten() / tau, dim=0)
-    log_q = torch.log_softmax(task.double().flatten() / tau, dim=0)
-    p, change = log_p.exp(), log_q - log_p
-    gained = torch.where(change < 1, p * torch.expm1(change), log_q.exp() - p)  # q - p
-    return float((gained - p * change).sum())
+    if direction == "task_base":
+        pair = pair.swapped()
+    change = pair.softmax(tau)
+    if change is None:
+        log_p, log_q = (x / tau - _log_sum(x / tau) for x in pair.flat())
+        return max(float(np.exp(log_p) @ (log_p - log_q)), 0.0)
+    pairs = zip(change.weights, change.softs, strict=True)
+    mean = sum(weight * soft.weighted_change for weight, soft in pairs) / change.total
+    return max(math.log1p(change.growth) - mean, 0.0)
+
+
+def _log_sum(x: np.ndarray) -> float:
+    top = float(x.max())
+    return top + math.log(float(np.exp(x - top).sum()))

@@ -1,36 +1,78 @@
 """Parameter alignment distribution score (eq. 6 and 7): Wasserstein-1 of two softmaxes.
 
-The ground space is the index grid on [0, 1], as in the authors' code: entry i of the flattened
-matrix (C order) sits at i / (N - 1), and its probability is the mass there.
+Eq. 7 measures how far mass must travel, and leaves open in which space. `ground` says it:
+
+- `index`: entry i of the flattened matrix sits at i / (N - 1) on [0, 1], its probability is the
+  mass there (the authors' code). The order of the entries matters.
+- `values`: every entry has mass 1 / N and sits at its probability.
+- `weights`: every entry has mass 1 / N and sits at its weight, which is what Appendix E argues
+  about; the softmax plays no part.
 """
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
+from typing import Literal
+
+import numpy as np
+from scipy.linalg import get_blas_funcs
+
+from alps.head_pair import HeadPair, Softmax, blocks, running_sums
+
+(sum_of_sizes,) = get_blas_funcs(("asum",), dtype=np.float64)
 
 
 def score(
-    base: Float[Tensor, "d_model d_head"], task: Float[Tensor, "d_model d_head"], tau: float = 1.0
+    pair: HeadPair,
+    tau: float = 1.0,
+    ground: Literal["index", "values", "weights"] = "index",
 ) -> float:
-    """W1(softmax(base / tau), softmax(task / tau)).
-
-    Both softmaxes are computed and renormalised in float64: in float32 their mass is off by more
-    than the scores themselves.
+    """W1 between base and task.
 
     Args:
-        base: Head matrix of the base model.
-        task: Head matrix of the task model.
+        pair: The head.
         tau: Temperature of eq. 6.
-
-    Returns:
-        A distance in [0, 1].
+        ground: Ground space of eq. 7.
     """
-    shift = probabilities(task, tau) - probabilities(base, tau)
-    cumulative = shift.cumsum(0)[:-1]
-    return float(cumulative.abs().sum() / max(cumulative.numel(), 1))
+    if ground == "index":
+        change = pair.softmax(tau)
+        return _plainly(pair, tau) if change is None else _travelled(pair, change)
+    base, task = pair.flat()
+    base.sort()
+    task.sort()
+    if ground == "values":  # the softmax keeps the order
+        base, task = softmax(base, tau), softmax(task, tau)
+    return float(np.abs(task - base).mean())
 
 
-def probabilities(matrix: Float[Tensor, "d_model d_head"], tau: float) -> Float[Tensor, " n"]:
-    """Tempered softmax over all entries of a head matrix (eq. 6), in float64, with sum 1."""
-    p = torch.softmax(matrix.double().flatten() / tau, dim=0)
+def softmax(x: np.ndarray, tau: float) -> np.ndarray:
+    """Tempered softmax (eq. 6) of a flat vector, renormalised in float64."""
+    p = np.exp((x - x.max()) / tau)
     return p / p.sum()
+
+
+def _travelled(pair: HeadPair, change: Softmax) -> float:
+    """Mean absolute running sum of (task - base) probabilities, carried from part to part.
+
+    task - base is (gained - growth x mass) / (total x (1 + growth)), so that only changes are
+    summed.
+    """
+    carried = travelled = 0.0
+    for part, soft, weight in zip(pair.parts, change.softs, change.weights, strict=True):
+        begin = carried
+        columns = weight * (soft.column_gained - change.growth * soft.column_mass)
+        before = carried + np.cumsum(columns) - columns
+        for rows in blocks(part.base):
+            if part.shared:  # other heads use the running sums, too
+                moved = soft.running_mass[rows] * (-change.growth * weight)
+                moved += soft.running_gained[rows] * weight
+                moved += begin
+            else:
+                moved = soft.mass[rows] * (-change.growth * weight)
+                moved += soft.gained[rows] if weight == 1 else soft.gained[rows] * weight
+                before = running_sums(moved, before)[-1]
+            travelled += float(sum_of_sizes(moved.ravel()))
+        carried += float(columns.sum())
+    return travelled / (change.total * (1 + change.growth)) / max(pair.size - 1, 1)
+
+
+def _plainly(pair: HeadPair, tau: float) -> float:
+    base, task = (softmax(x, tau) for x in pair.flat())
+    return float(np.abs((task - base).cumsum()[:-1]).sum() / max(pair.size - 1, 1))

@@ -15,14 +15,16 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from pytorch_lightning.strategies import DDPStrategy
+from torch import nn
 from torch.utils.data import DataLoader
 
-from alps.data.batches import FromStep, MicroBatches, Schedule
+from alps.data.batches import Batching, FromStep, MicroBatches, Schedule
 from alps.data.encode import EncodedRow, encode
 from alps.data.subset import training_examples
 from alps.models.apply import apply, num_parameters, num_trainable
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model, load_tokenizer, pad_id
+from alps.models.rows import ROWS_FILE, rows_of
 from alps.models.weights import save_trained
 from alps.results import RunFailed, RunFolder, write_json
 from alps.settings import Run
@@ -39,7 +41,8 @@ def fit(run: Run) -> None:
     """Trains, from the last resume point if there is one, and writes weights and measurements.
 
     Expects `heads.json` in the run's folder if the method chose heads. Rank 0 leaves
-    `weights/trained.safetensors`, then `training.json`.
+    `weights/trained.safetensors` (what the run is restored from), `weights/heads.safetensors` if
+    nothing but rows of heads trained (for other programs), then `training.json`.
 
     Raises:
         RunFailed: If the loss is not finite, memory runs out or a file is damaged.
@@ -58,7 +61,8 @@ def fit(run: Run) -> None:
     metrics = Metrics(folder.path / "metrics.csv")
     resume = ResumePoints(folder.checkpoint_path, run.trainer.checkpoint_every_n_steps)
     trainer = build_trainer(run, module, folder, metrics, resume)
-    loader = build_loader(rows, module, trainer, pad_id(tokenizer))
+    batching = "packed" if run.data.batching == "auto" else run.data.batching
+    loader = build_loader(rows, module, trainer, pad_id(tokenizer), batching)
     with _worded_failures():
         start = resume_point(folder.checkpoint_path)
         trainer.fit(module, loader, ckpt_path=start, weights_only=True)
@@ -67,7 +71,7 @@ def fit(run: Run) -> None:
     if not all(p.isfinite().all() for p in model.parameters() if p.requires_grad):
         raise RunFailed("the last step left weights that are not numbers; try a lower optim.lr")
     if trainer.is_global_zero:
-        save_trained(model, folder.weights_path)
+        save_weights(model, run, folder)
         measured = {
             "num_trainable": num_trainable(model),
             "trainable_fraction": num_trainable(model) / total,
@@ -85,6 +89,15 @@ def fit(run: Run) -> None:
         folder.checkpoint_path.unlink(missing_ok=True)
     if dist.is_initialized():
         dist.barrier()
+
+
+def save_weights(model: nn.Module, run: Run, folder: RunFolder) -> None:
+    """Writes what trained; rows of heads also under their names in the plain model."""
+    save_trained(model, folder.weights_path)
+    plan = run.method.plan(folder.read_heads())
+    if plan.qkv == "heads" and not plan.rest:
+        rows = rows_of(model, run.model.fingerprint())
+        rows.write(folder.weights_path.with_name(ROWS_FILE))
 
 
 def schedule_of(run: Run, num_examples: int) -> Schedule:
@@ -140,10 +153,14 @@ def build_trainer(
 
 
 def build_loader(
-    rows: list[EncodedRow], module: AlignmentModule, trainer: pl.Trainer, padding: int
+    rows: list[EncodedRow],
+    module: AlignmentModule,
+    trainer: pl.Trainer,
+    padding: int,
+    batching: Batching,
 ) -> DataLoader[dict[str, Any]]:
     """All micro-batches of the training as one Lightning epoch; epochs are the schedule's."""
-    dataset = MicroBatches(rows, module.schedule, trainer.global_rank, padding)
+    dataset = MicroBatches(rows, module.schedule, trainer.global_rank, padding, batching)
     first = lambda: trainer.global_step * module.schedule.num_micro  # noqa: E731
     return DataLoader(dataset, batch_size=None, sampler=FromStep(len(dataset), first))
 

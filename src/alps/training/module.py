@@ -50,9 +50,10 @@ class AlignmentModule(pl.LightningModule):
         """Loss of one micro-batch, scaled so that a step's gradients add up to the mean."""
         if batch_idx % self.schedule.num_micro == 0:
             self.step_loss, self.step_tokens = torch.zeros((), device=self.device), 0
-        loss = answer_loss(self.model, batch["input_ids"], batch["labels"])
+        inputs = {n: batch.get(n) for n in ("input_ids", "labels", "position_ids", "lengths")}
+        loss = answer_loss(self.model, **inputs)
         self.step_loss += loss.detach()
-        self.step_tokens += int(batch["attention_mask"].sum())
+        self.step_tokens += batch["num_tokens"]
         parts = self.schedule.num_micro * self.schedule.world_size
         return loss * (parts / max(batch["step_answer_tokens"], 1))
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import nn
 
-from alps.localization import qkv_names
 from alps.models.apply import apply, merge
 from alps.models.checkpoint import materialize, read_geometry
 from alps.models.load import load_model
+from alps.models.qkv import qkv_names
 from alps.models.weights import load_trained, names_in
 from alps.results import RunFolder, replacing
 from alps.settings import Run

@@ -1,0 +1,1 @@
+"""Two checkpoints in, a score for every attention head out (Algorithm 1, lines 1 to 9)."""

@@ -1,0 +1,255 @@
+"""A trained run as a folder for other programs: a plain model, a PEFT adapter, or only its rows."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alps.models.checkpoint import materialize
+from alps.models.plan import Plan
+from alps.results import RunFolder
+from alps.settings import Run
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from alps.models.load import Tokenizer
+    from alps.models.rows import Rows
+
+FORMATS = ("hf", "rows", "lora")
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM takes as max_lora_rank; it refuses adapters of a higher rank than was set."""
+VLLM_DEFAULT = 16
+
+Ranks = Mapping[str, int]
+"""Module -> rank of its adapter."""
+
+
+def write(run: Run, format: str, to: Path, restore: Callable[[Run], nn.Module]) -> Ranks:
+    """Writes a trained run as a new folder.
+
+    Args:
+        run: A run whose training is done.
+        format: One of `FORMATS`.
+        to: The folder.
+        restore: Loads the run's model with its plan applied.
+
+    Returns:
+        The ranks of the adapter, for `lora`; else nothing.
+
+    Raises:
+        ValueError: If the format cannot hold this run, its base is another one by now, or the
+            folder exists.
+    """
+    folder = RunFolder(run.folder)
+    plan = run.method.plan(folder.read_heads())
+    check_format(format, plan)
+    base = materialize(run.model)
+    if format == "hf":
+        from alps.models.load import load_tokenizer
+
+        export_model(restore(run), load_tokenizer(base), to)
+        return {}
+    if plan.lora is not None:
+        return export_adapter(restore(run), _origin(run, base), to)
+    rows = _rows(run, folder, restore)
+    if format == "rows":
+        export_rows(rows, folder.settings_path, to)
+        return {}
+    return export_lora(rows, base, _origin(run, base), to)
+
+
+def check_format(format: str, plan: Plan) -> None:
+    """Refuses a format that cannot hold all that a plan trains.
+
+    Raises:
+        ValueError: Naming a format that can.
+    """
+    if format == "rows" and plan.lora is not None:
+        raise ValueError("format=rows cannot hold adapters: use format=lora or format=hf")
+    heads_only = plan.qkv == "heads" and not plan.rest
+    if format != "hf" and plan.lora is None and not heads_only:
+        raise ValueError(
+            f"format={format} holds rows of chosen heads and this run trained other weights, too: "
+            "use format=hf"
+        )
+
+
+def export_model(model: nn.Module, tokenizer: Tokenizer, to: Path) -> None:
+    """Writes the merged model as a folder that plain transformers loads; tied weights stay tied.
+
+    Raises:
+        ValueError: If the folder exists.
+    """
+    from transformers import PreTrainedModel
+
+    from alps.models.apply import merge
+
+    with new_folder(to) as temporary:
+        merged = merge(model)
+        assert isinstance(merged, PreTrainedModel)
+        merged.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+
+
+def export_rows(rows: Rows, settings: Path, to: Path) -> None:
+    """Writes `heads.safetensors`, and the run's settings beside it.
+
+    Raises:
+        ValueError: If the folder exists.
+    """
+    from alps.models.rows import ROWS_FILE
+
+    with new_folder(to) as temporary:
+        rows.write(temporary / ROWS_FILE)
+        shutil.copy(settings, temporary / settings.name)
+
+
+def export_lora(rows: Rows, base: Path, origin: Mapping[str, str | None], to: Path) -> Ranks:
+    """Writes rows as a PEFT adapter, which they are exactly: their number is its rank.
+
+    B (height, r) picks the changed rows by zeros and ones; A (r, d_model) is what they gained over
+    the base. Only float32's rounding differs from the merged model.
+
+    Args:
+        rows: What was trained.
+        base: Checkpoint of the base, for its own rows.
+        origin: Fields of the adapter's configuration that name the base.
+        to: The folder.
+
+    Raises:
+        ValueError: If the folder exists, the base does not fit, or biases trained.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    from alps.models.rows import base_rows
+
+    if any(name.endswith(".bias") for name in rows.parts):
+        raise ValueError("format=lora cannot hold trained biases: use format=hf")
+    before = base_rows(rows, base)
+    tensors, ranks = {}, {}
+    for name, (numbers, trained) in rows.parts.items():
+        module = name.removesuffix(".weight")
+        ranks[module] = len(numbers)
+        picks = torch.zeros(rows.height(name), len(numbers))
+        picks[numbers, torch.arange(len(numbers))] = 1
+        tensors[f"base_model.model.{module}.lora_A.weight"] = trained - before[name]
+        tensors[f"base_model.model.{module}.lora_B.weight"] = picks
+    with new_folder(to) as temporary:
+        _adapter_config(ranks, origin).save_pretrained(str(temporary))
+        save_file(tensors, temporary / "adapter_model.safetensors", {"format": "pt"})
+    return ranks
+
+
+def export_adapter(model: nn.Module, origin: Mapping[str, str | None], to: Path) -> Ranks:
+    """Writes the adapter of a model that peft wrapped.
+
+    Raises:
+        ValueError: If the folder exists.
+    """
+    from peft import PeftModel
+
+    assert isinstance(model, PeftModel)
+    config: Any = model.active_peft_config
+    for name, value in origin.items():
+        setattr(config, name, value)
+    with new_folder(to) as temporary:
+        # Embeddings never train here; without the flag peft would look the base up on the hub.
+        model.save_pretrained(str(temporary), save_embedding_layers=False)
+    return {module: int(config.r) for module in config.target_modules}
+
+
+def rank_warnings(ranks: Ranks) -> Iterator[str]:
+    """What servers will not take about an adapter of these ranks, one sentence each."""
+    if not ranks:
+        return
+    largest = max(ranks.values())
+    if largest > VLLM_RANKS[-1]:
+        yield (
+            f"rank {largest} is above {VLLM_RANKS[-1]}, the highest max_lora_rank of vLLM: "
+            "serve format=hf instead"
+        )
+    elif largest > VLLM_DEFAULT:
+        enough = next(rank for rank in VLLM_RANKS if rank >= largest)
+        yield (
+            f"rank {largest} is above {VLLM_DEFAULT}, the default max_lora_rank of vLLM: "
+            f"serve it with --max-lora-rank {enough}"
+        )
+    if len(set(ranks.values())) > 1:
+        yield (
+            "the modules differ in rank; servers that read one rank and alpha for all of them "
+            "(llama.cpp, SGLang) scale it wrongly or refuse it: give them format=hf"
+        )
+
+
+@contextmanager
+def new_folder(to: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `to` when the block ends well, and else goes.
+
+    Raises:
+        ValueError: If `to` exists or its place cannot be written.
+    """
+    if to.exists() or to.is_symlink():
+        raise ValueError(f"{to} exists already; nothing is overwritten: choose another folder")
+    temporary = to.with_name(f"{to.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        raise ValueError(f"{to} cannot be made ({error.strerror})") from None
+    try:
+        yield temporary
+        temporary.rename(to)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _rows(run: Run, folder: RunFolder, restore: Callable[[Run], nn.Module]) -> Rows:
+    """From the run's own file of rows, or from its weights where it left none."""
+    from alps.models.rows import ROWS_FILE, Rows, rows_of
+
+    path = folder.weights_path.with_name(ROWS_FILE)
+    if not path.exists():
+        return rows_of(restore(run), run.model.fingerprint())
+    rows = Rows.read(path)
+    if rows.base_hash != run.model.fingerprint():
+        raise ValueError(
+            f"{path} belongs to the base {rows.base_hash}, and {run.model.name} is "
+            f"{run.model.fingerprint()} by now: bring the old base back"
+        )
+    return rows
+
+
+def _origin(run: Run, base: Path) -> Mapping[str, str | None]:
+    """The hub id and revision of the base, or where it is on disk."""
+    if run.model.repo:
+        return {"base_model_name_or_path": run.model.repo, "revision": run.model.revision}
+    return {"base_model_name_or_path": str(base.resolve()), "revision": None}
+
+
+def _adapter_config(ranks: Ranks, origin: Mapping[str, str | None]) -> Any:
+    """LoRA of scale 1 in each module; alpha equals the rank.
+
+    The highest rank stands as the adapter's own, since vLLM reads that alone. peft matches the
+    names in the patterns as regular expressions at the end of a module's name: whole names, as
+    here, tell layer 1 from layer 11.
+    """
+    from peft import LoraConfig
+
+    highest = max(ranks.values())
+    lower = {module: rank for module, rank in ranks.items() if rank != highest}
+    return LoraConfig(
+        r=highest,
+        lora_alpha=highest,
+        rank_pattern=dict(lower),
+        alpha_pattern=dict(lower),
+        target_modules=list(ranks),
+        bias="none",
+        task_type="CAUSAL_LM",
+        inference_mode=True,
+        **origin,  # pyright: ignore[reportArgumentType]
+    )

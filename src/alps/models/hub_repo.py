@@ -1,0 +1,206 @@
+"""One commit of a hub repo: which bytes of which file are its q, k and v, and reading them."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from huggingface_hub import HfApi, constants, errors, hf_hub_url
+from huggingface_hub.utils import (
+    build_hf_headers,
+    hf_raise_for_status,
+    http_backoff,
+    http_stream_backoff,
+)
+
+WORKERS = 4  # layers under way at once; of each only a piece is in memory
+RETRIES = 5
+MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format itself
+INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+NAMES = tuple(f"{p}_proj.{kind}" for kind in ("weight", "bias") for p in "qkv")
+WEIGHTS = (".bin", ".gguf", ".pth", ".pt", ".h5", ".msgpack", ".safetensors")
+ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+# That of whichever httpx the installed hub client is built on.
+HTTPError = errors.HTTPError  # pyright: ignore[reportPrivateImportUsage]
+DAMAGED = (ValueError, KeyError, TypeError, AttributeError, IndexError)
+
+
+def timeout() -> int:
+    """Seconds without a byte; read at each request, like the address of the hub."""
+    return constants.HF_HUB_DOWNLOAD_TIMEOUT
+
+
+class Tensor(NamedTuple):
+    """Where a tensor lies: bytes [start, end) of a file of the repo."""
+
+    file: str
+    start: int
+    end: int
+    name: str
+    dtype: str
+    shape: list[int]
+
+
+class Remote(NamedTuple):
+    """One commit of a hub repo."""
+
+    repo: str
+    revision: str
+    commit: str
+
+    def __str__(self) -> str:
+        return f"{self.repo}@{self.revision}"
+
+    def files(self) -> set[str]:
+        """Names of all files.
+
+        Raises:
+            ValueError: If config.json or the safetensors are not among them.
+        """
+        info = HfApi().model_info(self.repo, revision=self.commit, timeout=timeout())
+        files = {s.rfilename for s in info.siblings or ()}
+        if not files & {INDEX, SINGLE}:
+            raise ValueError(_how_to_convert(self, sorted(files)))
+        if "config.json" not in files:
+            raise ValueError(
+                f"{self} has no config.json: it is not a model in transformers' layout"
+            )
+        return files
+
+    def read(self, file: str) -> bytes:
+        """A small file, whole."""
+        url = hf_hub_url(self.repo, file, revision=self.commit)
+        answer = http_backoff(
+            "GET", url, headers=build_hf_headers(), timeout=timeout(), max_retries=RETRIES
+        )
+        hf_raise_for_status(answer)
+        return answer.content
+
+    def layers(self, files: Collection[str], num_layers: int) -> list[list[Tensor]]:
+        """q, k and v of each layer in stored order, found in the headers of safetensors."""
+        holding = {SINGLE}
+        if INDEX in files:
+            index = self.read(INDEX)
+            try:
+                places = json.loads(index)["weight_map"].items()
+                holding = {file for name, file in places if ".self_attn." in name}
+            except DAMAGED:
+                raise ValueError(f"{INDEX} of {self} is damaged: it maps no names") from None
+            if missing := holding - set(files):
+                raise ValueError(f"{self} lacks {min(missing)}, which its index names")
+        with ThreadPoolExecutor(WORKERS) as pool:
+            headers = list(pool.map(self.header, sorted(holding)))
+        found = {tensor.name: tensor for header in headers for tensor in header}
+        return [self._layer(layer, found) for layer in range(num_layers)]
+
+    def _layer(self, layer: int, found: Mapping[str, Tensor]) -> list[Tensor]:
+        prefix = f"model.layers.{layer}.self_attn."
+        missing = [prefix + name for name in NAMES[:3] if prefix + name not in found]
+        fused = [n for n in found if n.startswith(prefix) and ("qkv" in n or "query_key" in n)]
+        if missing and fused:
+            raise ValueError(
+                f"{self} has q, k and v fused into one matrix ({fused[0]}): "
+                "give a model whose projections are separate"
+            )
+        if missing:
+            raise ValueError(
+                f"{self} lacks {', '.join(missing)}: give a model with plain q, k and v weights"
+            )
+        tensors = sorted(found[prefix + name] for name in NAMES if prefix + name in found)
+        for tensor in tensors:
+            if tensor.dtype not in ITEM_BYTES:
+                raise ValueError(
+                    f"{tensor.name} of {self} is stored as {tensor.dtype}: "
+                    f"give the model before quantization, in {', '.join(ITEM_BYTES)}"
+                )
+            if tensor.end - tensor.start != math.prod(tensor.shape) * ITEM_BYTES[tensor.dtype]:
+                raise ValueError(f"{tensor.file} of {self} has a damaged header: {tensor.name}")
+        return tensors
+
+    def header(self, file: str) -> list[Tensor]:
+        """All tensors of a safetensors file; its first 8 bytes count those of the JSON after."""
+        begin = 8 + int.from_bytes(b"".join(self.pieces(file, 0, 8)), "little")
+        text = b"".join(self.pieces(file, 8, begin)) if begin <= MAX_HEADER else b""
+        try:
+            entries = json.loads(text)
+            entries.pop("__metadata__", None)
+            return [
+                Tensor(file, begin + start, begin + end, name, entry["dtype"], entry["shape"])
+                for name, entry in entries.items()
+                for start, end in [entry["data_offsets"]]
+            ]
+        except DAMAGED:
+            raise ValueError(
+                f"{file} of {self} has a damaged header: it is no safetensors file"
+            ) from None
+
+    def pieces(self, file: str, start: int, end: int) -> Iterator[bytes]:
+        """Bytes [start, end) of a file; goes on where a connection broke.
+
+        Raises:
+            ValueError: If bytes are missing after several tries, or the answer is not a range.
+        """
+        tries = 0
+        while start < end:
+            cause = "a short answer"
+            try:
+                for piece in self._answer(file, start, end):
+                    start, tries = start + len(piece), 0
+                    yield piece
+            except errors.HfHubHTTPError:
+                raise  # an answer; it was repeated already where that helps
+            except HTTPError as error:
+                cause = type(error).__name__
+            if start < end:
+                if tries == RETRIES:
+                    raise ValueError(
+                        f"{file} of {self} broke off {end - start} bytes early ({cause}): "
+                        "repeat the command, which keeps finished layers"
+                    )
+                time.sleep(min(2**tries, 8))
+                tries += 1
+
+    def _answer(self, file: str, start: int, end: int) -> Iterator[bytes]:
+        url = hf_hub_url(self.repo, file, revision=self.commit)
+        wanted = {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
+        headers = build_hf_headers(headers=wanted)
+        # A retry inside of this context manager would break it: `pieces` repeats what broke.
+        options = {"timeout": timeout(), "max_retries": RETRIES, "retry_on_exceptions": ()}
+        with http_stream_backoff("GET", url, headers=headers, **options) as answer:
+            if answer.status_code == 416:
+                raise ValueError(f"{file} of {self} is truncated on the hub: it ends before {end}")
+            hf_raise_for_status(answer)
+            served = answer.headers.get("Content-Range", "")
+            if answer.status_code != 206 or not served.startswith(f"bytes {start}-"):
+                raise ValueError(
+                    f"{constants.ENDPOINT} or a proxy does not serve byte ranges (HTTP "
+                    f"{answer.status_code} for {file} of {self}): download the whole model with "
+                    f"`hf download {self.repo} --local-dir FOLDER` and give FOLDER"
+                )
+            for piece in answer.iter_raw():
+                if len(piece) > end - start:
+                    raise ValueError(f"{file} of {self} came with more bytes than asked for")
+                start += len(piece)
+                yield piece
+
+
+def _how_to_convert(remote: Remote, files: Sequence[str]) -> str:
+    weights = [f for f in files if f.endswith(WEIGHTS)]
+    held = ", ".join(weights[:3]) + (f" and {len(weights) - 3} more" if weights[3:] else "")
+    lack = f"{remote} has no safetensors of a whole model, only {held or 'files without weights'}"
+    if any(f.startswith("adapter_model.") for f in weights):
+        return f"{lack}: merge the adapter into its base (peft's merge_and_unload), give the folder"
+    loadable = [f for f in weights if f.endswith((".gguf", ".bin"))]
+    if not loadable:
+        return f"{lack}: give a model in transformers' layout"
+    which = f"'{remote.repo}'" + f", revision='{remote.revision}'" * (remote.revision != "main")
+    if not any(f.endswith(".bin") for f in loadable):
+        which += f", gguf_file='{loadable[0]}'"
+    return (
+        f'{lack}: convert it with `python -c "from transformers import AutoModelForCausalLM as M; '
+        f"M.from_pretrained({which}).save_pretrained('FOLDER')\"` and give FOLDER"
+    )

@@ -1,0 +1,204 @@
+"""The q, k and v of a local checkpoint, one KV group at a time; no other byte of it is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from alps.heads import Geometry
+
+INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+DTYPES = ("F64", "F32", "F16", "BF16")
+FOREIGN = (".bin", ".gguf", ".pth", ".pt", ".ckpt", ".h5", ".msgpack", ".npz")
+
+
+def qkv_names(layer: int) -> list[str]:
+    """Names of the three projections of a layer in Llama-type checkpoints."""
+    return [f"model.layers.{layer}.self_attn.{p}_proj.weight" for p in "qkv"]
+
+
+class Group(NamedTuple):
+    """One KV group as it is stored.
+
+    Attributes:
+        weights: q of all its heads, k and v; each (rows, d_model).
+        biases: Their biases, each (rows,), or None where the model has none.
+    """
+
+    weights: tuple[Tensor, Tensor, Tensor]
+    biases: tuple[Tensor, ...] | None
+
+
+@dataclass(frozen=True)
+class QKV:
+    """A folder of safetensors (one file, or shards with an index), or one such file.
+
+    Attributes:
+        place: The folder or file.
+        geometry: Shape of the model's attention.
+    """
+
+    place: Path
+    geometry: Geometry
+
+    @cached_property
+    def width(self) -> int:
+        """d_model."""
+        return self._slice(qkv_names(0)[0]).get_shape()[-1]
+
+    @cached_property
+    def has_biases(self) -> bool:
+        """Whether the projections have biases."""
+        return qkv_names(0)[0].replace("weight", "bias") in self._files
+
+    @cached_property
+    def dtype(self) -> str:
+        """How q of the first layer is stored, as safetensors calls it (F32, BF16, ...)."""
+        return self._slice(qkv_names(0)[0]).get_dtype()
+
+    def check(self) -> None:
+        """Reads names and shapes of all tensors, no weights.
+
+        Raises:
+            ValueError: If something is missing, damaged or of another shape.
+        """
+        g = self.geometry
+        for layer in range(g.num_layers):
+            counts = (g.num_heads, g.num_kv_heads, g.num_kv_heads)
+            for name, count in zip(qkv_names(layer), counts, strict=True):
+                self._check(name, [count * g.head_dim, self.width])
+                if self.has_biases:
+                    self._check(name.replace("weight", "bias"), [count * g.head_dim])
+
+    def _check(self, name: str, wanted: list[int]) -> None:
+        found = self._slice(name)
+        if found.get_dtype() not in DTYPES:
+            raise ValueError(
+                f"{name} in {self.place} is stored as {found.get_dtype()}: "
+                f"give the model before quantization, in {', '.join(DTYPES)}"
+            )
+        if found.get_shape() != wanted:
+            raise ValueError(
+                f"{name} in {self.place} has shape {found.get_shape()}, not {wanted}: "
+                "base and task model must have the same shapes"
+            )
+
+    def group(self, layer: int, group: int) -> Group:
+        """The heads of one KV group.
+
+        Raises:
+            ValueError: If a value is not finite or the file is damaged.
+        """
+        size, per = self.geometry.head_dim, self.geometry.group_size
+        blocks = [slice(group * per * size, (group + 1) * per * size)]
+        blocks += [slice(group * size, (group + 1) * size)] * 2
+        names = qkv_names(layer)
+        if self.has_biases:
+            names += [n.replace("weight", "bias") for n in names]
+        files = {path: self._open(path) for path in {self._path(n) for n in names}}
+        found = [
+            self._read(files[self._path(name)], name, rows)
+            for name, rows in zip(names, blocks * 2, strict=False)
+        ]
+        q, k, v, *biases = found
+        return Group((q, k, v), tuple(biases) or None)
+
+    def _read(self, file: safe_open, name: str, rows: slice) -> Tensor:
+        try:
+            tensor = file.get_slice(name)[rows]
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{name} in {self.place} cannot be read ({error})") from None
+        if not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
+            raise ValueError(f"{name} in {self.place} holds NaN or infinite values")
+        return tensor
+
+    def _slice(self, name: str):
+        try:
+            return self._open(self._path(name)).get_slice(name)
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{name} in {self.place} cannot be read ({error})") from None
+
+    def _open(self, path: Path) -> safe_open:
+        """Anew each time: a mapping that is kept open keeps every page that was read."""
+        try:
+            return safe_open(path, framework="pt")
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{path} is no readable safetensors file ({error})") from None
+
+    def _path(self, name: str) -> Path:
+        try:
+            return self._files[name]
+        except KeyError:
+            raise ValueError(
+                f"{self.place} has no tensor {name}: it is no checkpoint of "
+                f"{self.geometry.num_layers} layers with separate q, k and v projections"
+            ) from None
+
+    @cached_property
+    def _files(self) -> Mapping[str, Path]:
+        """Tensor name -> file that holds it."""
+        if self.place.is_file():
+            return dict.fromkeys(_names_in(self.place), self.place)
+        if (self.place / SINGLE).exists():  # before an index, as transformers does
+            return dict.fromkeys(_names_in(self.place / SINGLE), self.place / SINGLE)
+        index = self.place / INDEX
+        if index.exists():
+            try:
+                where = json.loads(index.read_text())["weight_map"]
+                shards = sorted({str(shard) for shard in where.values()})
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise ValueError(f"{index} is damaged ({error})") from None
+            for shard in shards:
+                if not (self.place / shard).exists():
+                    raise ValueError(
+                        f"{self.place} lacks {shard}, which its index names: the copy is incomplete"
+                    )
+            return {name: self.place / shard for name, shard in where.items()}
+        files = sorted(self.place.glob("*.safetensors"))
+        if not files:
+            raise ValueError(_foreign(self.place))
+        return {name: path for path in files for name in _names_in(path)}
+
+
+def _names_in(path: Path) -> list[str]:
+    if path.suffix != ".safetensors":
+        raise ValueError(_foreign(path))
+    try:
+        with safe_open(path, framework="pt") as file:
+            return list(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is no readable safetensors file ({error})") from None
+
+
+def _foreign(place: Path) -> str:
+    if not place.exists():
+        return f"{place} does not exist"
+    folder = place if place.is_dir() else place.parent
+    files = place.glob("*") if place.is_dir() else [place]
+    found = sorted(f.name for f in files if f.suffix in FOREIGN)
+    if place.is_dir() and not found:
+        return f"{place} holds no safetensors file"
+    what = (
+        f"holds {', '.join(found[:3])} but no safetensors"
+        if place.is_dir()
+        else "is no safetensors"
+    )
+    what = f"{place} {what}, the one format that can be read in part"
+    if not any(name.endswith((".bin", ".gguf")) for name in found):
+        return f"{what}: give a folder that transformers saved"
+    # Without the rest, transformers refuses to save what came from a GGUF file.
+    gguf = f", gguf_file='{found[0]}'" if found[0].endswith(".gguf") else ""
+    plain = "m.hf_quantizer = None; del m.config.quantization_config; " if gguf else ""
+    save = f"{plain}m.save_pretrained('{folder}-safetensors')"
+    return (
+        f'{what}; convert it: python -c "from transformers import AutoModelForCausalLM as M; '
+        f"m = M.from_pretrained('{folder}'{gguf}); {save}\""
+    )
