@@ -12,7 +12,7 @@ import alps
 PACKAGE = Path(alps.__file__).parent
 ROWS = (
     "plain", "identity", "families", "settings", "heads", "head_pair", "scores", "results",
-    "models", "data", "localization", "methods", "training", "evals", "preflight", "places",
+    "models", "cost", "data", "localization", "methods", "training", "evals", "preflight", "places",
     "execute", "launch", "report", "config", "cli_heads", "cli",
 )  # fmt: skip
 """Top to bottom; a package imports only from rows above its own."""
@@ -47,6 +47,7 @@ def test_hydra_stays_at_the_boundary(path: Path):
         "alps.settings, alps.results, alps.report.table, alps.report.collect, alps.report.listing",
         "alps.config, alps.preflight, alps.execute, alps.launch.ranks, alps.methods.scored",
         "alps.data.jsonl, alps.data.mini, alps.evals.mini, alps.evals.held_out, alps.cli",
+        "alps.cost.shape, alps.cost.flops, alps.cost.memory",
         "alps.report.heat_map, alps.report.head_summary, alps.report.overlap",
         "alps.report.overlap_view, alps.report.score_scale, alps.cli_heads, alps.places",
         "alps.scores, alps.scores.pad, alps.localization.request",

@@ -1,14 +1,21 @@
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
-from alps.config import build, compose_config, conf_dir, explain
+from alps.config import build, build_request, compose_config, conf_dir, explain
 from alps.plain import SettingsError
 
 GROUPS = ("method", "model", "data", "task_model", "optim", "trainer", "evals", "logger", "scale")
 FILES = sorted(conf_dir().rglob("*.yaml"))
-NEEDS = {"jsonl": ["data.path={file}"], "readily": ["task_model.path=gpt-nowhere"]}
+NEEDS = {
+    "jsonl": ["data.path={file}"],
+    "readily": ["task_model.path=gpt-nowhere"],
+    "given": ["method.path={heads}"],
+    "localize": ["base=tiny", "task=tiny"],
+}
+HEADS = {"num_layers": 2, "num_heads": 4, "num_kv_heads": 2, "head_dim": 8, "heads": [[0, 1]]}
 
 
 def problems(*overrides: str) -> str:
@@ -22,8 +29,12 @@ def test_every_yaml_composes_and_builds(path: Path, tmp_path):
     group, choice = str(path.parent.relative_to(conf_dir())), path.stem
     file = tmp_path / "rows.jsonl"
     file.write_text('{"instruction": "a", "output": "b"}\n')
-    extra = [e.format(file=file) for e in NEEDS.get(choice, [])]
-    if group == ".":
+    (tmp_path / "heads.json").write_text(json.dumps(HEADS))
+    places = {"file": file, "heads": tmp_path / "heads.json"}
+    extra = [e.format(**places) for e in NEEDS.get(choice, [])]
+    if choice == "localize":
+        build_request(compose_config(extra, choice))
+    elif group == ".":
         build(compose_config(extra, choice))
     elif group == "evals/benchmark":
         override = f"+evals/benchmark@evals.benchmarks.{choice}={choice}"

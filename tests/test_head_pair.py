@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import wasserstein_distance
 
 from alps import head_pair
-from alps.head_pair import PLAIN_ABOVE, HeadPair, Part, blocks, running_sums
+from alps.head_pair import PLAIN_ABOVE, HeadPair, Part, aligned, blocks, running_sums
 from alps.scores import kl, load, pad
 
 EVERY_SCORE = [
@@ -180,6 +180,15 @@ def test_every_temperature_has_sums_of_its_own():
         fresh = HeadPair.of(*pair(1e-2))
         assert pad.score(head, tau=tau) == pad.score(fresh, tau=tau)
         assert kl.score(head, tau=tau) == kl.score(fresh, tau=tau)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (1000, 7)])
+def test_an_aligned_array_begins_at_a_boundary(shape):
+    held = [np.empty(i) for i in range(1, 20)]
+    for array in [aligned(shape) for _ in held]:
+        assert array.ctypes.data % 64 == 0 and array.flags.c_contiguous
+        assert (array.shape, array.dtype) == (shape, np.float64)
+        array[:] = 1.0
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (7, 1), (5, 4)])

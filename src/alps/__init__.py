@@ -1,6 +1,7 @@
 """ALPS: find the attention heads that a task needs, and train only those.
 
-`alps.localize(base, task)` scores every head of a pair of checkpoints; see `alps.localization`.
+`alps.localize(base, task)` scores every head of a pair of checkpoints, `alps.apply(model, heads)`
+makes some of them trainable in any loop, `alps.merge(model)` gives a plain model back.
 """
 
 from importlib import import_module
@@ -10,8 +11,10 @@ if TYPE_CHECKING:
     from alps.heads import Geometry, HeadSet
     from alps.localization.engine import localize, localize_metrics
     from alps.localization.scored import Scores
+    from alps.models.apply import apply_heads as apply
+    from alps.models.apply import merge
 
-__all__ = ["Geometry", "HeadSet", "Scores", "localize", "localize_metrics"]
+__all__ = ["Geometry", "HeadSet", "Scores", "apply", "localize", "localize_metrics", "merge"]
 
 _HOME = {
     "Geometry": "alps.heads",
@@ -19,11 +22,14 @@ _HOME = {
     "Scores": "alps.localization.scored",
     "localize": "alps.localization.engine",
     "localize_metrics": "alps.localization.engine",
+    "merge": "alps.models.apply",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Imports what is asked for only then: torch takes seconds."""
+    if name == "apply":
+        return import_module("alps.models.apply").apply_heads
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)

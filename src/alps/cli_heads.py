@@ -22,7 +22,7 @@ def localize(arguments: Sequence[str]) -> None:
         request: Request = config.build_request(composed)
         folder, sets = _localized(request)
     except (ValueError, OSError) as error:
-        sys.exit(config.refuse([_one_line(error)]))
+        sys.exit(config.refuse([_sentence(error)]))
 
     from alps.report.head_summary import print_heads
     from alps.report.overlap import compare
@@ -100,7 +100,7 @@ def _show(files: Sequence[str], settings: dict[str, str]) -> None:
     _refuse_unknown(settings, ("png", "top"))
     if len(files) != 1:
         raise ValueError(f"alps heads show takes one heads.json, got {len(files)}")
-    if not settings.get("top", "10").isdigit():
+    if not settings.get("top", "10").isdecimal():
         raise ValueError(f"top must be a whole number, got {settings['top']}")
     path = Path(files[0])
     head_set = HeadSet.read(path)
@@ -138,11 +138,15 @@ def _refuse_unknown(settings: dict[str, str], known: Sequence[str]) -> None:
 
 
 def bracketed(argument: str) -> str:
+    """`metric=pad,kl` as a list, which it means."""
+    """A comma list of values as Hydra writes a list: metric=pad,kl becomes metric=[pad,kl]."""
     name, equals, value = argument.partition("=")
     return f"{name}=[{value}]" if equals and name in LISTS and value[:1] != "[" else argument
 
 
-def _one_line(error: Exception) -> str:
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename} cannot be used ({error.strerror})"
     return " ".join(str(error).split())
 
 

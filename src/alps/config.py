@@ -68,7 +68,10 @@ def build(config: DictConfig) -> Run:
             problems.append(f"{name} must be {word}, got {plain[name]!r}")
     if problems:
         raise SettingsError(problems)
-    return Run(**parts, seed=plain["seed"], output_dir=plain["output_dir"])
+    run = Run(**parts, seed=plain["seed"], output_dir=plain["output_dir"])
+    if problems := list(run.problems()):
+        raise SettingsError(problems)
+    return run
 
 
 def build_evals(plain: Mapping[str, Any], task: Task, problems: list[str]) -> Evals | None:
@@ -243,14 +246,14 @@ def _key_problems(
         config = compose(config_name, [*good, f"{top}={choice}"] if choice else good)
         node: Any = config
         for depth, name in enumerate(key.split(".")):
-            if not OmegaConf.is_dict(node) or name not in node:
+            if not OmegaConf.is_dict(node) or name not in list(node):  # `in` misses `???`
                 known = [str(k) for k in node] if OmegaConf.is_dict(node) else []
                 place = ".".join(key.split(".")[:depth])
                 of = f" of {top}={choice}" if choice else ""
                 hint = did_you_mean(name, [k for k in known if k not in ("name", TARGET)])
                 problems.append(f"{key} is not a setting{of}{hint if known else f' of {place}'}")
                 break
-            node = node[name]
+            node = None if OmegaConf.is_missing(node, name) else node[name]
     return problems
 
 
@@ -267,7 +270,7 @@ def _value_problems(parsed: list[Override], good: list[str], config_name: str) -
         config = _composed([*accepted, *extra], config_name)
         try:
             if config is not None:
-                build(config)
+                (build_request if config_name == "localize" else build)(config)
         except SettingsError as error:
             problems += error.problems
     return problems

@@ -14,7 +14,7 @@ from alps.evals.evaluate import all_remembered, evaluate
 from alps.evals.subject import Subject
 from alps.heads import HeadSet
 from alps.methods.context import Context
-from alps.models.checkpoint import materialize, read_geometry
+from alps.models.checkpoint import materialize, read_geometry, scorable
 from alps.results import Result, RunFolder, write_json
 from alps.settings import Model, Run, TaskModel
 
@@ -85,7 +85,7 @@ def task_checkpoint(run: Run, wanted: TaskModel, fit: Fit) -> tuple[Path, str]:
     task_run = run.task_run()
     if task_run is None:
         model = Model(name=wanted.name, path=wanted.path)
-        return materialize(model), model.fingerprint()
+        return scorable(model), model.fingerprint()
     from alps.training.restore import scorable_checkpoint
 
     log.info("%s needs the task model %s", run.key, task_run.key)

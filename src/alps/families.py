@@ -84,6 +84,11 @@ class Method(ABC):
 
     name: str
 
+    @property
+    def freezes_the_rest(self) -> bool:
+        """Whether nothing but rows of Q/K/V or adapters trains."""
+        return getattr(self, "scope", None) == "heads_only"
+
     def problems(self) -> Iterator[str]:
         """Sentences about settings that cannot be used."""
         return iter(())

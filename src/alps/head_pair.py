@@ -182,6 +182,18 @@ def blocks(x: Array) -> Iterator[slice]:
     return (slice(first, first + height) for first in range(0, len(x), height))
 
 
+def aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """A float64 array of any numbers, which begins at a multiple of 64 bytes.
+
+    BLAS's sum of sizes begins with what lies before such a boundary, so elsewhere the rounding of
+    a score would follow the address of an array.
+    """
+    size = math.prod(shape)
+    memory = np.empty(size + 7)
+    first = -memory.ctypes.data // 8 % 8
+    return memory[first : first + size].reshape(shape)
+
+
 def running_sums(x: Array, before: Float64[np.ndarray, " columns"] | None = None) -> Array:
     """Sums of all entries up to each, in reading order; replaces `x`.
 

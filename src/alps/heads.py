@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -149,6 +150,32 @@ class HeadSet:
             layers[layer].append(head)
         return dict(layers)
 
+    def refuse_other_geometry(self, geometry: Geometry) -> None:
+        """Refuses a model whose attention has another shape.
+
+        Raises:
+            ValueError: One sentence.
+        """
+        if geometry != self.geometry:
+            raise ValueError(
+                f"these heads belong to a model of {self.geometry}, this one has {geometry}: "
+                "choose heads for this model (alps localize)"
+            )
+
+    def refuse_other_base(self, base_hash: str) -> None:
+        """Refuses another base model, where both are known by content.
+
+        Raises:
+            ValueError: One sentence.
+        """
+        own = self.base_hash or ""
+        known = all(re.fullmatch("[0-9a-f]{64}", h) for h in (own, base_hash))
+        if known and own != base_hash:
+            raise ValueError(
+                f"these heads were chosen for another base model ({own[:12]}, this one is "
+                f"{base_hash[:12]}): choose heads for this model (alps localize)"
+            )
+
     def qkv_share(self, kv_policy: str = "any") -> float:
         """Share of all Q/K/V weights that train with this set, in [0, 1].
 
@@ -161,7 +188,8 @@ class HeadSet:
         if self.scores is None:
             return None
         total = sum(map(sum, self.scores))
-        return sum(self.scores[layer][head] for layer, head in self.heads) / total if total else 0.0
+        chosen = sum(self.scores[layer][head] for layer, head in self.heads)
+        return chosen / total if total else 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Flat mapping with the geometry's names beside the set's own."""

@@ -54,13 +54,14 @@ def folder_hash(path: Path) -> str:
 
 
 def stamp(path: Path) -> str:
-    """Names, sizes and times of a checkpoint's weight files: a stand-in for reading them all.
+    """Names, sizes and times of a checkpoint's files: a stand-in for reading them all.
 
     It tells one state of a place from another, in no time; a copy elsewhere has another stamp.
     """
-    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    found = {f for pattern in MODEL_FILES for f in path.glob(pattern)}
+    files = [path] if path.is_file() else sorted(found)
     stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    return digest([str(path.resolve()), stats])
+    return f"stamp {digest([str(path.resolve()), stats])}"
 
 
 def cache_lock(name: str) -> FileLock:

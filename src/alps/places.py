@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
+
 from alps.heads import Geometry
 from alps.identity import cache_dir, stamp
-from alps.results import RunFolder
+from alps.results import RunFolder, list_runs
 from alps.settings import Model, Run
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
@@ -55,6 +57,9 @@ def find(
         return _of_run(run)
     if path.exists():
         return Place(path, stamp(path))
+    named = [f for f in list_runs(output_dir) if "/" not in text and text in f.path.name]
+    if len(named) == 1:
+        return _of_run(named[0])
     if model := model_choice(text):
         from alps.models.checkpoint import materialize
 
@@ -76,8 +81,11 @@ def _of_run(folder: RunFolder) -> Place:
     from alps.training.restore import scorable_checkpoint
 
     # the folder may have been moved, or made from another working directory
-    run: Run = replace(folder.read_run(), output_dir=str(folder.path.resolve().parents[1]))
+    try:
+        run: Run = replace(folder.read_run(), output_dir=str(folder.path.resolve().parents[1]))
+    except yaml.YAMLError:
+        raise ValueError(f"{folder.settings_path} is damaged: it is no YAML") from None
     if not folder.training_path.exists():
         raise ValueError(f"{folder.path} has no trained weights yet: train it first")
     geometry = read_geometry(materialize(run.model))
-    return Place(scorable_checkpoint(run), run.key, geometry)
+    return Place(scorable_checkpoint(run, folder), folder.path.name, geometry)

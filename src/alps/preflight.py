@@ -4,7 +4,7 @@ from pathlib import Path
 
 from alps.data.subset import training_examples
 from alps.identity import canonical, digest
-from alps.models.checkpoint import materialize, read_geometry
+from alps.models.checkpoint import materialize, read_geometry, scorable
 from alps.results import RunFolder
 from alps.settings import Model, Run
 
@@ -32,7 +32,7 @@ def check(run: Run) -> None:
     run.method.check(geometry)
     wanted = getattr(run.method, "task_model", None)
     if wanted is not None and wanted.path is not None:
-        task = materialize(Model(name=wanted.name, path=wanted.path))
+        task = scorable(Model(name=wanted.name, path=wanted.path))
         if read_geometry(task) != geometry:
             raise ValueError(
                 f"base and task model differ in shape: {run.model.name} has {geometry}, "

@@ -103,6 +103,8 @@ class Optim:
         min_lr_ratio: Share of the peak rate that the cosine ends in.
         clip_norm: Largest gradient norm, or None.
         precision: What Lightning calls precision; `auto` is bf16-mixed on GPU and 32 on CPU.
+        frozen_dtype: How weights that do not train are kept: `float32`, or `bfloat16` in half the
+            memory. What trains is float32 in any case.
     """
 
     name: str = not_identity("optim")
@@ -117,6 +119,7 @@ class Optim:
     min_lr_ratio: float = 0.1
     clip_norm: float | None = 1.0
     precision: Precision = "auto"
+    frozen_dtype: Literal["float32", "bfloat16"] = "float32"
 
     def problems(self) -> Iterator[str]:
         """Sentences about settings that cannot be used."""
@@ -181,6 +184,8 @@ class Trainer:
         accelerator: `auto`, `cpu` or `gpu`.
         devices: Number of local devices (ranks).
         micro_batch_size: Rows in one forward pass per device; the effective batch is optim's.
+        activation_checkpointing: Compute the activations of each layer again in the backward pass
+            instead of keeping them: less memory, about a third more time.
         checkpoint_every_n_steps: Optimizer steps between two checkpoints.
         progress: `auto` (a bar on a terminal, plain lines elsewhere), `lines` or `off`.
     """
@@ -189,6 +194,7 @@ class Trainer:
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int = 1
     micro_batch_size: int = 8
+    activation_checkpointing: bool = False
     checkpoint_every_n_steps: int = 25
     progress: Literal["auto", "lines", "off"] = "auto"
 
@@ -265,6 +271,15 @@ class Run:
     evals: Evals = field(default=Evals(), metadata={"identity": False})
     output_dir: str = not_identity("outputs")
 
+    def problems(self) -> Iterator[str]:
+        """Sentences about parts that do not go together."""
+        if self.optim.frozen_dtype != "float32" and not self.method.freezes_the_rest:
+            yield (
+                f"optim.frozen_dtype={self.optim.frozen_dtype} keeps what does not train in half "
+                f"precision, but method={self.method.name} trains whole matrices beside: use "
+                "scope=heads_only or method=lora"
+            )
+
     @property
     def key(self) -> str:
         """`<method>-<12 hex>`: hash of settings, content of data and model, algorithm version."""
@@ -292,4 +307,7 @@ class Run:
         data = wanted.data or self.data
         share = Fraction(str(data.fraction)) * Fraction(str(wanted.fraction))  # 0.2 * 0.1 is 0.02
         data = replace(data, fraction=float(share))
-        return replace(self, method=wanted.method, data=data, evals=Evals())
+        optim = self.optim
+        if not wanted.method.freezes_the_rest:
+            optim = replace(optim, frozen_dtype="float32")
+        return replace(self, method=wanted.method, data=data, optim=optim, evals=Evals())

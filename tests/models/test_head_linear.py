@@ -1,4 +1,6 @@
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -89,3 +91,116 @@ def test_bf16_autocast_keeps_the_rows_in_float32():
 def test_rows_that_make_no_sense_are_refused(rows: list[int]):
     with pytest.raises(AssertionError):
         HeadLinear(linear(), rows)
+
+
+def chosen_rows_grad(layer: HeadLinear, x: torch.Tensor, form: str) -> tuple[torch.Tensor, ...]:
+    layer.zero_grad()
+    x = x.clone().requires_grad_()
+    y = layer(x) if form == "fast" else layer.reference(x)
+    (y * torch.arange(y.numel()).reshape(y.shape).cos()).sum().backward()
+    return y.detach(), layer.rows.grad.clone(), x.grad
+
+
+@pytest.mark.parametrize("shape", [(6,), (4, 6), (2, 3, 6)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_fast_form_equals_the_reference_form(shape, bias):
+    layer = HeadLinear(linear(bias), ROWS)
+    with torch.no_grad():
+        layer.rows += torch.randn(layer.rows.shape)
+    x = torch.randn(shape)
+    for fast, plain in zip(
+        chosen_rows_grad(layer, x, "fast"), chosen_rows_grad(layer, x, "plain"), strict=True
+    ):
+        torch.testing.assert_close(fast, plain)
+
+
+def test_rows_changed_in_any_way_are_seen_by_the_next_forward():
+    layer, x = HeadLinear(linear(), ROWS), torch.randn(2, 6)
+    layer(x)
+    layer.rows.data = layer.rows.data + 1  # no version counter counts this
+    torch.testing.assert_close(layer(x), layer.reference(x))
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_backward_pass_computes_what_is_asked_for_and_no_more(asked):
+    """4 of 12 rows; the input's gradient only where somebody below trains."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    y = HeadLinear(linear(), ROWS)(torch.randn(5, 6, requires_grad=asked))
+    with FlopCounterMode(display=False) as counter:
+        y.sum().backward()
+    assert counter.get_total_flops() == 2 * 5 * 6 * 4 + asked * 2 * 5 * 6 * 12
+
+
+def test_gradients_of_micro_batches_add_up():
+    layer, x = HeadLinear(linear(), ROWS), torch.randn(8, 6)
+    outputs = [layer(part).square().sum() for part in x.split(2)]  # all before any backward
+    for output in outputs:
+        output.backward()
+    summed = layer.rows.grad.clone()
+    layer.zero_grad()
+    layer(x).square().sum().backward()
+    torch.testing.assert_close(summed, layer.rows.grad)
+
+
+@pytest.mark.parametrize("autocast", [True, False])
+def test_a_bf16_base_keeps_float32_rows(autocast):
+    plain = linear().to(torch.bfloat16)
+    layer = HeadLinear(copy.deepcopy(plain), ROWS)
+    assert layer.rows.dtype == torch.float32 and layer.weight.dtype == torch.bfloat16
+    before = layer.weight.detach().clone()
+    x = torch.randn(4, 6, dtype=torch.bfloat16)
+    optimizer = torch.optim.AdamW([layer.rows], lr=1e-3, weight_decay=0.1)
+    for _ in range(5):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            layer(x).float().square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    frozen = [i for i in range(12) if i not in ROWS]
+    assert torch.equal(layer.merged().weight[frozen], before[frozen])
+    assert not torch.equal(layer.rows.bfloat16(), before[ROWS])
+    assert layer.reference(x).dtype == torch.bfloat16
+
+
+def test_a_bias_trains_only_if_asked():
+    layer = HeadLinear(linear(), ROWS, train_bias=True)
+    before = layer.bias.detach().clone()
+    layer(torch.randn(3, 6)).sum().backward()
+    assert layer.row_bias.grad is not None and layer.bias.grad is None
+    with torch.no_grad():
+        layer.row_bias += 1
+    merged = layer.merged().bias
+    assert torch.equal(merged[ROWS], before[ROWS] + 1)
+    frozen = [i for i in range(12) if i not in ROWS]
+    assert torch.equal(merged[frozen], before[frozen])
+    assert HeadLinear(linear(), ROWS).row_bias is None
+
+
+def test_checkpointed_it_computes_the_same():
+    from torch.utils.checkpoint import checkpoint
+
+    layer, x = HeadLinear(linear(), ROWS), torch.randn(2, 6)
+    layer(x).square().sum().backward()
+    expected = layer.rows.grad.clone()
+    layer.zero_grad()
+    checkpoint(layer, x, use_reentrant=False).square().sum().backward()
+    assert torch.equal(layer.rows.grad, expected)
+
+
+COMPILED = """
+import torch
+from alps.models.head_linear import HeadLinear
+torch.manual_seed(0)
+layer, x = HeadLinear(torch.nn.Linear(6, 12), [2, 3, 8, 9]), torch.randn(2, 6)
+layer(x).square().sum().backward()
+expected = layer.rows.grad.clone()
+layer.zero_grad()
+torch.compile(layer, backend="aot_eager", fullgraph=True)(x).square().sum().backward()
+torch.testing.assert_close(layer.rows.grad, expected)
+"""
+
+
+def test_compiled_in_one_graph_it_computes_the_same():
+    """In a process of its own: the shape checks of the tests cannot be traced."""
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -55,12 +55,12 @@ def test_equals_scipy(shift):
 @pytest.mark.parametrize("shift", [10.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6])
 def test_other_grounds_equal_scipy(shift):
     """Every entry has the same mass there: scipy's unweighted distance of the two samples."""
-    base, task = (m.double().numpy().ravel() for m in pair(shift))
+    base, task = (m.double().numpy().reshape(1, -1) for m in pair(shift))
     for tau in (1.0, 0.25):
         p, q = (np.exp(m / tau) / np.exp(m / tau).sum() for m in (base, task))
-        values = float(wasserstein_distance(p, q))
+        values = float(wasserstein_distance(p[0], q[0]))
         assert score(base, task, ground="values", tau=tau) == pytest.approx(values, abs=0, rel=1e-6)
-        weights = float(wasserstein_distance(base, task))
+        weights = float(wasserstein_distance(base[0], task[0]))
         found = score(base, task, ground="weights", tau=tau)
         assert found == pytest.approx(weights, abs=0, rel=1e-6)
 

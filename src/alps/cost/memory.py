@@ -11,22 +11,27 @@ width of the residual stream, q and k the widths of queries and keys, f the widt
   weights don't train are not needed. Chosen heads or adapters on q, k and v bring back d.
 - Below the lowest layer with something trainable nothing is kept; in that layer, the first norm
   keeps nothing.
-- With activation checkpointing, the input of each layer that a gradient visits, and one layer whole
-  (the one whose backward pass runs).
-- Logits: log-probabilities, their gradient and that of the logits live at once, 3 A vocab numbers
-  in float32.
+- With activation checkpointing, only the input of each layer that a gradient visits.
+- Gradients are there from the start, as when a step has several micro-batches.
+- For a moment, the largest of: log-probabilities with their gradient and that of the logits, 3 A
+  vocab numbers in float32; the gradient of the output layer's matrix and that of the logits; 3f
+  numbers for each token in the MLP of the layer whose backward pass runs (under checkpointing, with
+  all that the layer keeps). At the very end, when all else is freed, the gradient of the embedding,
+  of a tied one three times: from below, from above, and their sum.
 
 Under mixed precision the residual stream and the norms stay in float32, matrix products keep
 half-precision copies of their inputs (q, k and v one each) and of the weights a gradient passes.
 
-Left out: temporary results of the layer at work, workspace of libraries and fragmentation (a few
-hundred MB on a GPU), the program itself (on a CPU), and scores that attention keeps where it is not
-fused. Leave some room for them.
+Left out: a second output of attention where samples are packed, scores that attention keeps where
+it is not fused, copies of gradients between devices, temporary results of an optimizer that is not
+fused, workspace of libraries and fragmentation (a few hundred MB on a GPU), and on a CPU the
+program itself. Leave some room for them.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -64,26 +69,26 @@ class Storage:
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes at the peak of a training step, between forward and backward pass.
+    """Bytes at the peak of a training step, where the forward pass ends.
 
     Attributes:
         weights: All parameters, those of chosen rows and adapters and copies in half precision too.
         gradients: Of what trains.
         optimizer: States of the optimizer.
         activations: What autograd keeps of the layers.
-        logits: What the loss needs.
+        working: What is needed for a moment, beyond that.
     """
 
     weights: int
     gradients: int
     optimizer: int
     activations: int
-    logits: int
+    working: int
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.weights + self.gradients + self.optimizer + self.activations + self.logits
+        return self.weights + self.gradients + self.optimizer + self.activations + self.working
 
 
 def peak_memory(
@@ -108,16 +113,23 @@ def peak_memory(
     if plan.heads is not None and plan.rest:  # a HeadLinear keeps the frozen matrix whole
         inside = shape.num_parameters - shape.num_qkv
     frozen = shape.num_parameters - inside
-    head = output_layer(shape, plan)
-    kept = num_tokens * (_blocks_kept(shape, plan, storage) + _norm(shape.hidden, True, plan.rest))
-    kept += num_answers * _inputs_kept([head], storage)
+    layers = [_kept(shape, plan, b, storage) for b in blocks(shape, plan) if b.in_graph]
+    one_layer = 3 * shape.intermediate * storage.activation_bytes
+    if storage.checkpointing:
+        one_layer += max(layers)
+        layers = [shape.hidden * FULL_BYTES for _ in layers]
+    kept = num_tokens * (sum(layers) + _norm(shape.hidden, True, plan.rest))
+    kept += num_answers * _inputs_kept([output_layer(shape, plan)], storage)
+    logits = num_answers * shape.vocab * FULL_BYTES
+    matrix = shape.vocab * shape.hidden * storage.trainable_bytes * plan.rest
+    at_the_end = matrix * (3 if shape.tied else 1) - kept
     weights = trainable * storage.trainable_bytes + frozen * storage.frozen_bytes
     return Memory(
         weights=weights + _weight_copies(shape, plan, storage),
         gradients=trainable * storage.trainable_bytes,
         optimizer=trainable * storage.trainable_bytes * storage.optimizer_states,
         activations=kept,
-        logits=3 * num_answers * shape.vocab * FULL_BYTES,
+        working=max(3 * logits, logits + matrix, num_tokens * one_layer, at_the_end),
     )
 
 
@@ -149,20 +161,10 @@ def largest_micro_batch(
 
     if peak(1) > budget:
         raise ValueError(_too_large(peak(0), peak(1), budget, length))
-    rows = (budget - peak(0)) // (peak(1) - peak(0))
-    while peak(rows) > budget:  # answers are rounded up
-        rows -= 1
-    while peak(rows + 1) <= budget:
-        rows += 1
-    return rows
-
-
-def _blocks_kept(shape: ModelShape, plan: Plan, storage: Storage) -> int:
-    """Bytes for each token that autograd keeps of all layers."""
-    whole = [_kept(shape, plan, b, storage) for b in blocks(shape, plan) if b.in_graph]
-    if storage.checkpointing:
-        return len(whole) * shape.hidden * FULL_BYTES + max(whole)
-    return sum(whole)
+    fits, too_many = 1, 2
+    while peak(too_many) <= budget:
+        fits, too_many = too_many, 2 * too_many
+    return bisect_right(range(fits, too_many), budget, key=peak) + fits - 1
 
 
 def _kept(shape: ModelShape, plan: Plan, block: Block, storage: Storage) -> int:
@@ -177,8 +179,9 @@ def _kept(shape: ModelShape, plan: Plan, block: Block, storage: Storage) -> int:
         kept += _norm(keys, block.key_gradient, plan.rest, g.num_kv_heads)
     if block.attention_gradient:
         kept += number * 2 * (queries + keys) + FULL_BYTES * g.num_heads
-    elif m["o_proj"].trains:  # else its input is the output of attention
-        kept += number * queries
+    # What attention gives is kept already, but peft converts it for an adapter.
+    if not block.attention_gradient or (storage.mixed and m["o_proj"].rank):
+        kept += _inputs_kept([m["o_proj"]], storage)
     kept += _norm(shape.hidden, middle, plan.rest)
     kept += _inputs_kept([m["gate_proj"], m["up_proj"]], storage)
     if m["down_proj"].passes_gradient:
@@ -210,9 +213,9 @@ def _weight_copies(shape: ModelShape, plan: Plan, storage: Storage) -> int:
     if not storage.mixed:
         return 0
     layers = [list(block.linears.values()) for block in blocks(shape, plan)]
+    layers.append([output_layer(shape, plan)])
     copies = [sum(_copy(linear, storage) for linear in layer) for layer in layers]
-    head = _copy(output_layer(shape, plan), storage)
-    return head + (max(copies) if storage.checkpointing else sum(copies))
+    return max(copies) if storage.checkpointing else sum(copies)
 
 
 def _copy(linear: Linear, storage: Storage) -> int:

@@ -24,6 +24,11 @@ class LoRA(Method):
     alpha: float = 128.0
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
 
+    @property
+    def freezes_the_rest(self) -> bool:
+        """All of the model."""
+        return True
+
     def problems(self) -> Iterator[str]:
         """Sentences about settings that cannot be used."""
         if self.rank < 1:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+import torch
 from torch import nn
 
+from alps.families import KvPolicy, Scope
+from alps.heads import Geometry, HeadSet
 from alps.models.head_linear import HeadLinear
 from alps.models.plan import Plan
 
@@ -33,6 +37,62 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
     return model
 
 
+def apply_heads(
+    model: nn.Module, heads: HeadSet, scope: Scope = "heads_only", kv_policy: KvPolicy = "any"
+) -> nn.Module:
+    """Makes the rows of some heads trainable (`alps.apply`), for any training loop.
+
+    Afterwards `model.parameters()` that require a gradient are all that trains; give those to an
+    optimizer. `alps.merge` turns the model back into a plain one.
+
+    Args:
+        model: A causal language model of transformers, of Llama, Mistral, Qwen2 or Qwen3 type.
+        heads: The chosen heads.
+        scope: `heads_only`, or `rest_trains`: everything outside Q/K/V trains too.
+        kv_policy: When a KV group trains that chosen and unchosen heads share.
+
+    Returns:
+        The model itself, changed in place.
+
+    Raises:
+        ValueError: If the model has another shape, another architecture, or heads applied already.
+    """
+    rest = scope == "rest_trains"
+    heads.refuse_other_geometry(geometry_of(model))
+    return apply(model, Plan(qkv="heads", rest=rest, heads=heads, kv_policy=kv_policy))
+
+
+def geometry_of(model: nn.Module) -> Geometry:
+    """Shape of a plain model's attention.
+
+    Raises:
+        ValueError: If its q, k and v are no separate linear layers.
+    """
+    try:
+        layers = list(attentions(model))
+        projections = [getattr(a, name) for a in layers for name in PROJECTIONS]
+    except AttributeError:
+        raise ValueError(
+            f"{type(model).__name__} has no layers with separate q_proj, k_proj and v_proj"
+        ) from None
+    for module in projections:
+        if isinstance(module, HeadLinear):
+            raise ValueError("heads were applied to this model already: alps.merge it first")
+        if not isinstance(module, nn.Linear):
+            raise ValueError(
+                f"a {type(module).__name__} cannot be trained in part: q, k and v must be plain "
+                "linear layers"
+            )
+    config: Any = model.config
+    num_heads = config.num_attention_heads
+    return Geometry(
+        num_layers=len(layers),
+        num_heads=num_heads,
+        num_kv_heads=getattr(config, "num_key_value_heads", None) or num_heads,
+        head_dim=projections[0].out_features // num_heads,
+    )
+
+
 def merge(model: nn.Module) -> nn.Module:
     """The plain model again, with trained rows or adapters written into its weights.
 
@@ -48,10 +108,23 @@ def merge(model: nn.Module) -> nn.Module:
     return model
 
 
+def decoder_of(model: Any) -> Any:
+    """The stack of layers, plain or below peft's wrapper."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return base.get_decoder()
+
+
 def attentions(model: nn.Module) -> Iterator[nn.Module]:
     """The attention module of each layer, in order."""
-    for layer in model.get_decoder().layers:  # pyright: ignore[reportCallIssue]
+    for layer in decoder_of(model).layers:
         yield layer.self_attn
+
+
+def keep_frozen_in(model: nn.Module, dtype: torch.dtype) -> None:
+    """Stores every parameter that does not train in `dtype`; buffers stay as they are."""
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            parameter.data = parameter.data.to(dtype)
 
 
 def num_trainable(model: nn.Module) -> int:

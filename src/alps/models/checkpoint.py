@@ -19,6 +19,7 @@ from alps.identity import cache_dir, cache_lock
 from alps.settings import Model
 
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
+REQUIRED = {"num_attention_heads", "num_hidden_layers", "hidden_size"}
 FUSED = ("phi3", "phi", "gpt2", "gpt_neox", "gpt_bigcode", "falcon", "bloom", "mpt", "chatglm")
 
 
@@ -42,6 +43,19 @@ def materialize(model: Model) -> Path:
     return folder
 
 
+def scorable(model: Model) -> Path:
+    """As `materialize`, but of a hub model only q, k and v, which is what a score needs.
+
+    Raises:
+        ValueError: If it cannot be had; one sentence.
+    """
+    if not model.repo:
+        return materialize(model)
+    from alps.models.hub import fetch_qkv
+
+    return fetch_qkv(model.repo, model.revision)
+
+
 def read_config(folder: Path) -> Mapping[str, Any]:
     """The model's `config.json`.
 
@@ -49,11 +63,12 @@ def read_config(folder: Path) -> Mapping[str, Any]:
         ValueError: If there is none.
     """
     try:
-        return json.loads((folder / "config.json").read_text())
+        config = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError):
-        raise ValueError(
-            f"{folder} is not a model folder: it has no readable config.json"
-        ) from None
+        config = None
+    if not isinstance(config, Mapping):
+        raise ValueError(f"{folder} is not a model folder: it has no readable config.json")
+    return config
 
 
 def read_geometry(folder: Path) -> Geometry:
@@ -73,9 +88,13 @@ def read_geometry(folder: Path) -> Geometry:
         raise ValueError(
             f"{folder} is a {kind} model; supported architectures: {', '.join(ARCHITECTURES)}"
         )
-    missing = {"num_attention_heads", "num_hidden_layers", "hidden_size"} - config.keys()
+    missing = REQUIRED - config.keys()
     if missing:
         raise ValueError(f"config.json in {folder} has no {', '.join(sorted(missing))}")
+    sizes = (*sorted(REQUIRED), "num_key_value_heads", "head_dim")
+    for name in sizes:
+        if not isinstance(config.get(name) or 1, int):
+            raise ValueError(f"config.json in {folder}: {name} is no number, but {config[name]!r}")
     num_heads = config["num_attention_heads"]
     return Geometry(
         num_layers=config["num_hidden_layers"],

@@ -83,10 +83,10 @@ def _varlen(
 
     ends = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=query.device)
     longest = max(lengths)
-    flat = [t[0].transpose(0, 1) for t in (query, key, value)]
-    out = varlen_attn(
-        *flat, ends, ends, longest, longest, scale=scaling, window_size=(-1, 0), enable_gqa=grouped
-    )
+    q, k, v = (t[0].transpose(0, 1) for t in (query, key, value))
+    shape = (ends, ends, longest, longest)
+    causal = {"scale": scaling, "window_size": (-1, 0), "enable_gqa": grouped}
+    out = varlen_attn(q, k, v, *shape, **causal)
     assert isinstance(out, Tensor)
     return out[None]
 

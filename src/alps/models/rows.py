@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from alps.heads import Geometry
 from alps.identity import folder_hash
 from alps.models.head_linear import HeadLinear
-from alps.models.weights import Source, geometry_of, plain_weight, qkv_heights, read_qkv
+from alps.models.weights import Source, geometry_of, in_words, plain_weight, qkv_heights, read_qkv
 from alps.results import replacing
 
 ROWS_FILE = "heads.safetensors"
@@ -54,7 +54,7 @@ class Rows:
         heights = qkv_heights(self.geometry)
         for name, (numbers, rows) in self.parts.items():
             if name not in heights:
-                raise ValueError(f"{name} is no q, k or v of {_shape(self.geometry)}")
+                raise ValueError(f"{name} is no q, k or v of {in_words(self.geometry)}")
             if rows.ndim != 1 + name.endswith("weight") or numbers.shape != rows.shape[:1]:
                 raise ValueError(f"the rows of {name} have another shape than their numbers")
             within = len(numbers) and numbers[0] >= 0 and numbers[-1] < heights[name]
@@ -102,7 +102,7 @@ class Rows:
             )
         names = dict.fromkeys(name.rpartition(".")[0] for name in tensors)
         try:
-            parts = {n: Part(tensors[f"{n}.index"], tensors[f"{n}.rows"]) for n in names}
+            parts = {n: Part(tensors[n + ".index"].long(), tensors[n + ".rows"]) for n in names}
             geometry = Geometry(**json.loads(facts["geometry"]))
             return cls(parts=parts, geometry=geometry, base_hash=facts.get("base_hash"))
         except (KeyError, TypeError, ValueError) as error:
@@ -110,11 +110,7 @@ class Rows:
 
 
 def rows_of(model: nn.Module, base_hash: str | None = None) -> Rows:
-    """The trained rows of a model to which a plan with heads was applied, as they train.
-
-    Args:
-        model: With `HeadLinear` modules.
-        base_hash: Content of the base model (`run.model.fingerprint()`).
+    """The trained rows of a model to which a plan with heads was applied; not the base's copy.
 
     Raises:
         ValueError: If no rows of it train.
@@ -148,13 +144,10 @@ def merge(model: nn.Module, rows: Rows, base_hash: str | None = None) -> nn.Modu
         ValueError: If the base or a shape is another one, or rows were merged into it already.
     """
     if hasattr(model, _MERGED):
-        raise ValueError(
-            "rows were merged into this model already: unmerge them, or compose both sets first"
-        )
+        raise ValueError("rows were merged into this model already: unmerge them, or compose both")
     if base_hash and rows.base_hash and base_hash != rows.base_hash:
         raise ValueError(
-            f"the rows belong to the base {rows.base_hash}, not to {base_hash}: "
-            "load the base that they were trained on"
+            f"the rows belong to the base {rows.base_hash}, not to {base_hash}: load their own base"
         )
     _put(model, rows, {name: part.rows for name, part in rows.parts.items()})
     setattr(model, _MERGED, {name: part.numbers for name, part in rows.parts.items()})
@@ -199,7 +192,7 @@ def diff(base: Source, changed: Source, base_hash: str | None = None) -> Rows:
     if not shapes:
         raise ValueError(f"neither {base} nor {changed} has a config.json: name a folder with one")
     if shapes[0] != shapes[-1]:
-        raise ValueError(f"base has {_shape(shapes[0])}, the changed model {_shape(shapes[1])}")
+        raise ValueError(f"base has {in_words(shapes[0])}, the changed model {in_words(shapes[1])}")
     before, after = read_qkv(base, shapes[0]), read_qkv(changed, shapes[0])
     parts = {}
     for layer in range(shapes[0].num_layers):
@@ -275,9 +268,9 @@ def _put(model: nn.Module, rows: Rows, values: Mapping[str, Tensor]) -> None:
 
 
 def _check_geometry(source: Source, rows: Rows) -> None:
-    found = geometry_of(source)
-    if found not in (None, rows.geometry):
-        raise ValueError(f"the rows are of {_shape(rows.geometry)}, the model has {_shape(found)}")
+    found, wanted = geometry_of(source), rows.geometry
+    if found not in (None, wanted):
+        raise ValueError(f"the rows are of {in_words(wanted)}, the model has {in_words(found)}")
 
 
 def _check_shape(name: str, tensor: Tensor | None, rows: Rows) -> None:
@@ -304,8 +297,3 @@ def _differing(a: Tensor, b: Tensor) -> Tensor:
     """Which rows differ in any bit: -0 is not 0 here, and NaN is itself."""
     bits = (t.contiguous().view(torch.int32).reshape(len(t), -1) for t in (a, b))
     return torch.ne(*bits).any(1)
-
-
-def _shape(g: Geometry) -> str:
-    """A geometry in words."""
-    return f"{g.num_layers} layers of {g.num_heads}/{g.num_kv_heads} heads of {g.head_dim} rows"

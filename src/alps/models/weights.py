@@ -71,6 +71,11 @@ def geometry_of(source: Source) -> Geometry | None:
     )
 
 
+def in_words(g: Geometry) -> str:
+    """A shape, for messages."""
+    return f"{g.num_layers} layers of {g.num_heads}/{g.num_kv_heads} heads of {g.head_dim} rows"
+
+
 def qkv_and_bias_names(layer: int) -> list[str]:
     """Names of the three projections of a layer, then of their biases."""
     weights = qkv_names(layer)

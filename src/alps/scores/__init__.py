@@ -61,6 +61,10 @@ def _is_temperature(value: Any) -> bool:
 
 
 def differing(options: Mapping[str, Any], metrics: Iterable[str]) -> dict[str, Any]:
-    """Those options that are not the default of a metric which has them."""
+    """Those options that are not the default of a metric which has them; 2 is told as 2.0."""
     defaults = [options_of(metric) for metric in metrics]
-    return {k: v for k, v in options.items() if any(k in d and d[k] != v for d in defaults)}
+    return {
+        k: float(v) if isinstance(v, int) else v
+        for k, v in options.items()
+        if any(k in d and d[k] != v for d in defaults)
+    }

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from scipy.linalg import get_blas_funcs
 
-from alps.head_pair import HeadPair, Softmax, blocks, running_sums
+from alps.head_pair import HeadPair, Softmax, aligned, blocks, running_sums
 
 (sum_of_sizes,) = get_blas_funcs(("asum",), dtype=np.float64)
 
@@ -60,12 +60,13 @@ def _travelled(pair: HeadPair, change: Softmax) -> float:
         columns = weight * (soft.column_gained - change.growth * soft.column_mass)
         before = carried + np.cumsum(columns) - columns
         for rows in blocks(part.base):
+            moved = aligned(soft.mass[rows].shape)
             if part.shared:  # other heads use the running sums, too
-                moved = soft.running_mass[rows] * (-change.growth * weight)
+                np.multiply(soft.running_mass[rows], -change.growth * weight, out=moved)
                 moved += soft.running_gained[rows] * weight
                 moved += begin
             else:
-                moved = soft.mass[rows] * (-change.growth * weight)
+                np.multiply(soft.mass[rows], -change.growth * weight, out=moved)
                 moved += soft.gained[rows] if weight == 1 else soft.gained[rows] * weight
                 before = running_sums(moved, before)[-1]
             travelled += float(sum_of_sizes(moved.ravel()))

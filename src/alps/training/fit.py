@@ -21,7 +21,13 @@ from torch.utils.data import DataLoader
 from alps.data.batches import Batching, FromStep, MicroBatches, Schedule
 from alps.data.encode import EncodedRow, encode
 from alps.data.subset import training_examples
-from alps.models.apply import apply, num_parameters, num_trainable
+from alps.models.apply import (
+    apply,
+    decoder_of,
+    keep_frozen_in,
+    num_parameters,
+    num_trainable,
+)
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model, load_tokenizer, pad_id
 from alps.models.rows import ROWS_FILE, rows_of
@@ -57,6 +63,10 @@ def fit(run: Run) -> None:
     model = load_model(base)
     total = num_parameters(model)
     model = apply(model, run.method.plan(folder.read_heads()))
+    keep_frozen_in(model, getattr(torch, run.optim.frozen_dtype))
+    if run.trainer.activation_checkpointing:
+        # the other kind needs inputs that require a gradient, and would then never stop early
+        decoder_of(model).gradient_checkpointing_enable({"use_reentrant": False})
     module = AlignmentModule(model, run.optim, schedule_of(run, len(rows)), run.seed)
     metrics = Metrics(folder.path / "metrics.csv")
     resume = ResumePoints(folder.checkpoint_path, run.trainer.checkpoint_every_n_steps)
@@ -182,4 +192,7 @@ def _worded_failures() -> Iterator[None]:
             raise
 
 
-_OUT_OF_MEMORY = "out of memory: a smaller trainer.micro_batch_size or data.max_length needs less"
+_OUT_OF_MEMORY = (
+    "out of memory: a smaller trainer.micro_batch_size or data.max_length needs less, and so does "
+    "trainer.activation_checkpointing=true; preset=gpu24 has all that saves memory"
+)

@@ -50,8 +50,8 @@ class AlignmentModule(pl.LightningModule):
         """Loss of one micro-batch, scaled so that a step's gradients add up to the mean."""
         if batch_idx % self.schedule.num_micro == 0:
             self.step_loss, self.step_tokens = torch.zeros((), device=self.device), 0
-        inputs = {n: batch.get(n) for n in ("input_ids", "labels", "position_ids", "lengths")}
-        loss = answer_loss(self.model, **inputs)
+        packed = batch.get("position_ids"), batch.get("lengths")
+        loss = answer_loss(self.model, batch["input_ids"], batch["labels"], *packed)
         self.step_loss += loss.detach()
         self.step_tokens += batch["num_tokens"]
         parts = self.schedule.num_micro * self.schedule.world_size

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from alps.models.apply import apply, merge
+from alps.models.apply import apply, keep_frozen_in, merge
 from alps.models.checkpoint import materialize, read_geometry
 from alps.models.load import load_model
 from alps.models.qkv import qkv_names
@@ -16,29 +17,35 @@ from alps.results import RunFolder, replacing
 from alps.settings import Run
 
 
-def restore(run: Run) -> nn.Module:
-    """The base model with the run's plan applied and its trained parameters loaded."""
-    folder = RunFolder(run.folder)
+def restore(run: Run, folder: RunFolder | None = None) -> nn.Module:
+    """The base model with the run's plan applied and its trained parameters loaded.
+
+    Args:
+        run: The run.
+        folder: Where it lies, if not where its key says (moved, or made by an older version).
+    """
+    folder = folder or RunFolder(run.folder)
     model = load_model(materialize(run.model))
     model = apply(model, run.method.plan(folder.read_heads()))
+    keep_frozen_in(model, getattr(torch, run.optim.frozen_dtype))
     load_trained(model, folder.weights_path)
     return model
 
 
-def scorable_checkpoint(run: Run) -> Path:
+def scorable_checkpoint(run: Run, folder: RunFolder | None = None) -> Path:
     """A safetensors file with the run's q, k and v under their plain names.
 
     That is the file of trained weights if it holds them all; otherwise (some rows, adapters) the
     merged projections are written beside it once.
     """
-    folder = RunFolder(run.folder)
+    folder = folder or RunFolder(run.folder)
     geometry = read_geometry(materialize(run.model))
     wanted = {n for layer in range(geometry.num_layers) for n in qkv_names(layer)}
     if wanted <= names_in(folder.weights_path):
         return folder.weights_path
     merged_path = folder.weights_path.with_name("qkv.safetensors")
     if not merged_path.exists():
-        state = merge(restore(run)).state_dict()
+        state = merge(restore(run, folder)).state_dict()
         with replacing(merged_path) as temporary:
             save_file({n: state[n].contiguous() for n in wanted}, temporary)
     return merged_path
