@@ -15,13 +15,13 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,12 +29,13 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from scipy.stats import wasserstein_distance
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from alps.heads import Geometry
-from alps.localization.engine import localize_metrics
+from alps.localization.engine import freed_memory_kept, localize_metrics
 from alps.localization.head_pairs import head_pairs
 from alps.models.qkv import QKV, qkv_names
+from alps.training.memory import peak_bytes
 
 WIDTH = 4096
 ALL = ("pad", "kl", "euclidean", "cosine")
@@ -45,6 +46,7 @@ VARIANTS = {
     "concat, all four": ("concat", ALL),
 }
 SAMPLED_HEADS = 2
+PRODUCTS = "float64 products of eq. 5 alone"
 
 
 def shape(layers: int) -> Geometry:
@@ -106,6 +108,27 @@ def scipy_loop(base: Path, task: Path, layers: int, matrix: str, heads: int) -> 
         wasserstein_distance(grid, grid, p, q)
 
 
+def products_of_a_layer(base: Path, task: Path, layers: int) -> Callable[[], None]:
+    """The float64 matrix products of eq. 5 in one layer, on all cores, and nothing else."""
+    geometry = shape(layers)
+    groups = [QKV(place, geometry).group(0, g) for place in (base, task) for g in range(8)]
+    doubles = [[w.double().numpy() for w in group.weights] for group in groups]
+
+    num_threads = torch.get_num_threads()
+
+    def one_group(weights: list[np.ndarray]) -> None:
+        q, k, v = weights
+        inner, out = v @ k.T, np.empty((128, WIDTH))
+        for head in q.reshape(4, 128, WIDTH):
+            np.dot(inner, head, out=out)
+
+    def all_groups() -> None:
+        with freed_memory_kept(), threadpool_limits(1), ThreadPoolExecutor(num_threads) as pool:
+            list(pool.map(one_group, doubles))
+
+    return all_groups
+
+
 def seconds(work: Callable[[], None]) -> float:
     """Wall time of one call."""
     begin = time.perf_counter()
@@ -133,7 +156,7 @@ def main() -> None:
     if arguments.only:
         variant, base, task = arguments.only
         score(Path(base), Path(task), arguments.layers, variant)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)
+        print(peak_bytes() / 1e6)
         return
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[arguments.task]
     with tempfile.TemporaryDirectory(prefix="alps-benchmark-") as folder:
@@ -146,6 +169,7 @@ def report(base: Path, task: Path, layers: int, arguments: argparse.Namespace) -
     jobs: dict[str, Callable[[], None]] = {"read the bytes once": lambda: read_once(base, task)}
     for variant in VARIANTS:
         jobs[variant] = lambda v=variant: score(base, task, layers, v)
+    jobs[PRODUCTS] = products_of_a_layer(base, task, layers)
     for matrix in ("product", "concat"):
         jobs[f"scipy loop, {matrix}"] = lambda m=matrix: scipy_loop(
             base, task, layers, m, SAMPLED_HEADS
@@ -157,6 +181,7 @@ def report(base: Path, task: Path, layers: int, arguments: argparse.Namespace) -
         for name, job in jobs.items():
             times[name].append(seconds(job))
     medians = {name: statistics.median(taken) for name, taken in times.items()}
+    medians[PRODUCTS] *= layers
     for matrix in ("product", "concat"):
         medians[f"scipy loop, {matrix}"] *= total_heads / SAMPLED_HEADS
     print(
@@ -168,7 +193,8 @@ def report(base: Path, task: Path, layers: int, arguments: argparse.Namespace) -
     print("|---|---|---|---|---|---|")
     for name, median in medians.items():
         taken = times[name]
-        spread = f"{min(taken) / statistics.median(taken):.2f}-{max(taken) / statistics.median(taken):.2f}"
+        middle = statistics.median(taken)
+        spread = f"{min(taken) / middle:.2f}-{max(taken) / middle:.2f}"
         cells = [name, f"{median:.2f}", spread, f"{total_heads / median:.0f}", "", ""]
         if name in VARIANTS:
             reference = medians[f"scipy loop, {VARIANTS[name][0]}"]
@@ -176,6 +202,8 @@ def report(base: Path, task: Path, layers: int, arguments: argparse.Namespace) -
             cells[5] = f"{peak_memory(base, task, layers, name):.0f}"
         if name.startswith("scipy"):
             cells[0] += f" ({SAMPLED_HEADS} heads, extrapolated)"
+        if name == PRODUCTS:
+            cells[0] += " (one layer, extrapolated)"
         print(f"| {' | '.join(cells)} |")
 
 

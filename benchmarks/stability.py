@@ -1,9 +1,9 @@
 """Does a score pick the same heads again when only the seed of the task model changes?
 
-A score that follows the task should agree between two fine-tunes of the same data with other seeds,
-and less between two tasks. For every metric, matrix and ground space, this prints the overlap of the
-top 10 % and the rank correlation of two seeds, of two tasks, and with the plain size of the change
-(`euclidean` on the same matrix).
+A score that follows the task should agree between two fine-tunes of the same data with other
+seeds, and less between two tasks. For every metric, matrix and ground space, this prints the
+overlap of the top 10 % and the rank correlation of two seeds, of two tasks, and with the plain size
+of the change (`euclidean` on the same matrix).
 
     alps train -m method=full data=mini_math,mini_code seed=0,1 evals=none
     python benchmarks/stability.py base=smollm2_135m_q4 math=KEY,KEY code=KEY,KEY

@@ -12,24 +12,24 @@ if TYPE_CHECKING:
     from alps.localization.engine import localize, localize_metrics
     from alps.localization.scored import Scores
     from alps.models.apply import apply_heads as apply
-    from alps.models.apply import merge
+    from alps.models.apply import merge_heads as merge
 
 __all__ = ["Geometry", "HeadSet", "Scores", "apply", "localize", "localize_metrics", "merge"]
 
 _HOME = {
+    "apply": "alps.models.apply:apply_heads",
+    "merge": "alps.models.apply:merge_heads",
     "Geometry": "alps.heads",
     "HeadSet": "alps.heads",
     "Scores": "alps.localization.scored",
     "localize": "alps.localization.engine",
     "localize_metrics": "alps.localization.engine",
-    "merge": "alps.models.apply",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Imports what is asked for only then: torch takes seconds."""
-    if name == "apply":
-        return import_module("alps.models.apply").apply_heads
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    module, _, own_name = _HOME[name].partition(":")
+    return getattr(import_module(module), own_name or name)

@@ -176,7 +176,7 @@ def export(arguments: Sequence[str]) -> None:
         from alps.training.restore import restore
 
         try:
-            ranks = write(run, given["format"], to, restore)
+            ranks = write(run, given["format"], to, restore, folder)
         except ValueError as error:
             sys.exit(refuse([f"{run.key}: {_sentence(error)}"]))
     largest = f"; largest rank {max(ranks.values())}" if ranks else ""

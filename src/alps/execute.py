@@ -106,6 +106,7 @@ def describe(run: Run, folder: RunFolder) -> Result:
         scope=getattr(run.method, "scope", None),
         seed=run.seed,
         num_heads_selected=len(heads.heads) if heads else None,
+        score_mass=heads.score_mass() if heads else None,
         evals={},
         data_hash=run.data.fingerprint(),
         base_hash=run.model.fingerprint(),

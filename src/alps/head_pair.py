@@ -80,6 +80,9 @@ class Part:
             weighted += float(here.ravel() @ flat)
             # the norm bounds the largest entry and costs less
             small &= bool(flat @ flat <= PLAIN_ABOVE**2 or np.abs(flat).max() <= PLAIN_ABOVE)
+        if self.shared:
+            running_sums(mass)
+            running_sums(gained)
         return Soft(mass, gained, columns[0], columns[1], shift, weighted, small)
 
 
@@ -88,10 +91,10 @@ class Soft:
     """Exponentials of a part.
 
     Attributes:
-        mass: exp(base / tau - shift).
-        gained: exp(task / tau - shift) - mass, computed from the change.
-        column_mass: Sums of the columns of `mass`.
-        column_gained: Sums of the columns of `gained`.
+        mass: exp(base / tau - shift); of a shared part, running sums of it.
+        gained: exp(task / tau - shift) - mass, computed from the change; likewise.
+        column_mass: Sums of the columns of the exponentials.
+        column_gained: Sums of the columns of what was gained.
         shift: Largest base / tau, which keeps the exponentials in range.
         weighted_change: Sum of mass x change / tau.
         small: Whether no entry changed by more than `PLAIN_ABOVE` tau.
@@ -104,16 +107,6 @@ class Soft:
     shift: float
     weighted_change: float
     small: bool
-
-    @cached_property
-    def running_mass(self) -> Array:
-        """Running sums of `mass`."""
-        return running_sums(self.mass.copy())
-
-    @cached_property
-    def running_gained(self) -> Array:
-        """Running sums of `gained`."""
-        return running_sums(self.gained.copy())
 
 
 class HeadPair:

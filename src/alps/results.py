@@ -61,6 +61,11 @@ class Result:
         num_examples: Training rows used.
         num_dropped: Training rows dropped as too long.
         devices: Ranks that trained.
+        flops_per_token_forward: Operations of a forward pass (`alps.cost`), multiply-adds as 2.
+        flops_per_token_backward: Operations of a backward pass.
+        flops_vs_full: Operations of a step over those of full fine-tuning on the same rows.
+        predicted_memory_bytes: Peak memory of a device as `alps.cost` counts it.
+        score_mass: Share of the sum of all scores that the chosen heads hold.
         finished_at: UTC time.
         schema_version: Of this file.
     """
@@ -87,6 +92,11 @@ class Result:
     num_examples: int | None = None
     num_dropped: int | None = None
     devices: int | None = None
+    flops_per_token_forward: float | None = None
+    flops_per_token_backward: float | None = None
+    flops_vs_full: float | None = None
+    predicted_memory_bytes: int | None = None
+    score_mass: float | None = None
     versions: Mapping[str, str] = field(default_factory=lambda: versions())
     git_commit: str | None = field(default_factory=lambda: git_state()[0])
     git_dirty: bool | None = field(default_factory=lambda: git_state()[1])

@@ -183,7 +183,8 @@ class Trainer:
         name: Name of the choice.
         accelerator: `auto`, `cpu` or `gpu`.
         devices: Number of local devices (ranks).
-        micro_batch_size: Rows in one forward pass per device; the effective batch is optim's.
+        micro_batch_size: Rows in one forward pass per device, or `auto` for as many as fit into its
+            memory; the effective batch is optim's.
         activation_checkpointing: Compute the activations of each layer again in the backward pass
             instead of keeping them: less memory, about a third more time.
         checkpoint_every_n_steps: Optimizer steps between two checkpoints.
@@ -193,7 +194,7 @@ class Trainer:
     name: str = "auto"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int = 1
-    micro_batch_size: int = 8
+    micro_batch_size: int | Literal["auto"] = 8
     activation_checkpointing: bool = False
     checkpoint_every_n_steps: int = 25
     progress: Literal["auto", "lines", "off"] = "auto"
@@ -201,8 +202,9 @@ class Trainer:
     def problems(self) -> Iterator[str]:
         """Sentences about settings that cannot be used."""
         for name in ("devices", "micro_batch_size", "checkpoint_every_n_steps"):
-            if getattr(self, name) < 1:
-                yield f"trainer.{name} must be at least 1, got {getattr(self, name)}"
+            value = getattr(self, name)
+            if value != "auto" and value < 1:
+                yield f"trainer.{name} must be at least 1, got {value}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from transformers import Trainer, TrainingArguments
 
 import alps
 from alps.heads import HeadSet
+from alps.models.apply import checkpoint_activations
 from alps.models.checkpoint import materialize, read_geometry
 from alps.models.load import load_model
 
@@ -99,6 +100,26 @@ def test_the_backward_pass_ends_at_the_lowest_layer_with_a_chosen_head(base):
     ids = torch.randint(3, 60, (1, 6))
     model(input_ids=ids, labels=ids).loss.backward()
     assert asked == [False, True]
+
+
+def test_checkpointed_layers_do_not_defeat_it(base):
+    """Transformers asks the embeddings for a gradient then; that would visit every layer."""
+    model = alps.apply(load_model(base), HeadSet(heads=((1, 0),), geometry=read_geometry(base)))
+    checkpoint_activations(model.train())
+    asked = []
+    model.model.embed_tokens.register_forward_hook(lambda m, i, out: asked.append(out))
+    ids = torch.randint(3, 60, (1, 6))
+    model(input_ids=ids, labels=ids).loss.backward()
+    assert not asked[0].requires_grad
+    rows = model.model.layers[1].self_attn.q_proj.rows
+    assert rows.grad is not None and rows.grad.any()
+
+
+def test_a_model_without_heads_is_not_merged(base):
+    model = alps.apply(load_model(base), head_set(base))
+    alps.merge(model)
+    with pytest.raises(ValueError, match="was merged already"):
+        alps.merge(model)
 
 
 def test_what_does_not_fit_is_refused(base):

@@ -33,6 +33,22 @@ def test_w1_grows_with_the_size_of_a_change(ground, seed):
     assert scores[-2] / scores[-1] == pytest.approx(10.0, rel=1e-3)  # exactly so for small changes
 
 
+def test_sorted_grounds_are_not_linear_once_entries_trade_places():
+    """In a head of real size neighbouring entries are closer than any shift: the sorted values then
+    change less, or differently, than the entries. On the index grid nothing is sorted."""
+    rng = np.random.default_rng(0)
+    base, direction = 0.05 * rng.normal(size=(256, 64)), rng.normal(size=(256, 64))
+    sizes = 10.0 ** -np.arange(1, 6)
+    slopes = {
+        ground: np.diff(np.log([w1(base, base + s * direction, ground) for s in sizes]))
+        / np.diff(np.log(sizes))
+        for ground in GROUNDS
+    }
+    assert slopes["index"] == pytest.approx(1.0, abs=0.01)
+    for ground in ("values", "weights"):
+        assert slopes[ground].max() > 1.5 and slopes[ground].min() < 0.7
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("direction", ["base_task", "task_base"])
 def test_kl_grows_with_the_square_of_the_size(direction, seed):

@@ -77,7 +77,7 @@ def test_training_equals_a_plain_loop(make_run):
     run = make_run("method=full", "trainer.micro_batch_size=4")
     base = materialize(run.model)
     rows, _ = encode(training_examples(run.data), load_tokenizer(base), "alpaca", 512)
-    schedule = schedule_of(run, len(rows))
+    schedule = schedule_of(run, len(rows), 4)
     model = load_model(base)
     optimizer = build_optimizer(model.parameters(), run.optim, fused=True)
     rate = build_schedule(optimizer, run.optim, schedule.num_steps)

@@ -230,7 +230,7 @@ def freed_memory_kept() -> Iterator[None]:
     mmap_threshold, trim_threshold, mib = -3, -1, 2**20  # names of glibc's malloc.h
     set_option = getattr(ctypes.CDLL(None), "mallopt", lambda *_: None)
     set_option(mmap_threshold, 32 * mib)
-    set_option(trim_threshold, 1024 * mib)
+    set_option(trim_threshold, 128 * mib)
     try:
         yield
     finally:

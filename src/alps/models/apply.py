@@ -120,6 +120,31 @@ def attentions(model: nn.Module) -> Iterator[nn.Module]:
         yield layer.self_attn
 
 
+def merge_heads(model: nn.Module) -> nn.Module:
+    """The plain model again (`alps.merge`), with the trained rows written into its weights.
+
+    Raises:
+        ValueError: If nothing is there to merge.
+    """
+    applied = any(isinstance(module, HeadLinear) for module in model.modules())
+    if not applied and not hasattr(model, "merge_and_unload"):
+        raise ValueError(
+            "this model has no trainable heads: none were applied to it, or it was merged already"
+        )
+    return merge(model)
+
+
+def checkpoint_activations(model: nn.Module) -> None:
+    """Lets each layer compute its activations again in the backward pass.
+
+    Transformers then makes the embeddings' output require a gradient, which only the older kind of
+    checkpointing needs and which would make the backward pass visit every layer; it is undone.
+    """
+    decoder = decoder_of(model)
+    decoder.gradient_checkpointing_enable({"use_reentrant": False})
+    decoder.disable_input_require_grads()
+
+
 def keep_frozen_in(model: nn.Module, dtype: torch.dtype) -> None:
     """Stores every parameter that does not train in `dtype`; buffers stay as they are."""
     for parameter in model.parameters():

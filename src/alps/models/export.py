@@ -29,7 +29,13 @@ Ranks = Mapping[str, int]
 """Module -> rank of its adapter."""
 
 
-def write(run: Run, format: str, to: Path, restore: Callable[[Run], nn.Module]) -> Ranks:
+def write(
+    run: Run,
+    format: str,
+    to: Path,
+    restore: Callable[[Run, RunFolder], nn.Module],
+    folder: RunFolder | None = None,
+) -> Ranks:
     """Writes a trained run as a new folder.
 
     Args:
@@ -37,6 +43,7 @@ def write(run: Run, format: str, to: Path, restore: Callable[[Run], nn.Module]) 
         format: One of `FORMATS`.
         to: The folder.
         restore: Loads the run's model with its plan applied.
+        folder: Where the run lies, if not where its key says.
 
     Returns:
         The ranks of the adapter, for `lora`; else nothing.
@@ -45,17 +52,17 @@ def write(run: Run, format: str, to: Path, restore: Callable[[Run], nn.Module]) 
         ValueError: If the format cannot hold this run, its base is another one by now, or the
             folder exists.
     """
-    folder = RunFolder(run.folder)
+    folder = folder or RunFolder(run.folder)
     plan = run.method.plan(folder.read_heads())
     check_format(format, plan)
     base = materialize(run.model)
     if format == "hf":
         from alps.models.load import load_tokenizer
 
-        export_model(restore(run), load_tokenizer(base), to)
+        export_model(restore(run, folder), load_tokenizer(base), to)
         return {}
     if plan.lora is not None:
-        return export_adapter(restore(run), _origin(run, base), to)
+        return export_adapter(restore(run, folder), _origin(run, base), to)
     rows = _rows(run, folder, restore)
     if format == "rows":
         export_rows(rows, folder.settings_path, to)
@@ -113,7 +120,9 @@ def export_lora(rows: Rows, base: Path, origin: Mapping[str, str | None], to: Pa
     """Writes rows as a PEFT adapter, which they are exactly: their number is its rank.
 
     B (height, r) picks the changed rows by zeros and ones; A (r, d_model) is what they gained over
-    the base. Only float32's rounding differs from the merged model.
+    the base. Only float32's rounding differs from the merged model. Modules with fewer rows are
+    filled up with zeros to the highest rank, because servers read one rank and one alpha for all:
+    llama.cpp divides the one alpha by each module's own rank.
 
     Args:
         rows: What was trained.
@@ -133,12 +142,15 @@ def export_lora(rows: Rows, base: Path, origin: Mapping[str, str | None], to: Pa
         raise ValueError("format=lora cannot hold trained biases: use format=hf")
     before = base_rows(rows, base)
     tensors, ranks = {}, {}
+    rank = max(len(numbers) for numbers, _ in rows.parts.values())
     for name, (numbers, trained) in rows.parts.items():
         module = name.removesuffix(".weight")
-        ranks[module] = len(numbers)
-        picks = torch.zeros(rows.height(name), len(numbers))
+        ranks[module] = rank
+        picks = torch.zeros(rows.height(name), rank)
         picks[numbers, torch.arange(len(numbers))] = 1
-        tensors[f"base_model.model.{module}.lora_A.weight"] = trained - before[name]
+        gained = torch.zeros(rank, trained.shape[1])
+        gained[: len(numbers)] = trained - before[name]
+        tensors[f"base_model.model.{module}.lora_A.weight"] = gained
         tensors[f"base_model.model.{module}.lora_B.weight"] = picks
     with new_folder(to) as temporary:
         _adapter_config(ranks, origin).save_pretrained(str(temporary))
@@ -180,11 +192,6 @@ def rank_warnings(ranks: Ranks) -> Iterator[str]:
             f"rank {largest} is above {VLLM_DEFAULT}, the default max_lora_rank of vLLM: "
             f"serve it with --max-lora-rank {enough}"
         )
-    if len(set(ranks.values())) > 1:
-        yield (
-            "the modules differ in rank; servers that read one rank and alpha for all of them "
-            "(llama.cpp, SGLang) scale it wrongly or refuse it: give them format=hf"
-        )
 
 
 @contextmanager
@@ -208,13 +215,13 @@ def new_folder(to: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _rows(run: Run, folder: RunFolder, restore: Callable[[Run], nn.Module]) -> Rows:
+def _rows(run: Run, folder: RunFolder, restore: Callable[[Run, RunFolder], nn.Module]) -> Rows:
     """From the run's own file of rows, or from its weights where it left none."""
     from alps.models.rows import ROWS_FILE, Rows, rows_of
 
     path = folder.weights_path.with_name(ROWS_FILE)
     if not path.exists():
-        return rows_of(restore(run), run.model.fingerprint())
+        return rows_of(restore(run, folder), run.model.fingerprint())
     rows = Rows.read(path)
     if rows.base_hash != run.model.fingerprint():
         raise ValueError(
@@ -232,21 +239,16 @@ def _origin(run: Run, base: Path) -> Mapping[str, str | None]:
 
 
 def _adapter_config(ranks: Ranks, origin: Mapping[str, str | None]) -> Any:
-    """LoRA of scale 1 in each module; alpha equals the rank.
+    """LoRA of scale 1: alpha equals the rank, which all modules share.
 
-    The highest rank stands as the adapter's own, since vLLM reads that alone. peft matches the
-    names in the patterns as regular expressions at the end of a module's name: whole names, as
-    here, tell layer 1 from layer 11.
+    peft takes the names as ends of module names: whole ones, as here, tell layer 1 from layer 11.
     """
     from peft import LoraConfig
 
-    highest = max(ranks.values())
-    lower = {module: rank for module, rank in ranks.items() if rank != highest}
+    (rank,) = set(ranks.values())
     return LoraConfig(
-        r=highest,
-        lora_alpha=highest,
-        rank_pattern=dict(lower),
-        alpha_pattern=dict(lower),
+        r=rank,
+        lora_alpha=rank,
         target_modules=list(ranks),
         bias="none",
         task_type="CAUSAL_LM",

@@ -144,6 +144,7 @@ _NAMING = ("method", "ratio", "scope")
 _COLUMNS = [
     _Column("trainable", lambda r: f"{r.num_trainable:,}"),
     _Column("trainable %", lambda r: f"{100 * r.trainable_fraction:.2f}"),
+    _Column("FLOPs", lambda r: _number(r.flops_vs_full, 2)),
     _Column("train s", lambda r: _number(r.train_seconds, 1)),
     _Column("peak MiB", lambda r: _megabytes(r.peak_memory_bytes)),
     _Column("train loss", lambda r: _number(r.final_train_loss)),
@@ -152,5 +153,6 @@ _COLUMNS = [
 _FIELDS = [
     "key", "model", "data", "method", "ratio", "scope", "seed", "num_trainable",
     "trainable_fraction", "num_heads_selected", "train_seconds", "tokens_per_second",
-    "peak_memory_bytes", "final_train_loss", "precision",
+    "peak_memory_bytes", "final_train_loss", "precision", "flops_per_token_forward",
+    "flops_per_token_backward", "flops_vs_full", "predicted_memory_bytes", "score_mass",
 ]  # fmt: skip

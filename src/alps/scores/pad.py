@@ -61,13 +61,11 @@ def _travelled(pair: HeadPair, change: Softmax) -> float:
         before = carried + np.cumsum(columns) - columns
         for rows in blocks(part.base):
             moved = aligned(soft.mass[rows].shape)
-            if part.shared:  # other heads use the running sums, too
-                np.multiply(soft.running_mass[rows], -change.growth * weight, out=moved)
-                moved += soft.running_gained[rows] * weight
+            np.multiply(soft.mass[rows], -change.growth * weight, out=moved)
+            moved += soft.gained[rows] if weight == 1 else soft.gained[rows] * weight
+            if part.shared:  # these were running sums already
                 moved += begin
             else:
-                np.multiply(soft.mass[rows], -change.growth * weight, out=moved)
-                moved += soft.gained[rows] if weight == 1 else soft.gained[rows] * weight
                 before = running_sums(moved, before)[-1]
             travelled += float(sum_of_sizes(moved.ravel()))
         carried += float(columns.sum())

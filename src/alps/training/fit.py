@@ -23,7 +23,7 @@ from alps.data.encode import EncodedRow, encode
 from alps.data.subset import training_examples
 from alps.models.apply import (
     apply,
-    decoder_of,
+    checkpoint_activations,
     keep_frozen_in,
     num_parameters,
     num_trainable,
@@ -36,6 +36,7 @@ from alps.results import RunFailed, RunFolder, write_json
 from alps.settings import Run
 from alps.training.metrics import Metrics, final_loss
 from alps.training.module import AlignmentModule
+from alps.training.predicted import micro_batch_size, predicted
 from alps.training.progress import TrainingProgress
 from alps.training.resume import AtomicCheckpointIO, ResumePoints, Stopped, resume_point
 from alps.training.wandb_log import WandbLog
@@ -62,12 +63,13 @@ def fit(run: Run) -> None:
     torch.manual_seed(run.seed)  # adapters draw their first values
     model = load_model(base)
     total = num_parameters(model)
-    model = apply(model, run.method.plan(folder.read_heads()))
+    plan = run.method.plan(folder.read_heads())
+    model = apply(model, plan)
     keep_frozen_in(model, getattr(torch, run.optim.frozen_dtype))
     if run.trainer.activation_checkpointing:
-        # the other kind needs inputs that require a gradient, and would then never stop early
-        decoder_of(model).gradient_checkpointing_enable({"use_reentrant": False})
-    module = AlignmentModule(model, run.optim, schedule_of(run, len(rows)), run.seed)
+        checkpoint_activations(model)
+    size = micro_batch_size(run, base, plan, rows)
+    module = AlignmentModule(model, run.optim, schedule_of(run, len(rows), size), run.seed)
     metrics = Metrics(folder.path / "metrics.csv")
     resume = ResumePoints(folder.checkpoint_path, run.trainer.checkpoint_every_n_steps)
     trainer = build_trainer(run, module, folder, metrics, resume)
@@ -94,6 +96,7 @@ def fit(run: Run) -> None:
             "num_examples": len(rows),
             "num_dropped": num_dropped,
             "devices": run.trainer.devices,
+            **predicted(run, base, plan, rows, size, str(trainer.precision)),
         }
         write_json(folder.training_path, measured)
         folder.checkpoint_path.unlink(missing_ok=True)
@@ -110,7 +113,7 @@ def save_weights(model: nn.Module, run: Run, folder: RunFolder) -> None:
         rows.write(folder.weights_path.with_name(ROWS_FILE))
 
 
-def schedule_of(run: Run, num_examples: int) -> Schedule:
+def schedule_of(run: Run, num_examples: int, micro_batch_size: int) -> Schedule:
     """The steps of a run."""
     return Schedule(
         num_examples=num_examples,
@@ -119,7 +122,7 @@ def schedule_of(run: Run, num_examples: int) -> Schedule:
         max_steps=run.optim.max_steps,
         seed=run.seed,
         world_size=run.trainer.devices,
-        micro_batch_size=run.trainer.micro_batch_size,
+        micro_batch_size=micro_batch_size,
     )
 
 

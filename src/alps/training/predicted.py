@@ -1,0 +1,87 @@
+"""What a training should cost, counted before it runs: operations, memory, micro-batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from alps.cost.flops import Workload, flops_vs_full, step_flops
+from alps.cost.memory import Storage, largest_micro_batch, peak_memory
+from alps.cost.shape import ModelShape
+from alps.data.encode import EncodedRow
+from alps.models.plan import Plan
+from alps.results import RunFailed
+from alps.settings import Run
+
+ROOM = 0.85
+"""Share of a device's memory that a prediction may fill: it leaves out some of what there is."""
+
+
+def predicted(
+    run: Run, base: Path, plan: Plan, rows: Sequence[EncodedRow], micro_batch: int, precision: str
+) -> dict[str, float]:
+    """Operations for each token, and memory of the largest micro-batch.
+
+    Args:
+        run: The run.
+        base: Its base model.
+        plan: What trains.
+        rows: Training rows.
+        micro_batch: Rows in a forward pass.
+        precision: What the trainer really uses.
+    """
+    shape, size = ModelShape.read(base), min(micro_batch, len(rows))
+    lengths, answers = [len(r.ids) for r in rows], [r.num_answer_tokens for r in rows]
+    work = Workload.of(lengths, answers, run.optim.batch_size)
+    flops = step_flops(shape, plan, work)
+    packed = run.data.batching in ("auto", "packed")
+    longest = sorted(lengths)[-size:]
+    tokens = sum(longest) if packed else size * max(lengths)
+    most_answers = sum(sorted(answers)[-size:])
+    memory = peak_memory(shape, plan, tokens, most_answers, storage(run, precision))
+    return {
+        "flops_per_token_forward": flops.forward,
+        "flops_per_token_backward": flops.backward,
+        "flops_vs_full": flops_vs_full(shape, plan, work),
+        "predicted_memory_bytes": memory.total,
+    }
+
+
+def micro_batch_size(run: Run, base: Path, plan: Plan, rows: Sequence[EncodedRow]) -> int:
+    """`trainer.micro_batch_size`; for `auto`, the most rows that fit into its memory.
+
+    Raises:
+        RunFailed: If not even one row fits.
+    """
+    if run.trainer.micro_batch_size != "auto":
+        return run.trainer.micro_batch_size
+    longest = max(len(row.ids) for row in rows)
+    share = max(row.num_answer_tokens / len(row.ids) for row in rows)
+    on_gpu = torch.cuda.is_available() and run.trainer.accelerator != "cpu"
+    precision = "mixed" if on_gpu else "32"
+    budget = int(ROOM * device_memory(on_gpu, run.trainer.devices))
+    kept = storage(run, precision)
+    try:
+        most = largest_micro_batch(ModelShape.read(base), plan, longest, share, budget, kept)
+    except ValueError as error:
+        raise RunFailed(str(error)) from None
+    return min(most, -(-run.optim.batch_size // run.trainer.devices))
+
+
+def device_memory(on_gpu: bool, devices: int) -> int:
+    """Bytes of a rank's device; all, not the free ones, so that ranks and attempts agree."""
+    if on_gpu:
+        return torch.cuda.get_device_properties(0).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // devices
+
+
+def storage(run: Run, precision: str) -> Storage:
+    """How the run keeps its numbers."""
+    return Storage(
+        frozen_bytes=2 if run.optim.frozen_dtype == "bfloat16" else 4,
+        activation_bytes=2 if "mixed" in precision or "16" in precision else 4,
+        checkpointing=run.trainer.activation_checkpointing,
+    )
