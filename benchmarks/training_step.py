@@ -254,7 +254,7 @@ class Rung:
 
 def ladder(arguments: argparse.Namespace) -> None:
     """The second table."""
-    run = default_run()
+    run = default_run(arguments.data)
     base = materialize(run.model)
     geometry = read_geometry(base)
     rows = embedded_rows(run, arguments.rows)
@@ -338,13 +338,14 @@ def scored_plans(base: Path, geometry: Geometry, arguments: argparse.Namespace) 
     }
 
 
-def default_run() -> Run:
-    """The defaults of `python train.py`."""
-    return build(compose_config(["evals=none", "data.max_examples=null"]))
+def default_run(data: str | None = None) -> Run:
+    """The defaults of `python train.py`, or with rows of a JSON Lines file."""
+    local = ["data=jsonl", f"data.path={data}", "data.max_length=512"] if data else []
+    return build(compose_config(["evals=none", *local, "data.max_examples=null"]))
 
 
 def embedded_rows(run: Run, count: int, split: str = "train") -> list[EncodedRow]:
-    """Encoded rows of the embedded math data."""
+    """Encoded rows of the run's data."""
     tokenizer = load_tokenizer(materialize(run.model))
     source = replace(run.data, max_examples=count)
     examples = (
@@ -394,6 +395,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--mix", action="store_true", help="lengths of the embedded data")
     parser.add_argument("--only", type=int, help="memory of this row, in this process")
+    parser.add_argument("--data", help="a JSON Lines file instead of the embedded rows (ladder)")
     parser.add_argument("--rows", type=int, default=96)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--lr", type=float, default=LR)

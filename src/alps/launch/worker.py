@@ -20,6 +20,7 @@ def main() -> None:
         from alps.training.fit import fit
 
         fit(run)
+        leave_group()
     except Exception as error:
         traceback.print_exc()
         message = str(error) or type(error).__name__
@@ -28,6 +29,14 @@ def main() -> None:
             folder.path / "ranks" / f"{rank}.error.json", {"time": time.time(), "message": message}
         )
         sys.exit(1)
+
+
+def leave_group() -> None:
+    """Ends the group's threads; one that outlives the interpreter aborts a rank that is done."""
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 if __name__ == "__main__":
