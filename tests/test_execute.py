@@ -76,8 +76,8 @@ def test_a_given_task_model_is_used_as_it_is(make_run, tmp_path):
     import torch
 
     from alps.models.checkpoint import materialize
+    from alps.models.export import export_model
     from alps.models.load import load_model, load_tokenizer
-    from alps.models.weights import export_model
 
     base = materialize(make_run().model)
     model = load_model(base)

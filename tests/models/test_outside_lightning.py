@@ -125,6 +125,14 @@ def test_a_model_without_heads_is_not_merged(base):
 def test_what_does_not_fit_is_refused(base):
     model, geometry = load_model(base), read_geometry(base)
     other = HeadSet(heads=HEADS, geometry=type(geometry)(**{**vars(geometry), "head_dim": 16}))
+    with pytest.raises(
+        ValueError, match=r"there is no scope=rest \(one of: heads_only, rest_trains\)"
+    ):
+        alps.apply(model, head_set(base), scope="rest")
+    with pytest.raises(
+        ValueError, match=r"there is no kv_policy=each \(one of: all, any, majority, none\)"
+    ):
+        alps.apply(model, head_set(base), kv_policy="each")
     with pytest.raises(ValueError, match=r"head_dim=16.*choose heads for this model"):
         alps.apply(model, other)
     alps.apply(model, head_set(base))

@@ -3,9 +3,10 @@ import torch
 
 from alps.models.apply import apply
 from alps.models.checkpoint import materialize
+from alps.models.export import export_model
 from alps.models.load import load_model, load_tokenizer
 from alps.models.plan import Plan
-from alps.models.weights import export_model, load_trained, save_trained
+from alps.models.weights import load_trained, save_trained
 from alps.results import RunFailed
 
 

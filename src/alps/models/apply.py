@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
 
 from alps.families import KvPolicy, Scope
-from alps.heads import Geometry, HeadSet
+from alps.heads import HeadSet
 from alps.models.head_linear import HeadLinear
 from alps.models.plan import Plan
+from alps.models.weights import geometry_of
+from alps.plain import did_you_mean
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 
@@ -57,20 +59,20 @@ def apply_heads(
     Raises:
         ValueError: If the model has another shape, another architecture, or heads applied already.
     """
+    for name, value, known in (("scope", scope, Scope), ("kv_policy", kv_policy, KvPolicy)):
+        if value not in get_args(known):
+            raise ValueError(f"there is no {name}={value}{did_you_mean(value, get_args(known))}")
+    _refuse_inseparable(model)
+    geometry = geometry_of(model)
+    assert geometry is not None
+    heads.refuse_other_geometry(geometry)
     rest = scope == "rest_trains"
-    heads.refuse_other_geometry(geometry_of(model))
     return apply(model, Plan(qkv="heads", rest=rest, heads=heads, kv_policy=kv_policy))
 
 
-def geometry_of(model: nn.Module) -> Geometry:
-    """Shape of a plain model's attention.
-
-    Raises:
-        ValueError: If its q, k and v are no separate linear layers.
-    """
+def _refuse_inseparable(model: nn.Module) -> None:
     try:
-        layers = list(attentions(model))
-        projections = [getattr(a, name) for a in layers for name in PROJECTIONS]
+        projections = [getattr(a, name) for a in attentions(model) for name in PROJECTIONS]
     except AttributeError:
         raise ValueError(
             f"{type(model).__name__} has no layers with separate q_proj, k_proj and v_proj"
@@ -83,14 +85,6 @@ def geometry_of(model: nn.Module) -> Geometry:
                 f"a {type(module).__name__} cannot be trained in part: q, k and v must be plain "
                 "linear layers"
             )
-    config: Any = model.config
-    num_heads = config.num_attention_heads
-    return Geometry(
-        num_layers=len(layers),
-        num_heads=num_heads,
-        num_kv_heads=getattr(config, "num_key_value_heads", None) or num_heads,
-        head_dim=projections[0].out_features // num_heads,
-    )
 
 
 def merge(model: nn.Module) -> nn.Module:

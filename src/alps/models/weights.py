@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from alps.heads import Geometry
 from alps.models.checkpoint import read_geometry
-from alps.models.export import export_model as export_model  # it lived here once
 from alps.models.qkv import QKV, qkv_names
 from alps.results import RunFailed, replacing
 
