@@ -7,7 +7,9 @@ Two tables, each from one run with interleaved rounds:
   fine-tuning's, the share of operations that `alps.cost` counts, parameters, optimizer bytes, and
   peak resident memory of a process of its own.
 - `ladder`: the usual padded full fine-tune, then one change a row, each on the same examples for
-  the same epochs, with the loss on held-out rows beside the time.
+  the same epochs, with the loss on held-out rows beside the time. Each way of training has the best
+  of the same learning rates, chosen on other rows; heads are scored against the ladder's own full
+  fine-tune. Times are of one epoch, times the epochs.
 
     python benchmarks/training_step.py steps --rounds 5
     python benchmarks/training_step.py ladder --rows 96 --epochs 3
@@ -22,6 +24,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -32,6 +35,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from alps.config import build, compose_config
@@ -248,55 +252,105 @@ class Rung:
 
     name: str
     plan: Plan
-    batching: str
+    batching: str = "packed"
     answers_only: bool = True
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What every rung learns from, and is examined on."""
+
+    base: Path
+    rows: list[EncodedRow]
+    chooses_lr: list[EncodedRow]
+    held_out: list[EncodedRow]
+    padding: int
+
+
 def ladder(arguments: argparse.Namespace) -> None:
-    """The second table."""
+    """The second table: what each rung learns at its best rate, then the times."""
     run = default_run(arguments.data)
     base = materialize(run.model)
     geometry = read_geometry(base)
-    rows = embedded_rows(run, arguments.rows)
-    held_out = embedded_rows(run, 48, "test")
-    by_name = {way.name: way.plan for way in ways(geometry)}
-    scored = scored_plans(base, geometry, arguments)
-    full = by_name["full"]
-    rungs = [
-        Rung("full, padded, logits everywhere", full, "padded", answers_only=False),
-        Rung("+ packed", full, "packed", answers_only=False),
-        Rung("+ logits at answers only", full, "packed"),
-        Rung("LoRA r=128, packed, answers only", by_name["LoRA r=128"], "packed"),
-        Rung("alps heads_only", scored["any"], "packed"),
-        Rung("alps heads_only, top third", scored["top_third"], "packed"),
-    ]
-    results = [[train(base, rung, rows, held_out, run, arguments) for rung in rungs]
-               for _ in range(arguments.rounds)]  # fmt: skip
-    print_conditions(arguments)
-    print("| rung | seconds | padded full / this | packed full / this | held-out loss |")
-    print("|---|---|---|---|---|")
-    seconds = [statistics.median(r[i][0] for r in results) for i in range(len(rungs))]
-    for i, rung in enumerate(rungs):
-        ratios = [f"{seconds[0] / seconds[i]:.2f}", f"{seconds[2] / seconds[i]:.2f}"]
-        print(f"| {rung.name} | {seconds[i]:.0f} | {' | '.join(ratios)} | {results[0][i][1]:.3f} |")
-
-
-def train(
-    base: Path,
-    rung: Rung,
-    rows: list[EncodedRow],
-    held_out: list[EncodedRow],
-    run: Run,
-    arguments: argparse.Namespace,
-) -> tuple[float, float]:
-    """Seconds in optimizer steps, and the held-out loss of an answer token afterwards."""
-    model = apply(load_model(base), rung.plan).train()
-    optimizer = adamw(model, arguments.lr)
-    schedule = Schedule(
-        num_examples=len(rows), batch_size=8, epochs=arguments.epochs, max_steps=None, seed=0
+    others = embedded_rows(run, 96, "test")
+    lesson = Lesson(
+        base=base,
+        rows=embedded_rows(run, arguments.rows),
+        chooses_lr=others[:32],
+        held_out=others[32:],
+        padding=pad_id(load_tokenizer(base)),
     )
-    padding = pad_id(load_tokenizer(base))
-    batches: Any = MicroBatches(rows, schedule, 0, padding, rung.batching)  # pyright: ignore
+    by_name = {way.name: way.plan for way in ways(geometry)}
+    full = Rung("+ logits at answers only", by_name["full"])
+    with tempfile.TemporaryDirectory() as folder:
+        learned_full = learn(lesson, full, arguments, Path(folder) / "task.safetensors")
+        heads = scored_heads(lesson.base, geometry, Path(folder) / "task.safetensors")
+    only = lambda chosen: Plan(qkv="heads", rest=False, heads=chosen)  # noqa: E731
+    lora_like = by_name["LoRA of equal parameters"]
+    rungs = [
+        Rung("full, padded, logits everywhere", full.plan, "padded", answers_only=False),
+        Rung("+ packed", full.plan, answers_only=False),
+        full,
+        Rung("LoRA r=128", by_name["LoRA r=128"]),
+        Rung("LoRA of equal parameters", lora_like),
+        *(Rung(f"alps heads_only, {name}", only(chosen)) for name, chosen in heads.items()),
+    ]
+    learned = [learned_full] * 3 + [learn(lesson, rung, arguments) for rung in rungs[3:]]
+    print_conditions(arguments)
+    for rung, (_, _, tried) in list(zip(rungs, learned, strict=True))[2:]:
+        shown = ", ".join(f"{loss:.3f} at {lr:g}" for lr, loss in tried.items())
+        print(f"{rung.name}: {shown}", flush=True)
+    times: list[list[float]] = [[] for _ in rungs]
+    for _ in range(arguments.rounds):
+        for i, rung in enumerate(rungs):
+            model = apply(load_model(base), rung.plan).train()
+            times[i].append(arguments.epochs * train(model, lesson, rung, 0.0, epochs=1))
+            print(f"{rung.name}: {times[i][-1]:.1f} s", file=sys.stderr, flush=True)
+    seconds = [statistics.median(taken) for taken in times]
+    print(
+        "\n| rung | trainable | seconds | padded full / this | packed full / this | spread ", end=""
+    )
+    print("| lr | held-out loss |\n|---|---|---|---|---|---|---|---|")
+    for i, rung in enumerate(rungs):
+        loss, lr, _ = learned[i]
+        trainable = ModelShape.read(base).num_trainable(rung.plan)
+        ratios = [f"{seconds[0] / seconds[i]:.2f}", f"{seconds[2] / seconds[i]:.2f}"]
+        spread = f"{min(times[i]) / seconds[i]:.2f}-{max(times[i]) / seconds[i]:.2f}"
+        cells = [rung.name, f"{trainable / 1e6:.1f} M", f"{seconds[i]:.0f}", *ratios, spread]
+        print(f"| {' | '.join(cells)} | {lr:g} | {loss:.3f} |")
+
+
+def learn(
+    lesson: Lesson, rung: Rung, arguments: argparse.Namespace, keep: Path | None = None
+) -> tuple[float, float, dict[float, float]]:
+    """Trains at each rate until one is worse: held-out loss at the best, its rate, all losses.
+
+    With `keep`, the weights of q, k and v at the best rate are left there: a task model.
+    """
+    tried: dict[float, float] = {}
+    best = (float("inf"), 0.0)
+    for lr in arguments.lrs:
+        model = apply(load_model(lesson.base), rung.plan).train()
+        train(model, lesson, rung, lr, arguments.epochs)
+        tried[lr] = loss_over(model, lesson.chooses_lr, lesson.padding)
+        if tried[lr] <= min(tried.values()):
+            best = (loss_over(model, lesson.held_out, lesson.padding), lr)
+            if keep:
+                named = {n: p for n, p in model.state_dict().items() if "self_attn" in n}
+                save_file(named, keep)
+        print(f"{rung.name} at {lr:g}: {tried[lr]:.3f}", file=sys.stderr, flush=True)
+        if tried[lr] > min(tried.values()):
+            break
+    return *best, tried
+
+
+def train(model: nn.Module, lesson: Lesson, rung: Rung, lr: float, epochs: int) -> float:
+    """Seconds spent in optimizer steps, from batches that are ready."""
+    schedule = Schedule(
+        num_examples=len(lesson.rows), batch_size=8, epochs=epochs, max_steps=None, seed=0
+    )
+    batches: Any = MicroBatches(lesson.rows, schedule, 0, lesson.padding, rung.batching)  # pyright: ignore
+    optimizer = adamw(model, lr)
     loss_of = answer_loss if rung.answers_only else loss_everywhere
     taken = 0.0
     for k in range(len(batches)):
@@ -308,10 +362,14 @@ def train(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         taken += time.perf_counter() - begin
-    total = sum(row.num_answer_tokens for row in held_out)
-    with torch.inference_mode():
-        lost = sum(float(answer_loss(model, **without_count(pack([r], padding)))) for r in held_out)
-    return taken, lost / total
+    return taken
+
+
+@torch.inference_mode()
+def loss_over(model: nn.Module, rows: list[EncodedRow], padding: int) -> float:
+    """Mean loss of an answer token, one row at a time."""
+    lost = sum(float(answer_loss(model, **without_count(pack([row], padding)))) for row in rows)
+    return lost / sum(row.num_answer_tokens for row in rows)
 
 
 def loss_everywhere(model: Any, input_ids: Tensor, labels: Tensor, **packed: Any) -> Tensor:
@@ -321,20 +379,17 @@ def loss_everywhere(model: Any, input_ids: Tensor, labels: Tensor, **packed: Any
     return F.cross_entropy(logits.flatten(0, 1).float(), labels[:, 1:].flatten(), reduction="sum")
 
 
-def scored_plans(base: Path, geometry: Geometry, arguments: argparse.Namespace) -> dict[str, Plan]:
-    """heads_only plans of the PAD score against a finished task model, by depth."""
+def scored_heads(base: Path, geometry: Geometry, task: Path) -> dict[str, HeadSet]:
+    """The heads of highest PAD score between base and task model, by ratio and depth."""
     from alps.localization.engine import localize
 
-    scores = localize(base, arguments.task, "pad", geometry=geometry)
-    layers = {"any": None, "top_third": range(geometry.num_layers * 2 // 3, geometry.num_layers)}
-    count = geometry.count(0.1)
+    scores = localize(base, task, "pad", geometry=geometry)
+    top_third = range(geometry.num_layers * 2 // 3, geometry.num_layers)
+    ranked = {"": scores.ranking(None), ", top third": scores.ranking(top_third)}
     return {
-        depth: Plan(
-            qkv="heads",
-            rest=False,
-            heads=scores.set_of(scores.ranking(allowed)[:count], 0.1),
-        )
-        for depth, allowed in layers.items()
+        f"{ratio:.0%}{depth}": scores.set_of(ranking[: geometry.count(ratio)], ratio)
+        for ratio in (0.1, 0.3)
+        for depth, ranking in ranked.items()
     }
 
 
@@ -398,8 +453,9 @@ def main() -> None:
     parser.add_argument("--data", help="a JSON Lines file instead of the embedded rows (ladder)")
     parser.add_argument("--rows", type=int, default=96)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--lr", type=float, default=LR)
-    parser.add_argument("--task", help="safetensors of a finished task model (ladder)")
+    parser.add_argument(
+        "--lrs", type=float, nargs="+", default=[3e-5, 1e-4, 3e-4, 1e-3, 3e-3], help="rates, rising"
+    )
     arguments = parser.parse_args()
     works[arguments.work](arguments)
 

@@ -115,10 +115,13 @@ def describe(run: Run, folder: RunFolder) -> Result:
 
 
 def trained_subject(run: Run) -> Subject:
-    """The trained model, ready to be examined."""
+    """The trained model, ready to be examined: its frozen weights kept as they were in training."""
+    from alps.models.apply import keep_frozen_in
     from alps.training.restore import restore
 
-    return _subject(run, restore(run))
+    model = restore(run)
+    keep_frozen_in(model, run.optim.frozen_dtype)
+    return _subject(run, model)
 
 
 def evaluate_base(run: Run) -> Result:

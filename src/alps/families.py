@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from alps.identity import not_identity
 
 if TYPE_CHECKING:  # types only: never executed, so the import law holds
-    from alps.data.example import Example, Split
+    from alps.data.example import Example, Split, Tally
     from alps.evals.subject import Scorecard, Subject
     from alps.heads import Geometry, HeadSet
     from alps.methods.context import Context
@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # types only: never executed, so the import law holds
 
 KvPolicy = Literal["any", "all", "majority", "none"]
 Scope = Literal["rest_trains", "heads_only"]
+FrozenDtype = Literal["float32", "bfloat16", "nf4"]
 Task = Literal["general", "math", "code"]
 
 
@@ -62,8 +63,12 @@ class Source(ABC):
             yield f"data.max_length must be at least 8 tokens, got {self.max_length}"
 
     @abstractmethod
-    def examples(self, split: Split) -> Iterator[Example]:
-        """All rows of a split, in a fixed order.
+    def examples(self, split: Split, tally: Tally | None = None) -> Iterator[Example]:
+        """All usable rows of a split, in a fixed order, one at a time.
+
+        Args:
+            split: `train`, or `test`: rows held out.
+            tally: Receives the number of rows left out, by reason.
 
         Raises:
             ValueError: One sentence, with the row's number, where a row cannot be used.

@@ -1,5 +1,6 @@
 """Checks that need the run's model and data, made before a folder exists or anything trains."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from alps.data.subset import training_examples
@@ -21,6 +22,8 @@ def check(run: Run) -> None:
     """
     if RunFolder(run.folder).training_path.exists():
         return
+    if run.optim.frozen_dtype == "nf4" and (problem := four_bit_problem()):
+        raise ValueError(problem)
     task_run = run.task_run()
     data = [run.data, *([task_run.data] if task_run else [])]
     for source in data:
@@ -38,3 +41,10 @@ def check(run: Run) -> None:
                 f"base and task model differ in shape: {run.model.name} has {geometry}, "
                 f"{Path(wanted.path).name} has {read_geometry(task)}"
             )
+
+
+def four_bit_problem() -> str | None:
+    """Why nothing can be kept in 4 bits here, or None."""
+    if find_spec("bitsandbytes"):
+        return None
+    return "optim.frozen_dtype=nf4 needs bitsandbytes: run `pip install 'alps[4bit]'`"

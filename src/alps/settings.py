@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-from alps.families import Benchmark, Method, Source
+from alps.families import Benchmark, FrozenDtype, Method, Source
 from alps.identity import canonical, digest, file_hash, folder_hash, not_identity
 
 ALGORITHM_VERSION = 1
@@ -103,8 +103,8 @@ class Optim:
         min_lr_ratio: Share of the peak rate that the cosine ends in.
         clip_norm: Largest gradient norm, or None.
         precision: What Lightning calls precision; `auto` is bf16-mixed on GPU and 32 on CPU.
-        frozen_dtype: How weights that do not train are kept: `float32`, or `bfloat16` in half the
-            memory. What trains is float32 in any case.
+        frozen_dtype: How weights that do not train are kept: `float32`, `bfloat16` in half the
+            memory, or `nf4`: matrices of the layers in 4 bits. What trains is float32 in any case.
     """
 
     name: str = not_identity("optim")
@@ -119,7 +119,7 @@ class Optim:
     min_lr_ratio: float = 0.1
     clip_norm: float | None = 1.0
     precision: Precision = "auto"
-    frozen_dtype: Literal["float32", "bfloat16"] = "float32"
+    frozen_dtype: FrozenDtype = "float32"
 
     def problems(self) -> Iterator[str]:
         """Sentences about settings that cannot be used."""
@@ -277,8 +277,8 @@ class Run:
         """Sentences about parts that do not go together."""
         if self.optim.frozen_dtype != "float32" and not self.method.freezes_the_rest:
             yield (
-                f"optim.frozen_dtype={self.optim.frozen_dtype} keeps what does not train in half "
-                f"precision, but method={self.method.name} trains whole matrices beside: use "
+                f"optim.frozen_dtype={self.optim.frozen_dtype} keeps what does not train in less "
+                f"room, but method={self.method.name} trains whole matrices beside: use "
                 "scope=heads_only or method=lora"
             )
 

@@ -4,13 +4,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from alps.execute import execute
+from alps.execute import execute, trained_subject
+from alps.models.apply import merge
 from alps.models.checkpoint import materialize, read_geometry
 from alps.models.load import load_model
 from alps.plain import SettingsError
 from alps.results import RunFolder
 from alps.training.fit import fit
-from alps.training.restore import restore
+from alps.training.restore import restore, scorable_checkpoint
 
 HEADS_ONLY = ("method=random", "scope=heads_only", "ratio=0.2", "optim.max_steps=3")
 
@@ -36,12 +37,25 @@ def test_a_bf16_base_has_float32_rows_and_frozen_bits(make_run):
     assert run.key != make_run(*HEADS_ONLY).key
     execute(run, fit)
     assert {t.dtype for t in weights(run).values()} == {torch.float32}
-    model, base = restore(run), load_model(materialize(run.model)).bfloat16()
+    model, base = trained_subject(run).model, load_model(materialize(run.model)).bfloat16()
     frozen = {n: p for n, p in model.named_parameters() if not p.requires_grad}
     plain = dict(base.named_parameters())
     assert all(torch.equal(p, plain[n]) for n, p in frozen.items())
     rows = next(t for n, t in weights(run).items() if n.endswith("rows"))
     assert not torch.equal(rows, rows.bfloat16().float()), "rows were rounded on the way"
+
+
+@pytest.mark.parametrize("kept", ["bfloat16", "nf4"])
+@pytest.mark.parametrize("method", [HEADS_ONLY, ("method=lora", "optim.max_steps=3")])
+def test_merged_weights_are_float32_whatever_the_base_was_kept_in(make_run, method, kept):
+    run = make_run(*method, f"optim.frozen_dtype={kept}")
+    execute(run, fit)
+    merged, base = merge(restore(run)).state_dict(), load_model(materialize(run.model)).state_dict()
+    scored = load_file(scorable_checkpoint(run))
+    assert {t.dtype for t in merged.values()} == {torch.float32}
+    changed = {n for n, t in merged.items() if not torch.equal(t, base[n])}
+    assert changed and changed <= scored.keys()
+    assert all(torch.equal(t, merged[n]) for n, t in scored.items())
 
 
 @pytest.mark.parametrize("settings", [("method=full",), ("method=random", "scope=rest_trains")])

@@ -50,6 +50,8 @@ class Storage:
     Attributes:
         trainable_bytes: Of a parameter that trains; its gradient and each optimizer state likewise.
         frozen_bytes: Of a frozen parameter.
+        matrix_bytes: Of a number in a layer's frozen matrix, where that is another one: 0.5625 in
+            4 bits with a float32 scale for each block of 64.
         activation_bytes: Of a number that a matrix product takes or gives: 2 under mixed precision.
         optimizer_states: Numbers the optimizer keeps for each trainable parameter: AdamW's two.
         checkpointing: Whether activations inside a layer are computed again in the backward pass.
@@ -57,6 +59,7 @@ class Storage:
 
     trainable_bytes: int = 4
     frozen_bytes: int = 4
+    matrix_bytes: float | None = None
     activation_bytes: int = 4
     optimizer_states: int = 2
     checkpointing: bool = False
@@ -124,6 +127,9 @@ def peak_memory(
     matrix = shape.vocab * shape.hidden * storage.trainable_bytes * plan.rest
     at_the_end = matrix * (3 if shape.tied else 1) - kept
     weights = trainable * storage.trainable_bytes + frozen * storage.frozen_bytes
+    if storage.matrix_bytes is not None:  # only where no whole matrix trains
+        in_layers = shape.num_matmul - shape.vocab * shape.hidden
+        weights += round(in_layers * (storage.matrix_bytes - storage.frozen_bytes))
     return Memory(
         weights=weights + _weight_copies(shape, plan, storage),
         gradients=trainable * storage.trainable_bytes,

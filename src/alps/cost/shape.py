@@ -110,4 +110,4 @@ class ModelShape:
             len(g.query_rows(heads)) + 2 * len(g.kv_rows(heads, plan.kv_policy))
             for heads in plan.heads.by_layer().values()
         )
-        return rest + rows * self.hidden
+        return rest + rows * (self.hidden + (self.qkv_bias and plan.train_bias))

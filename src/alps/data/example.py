@@ -1,10 +1,14 @@
 """One training or test example, as every data source yields it."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 Split = Literal["train", "test"]
+
+Tally = Counter[str]
+"""Rows that were left out, by reason in the words of a report: `empty answer`, `too long`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alps.data.example import Example, Split
+from alps.data.example import Example, Split, Tally
 from alps.families import Source
 from alps.identity import file_hash
 
@@ -44,7 +44,7 @@ class Jsonl(Source):
         assert self.path is not None
         return file_hash(Path(self.path))
 
-    def examples(self, split: Split) -> Iterator[Example]:
+    def examples(self, split: Split, tally: Tally | None = None) -> Iterator[Example]:
         """The file's rows that belong to the split, in the file's order."""
         assert self.path is not None
         threshold = int(self.test_fraction * 2**32)

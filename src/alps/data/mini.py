@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
 
-from alps.data.example import Example, Split
+from alps.data.example import Example, Split, Tally
 from alps.families import Source
 
 
@@ -19,7 +19,7 @@ class Mini(Source):
 
     generator: str
 
-    def examples(self, split: Split) -> Iterator[Example]:
+    def examples(self, split: Split, tally: Tally | None = None) -> Iterator[Example]:
         """The generator's rows."""
         return self._module().examples(split)
 

@@ -21,11 +21,13 @@ class Given(Method):
         path: The file.
         scope: `rest_trains` (everything outside Q/K/V trains too) or `heads_only`.
         kv_policy: When a KV group trains that chosen and unchosen heads share.
+        train_bias: Whether the biases of the chosen rows train too, in models that have some.
     """
 
     path: str | None = not_identity()
     scope: Scope
     kv_policy: KvPolicy = "any"
+    train_bias: bool = False
 
     def problems(self) -> Iterator[str]:
         """Sentences about settings that cannot be used."""
@@ -60,7 +62,13 @@ class Given(Method):
     def plan(self, heads: HeadSet | None) -> Plan:
         """Rows of the heads, and the rest by scope."""
         rest = self.scope == "rest_trains"
-        return Plan(qkv="heads", rest=rest, heads=heads, kv_policy=self.kv_policy)
+        return Plan(
+            qkv="heads",
+            rest=rest,
+            heads=heads,
+            kv_policy=self.kv_policy,
+            train_bias=self.train_bias,
+        )
 
     def _heads(self) -> HeadSet:
         assert self.path is not None

@@ -27,6 +27,7 @@ class HeadMethod(Method):
         ratio: Share of all heads (or of the Q/K/V weights, by `budget`), in (0, 1].
         scope: `rest_trains` (everything outside Q/K/V trains too) or `heads_only`.
         kv_policy: When a KV group trains that chosen and unchosen heads share.
+        train_bias: Whether the biases of the chosen rows train too, where a model has some.
         budget: What `ratio` counts: `heads`, as the paper does, or `params`, the Q/K/V weights that
             then train, which makes methods comparable whose heads share KV groups unequally.
         depth: Layers that may hold chosen heads: `any`, `top_half` or `top_third`. Below the lowest
@@ -36,6 +37,7 @@ class HeadMethod(Method):
     ratio: float
     scope: Scope
     kv_policy: KvPolicy = "any"
+    train_bias: bool = False
     budget: Literal["heads", "params"] = "heads"
     depth: Literal["any", "top_half", "top_third"] = "any"
 
@@ -90,7 +92,13 @@ class HeadMethod(Method):
     def plan(self, heads: HeadSet | None) -> Plan:
         """Rows of the chosen heads, and the rest by scope."""
         rest = self.scope == "rest_trains"
-        return Plan(qkv="heads", rest=rest, heads=heads, kv_policy=self.kv_policy)
+        return Plan(
+            qkv="heads",
+            rest=rest,
+            heads=heads,
+            kv_policy=self.kv_policy,
+            train_bias=self.train_bias,
+        )
 
     def _count(self, pick: Picker, geometry: Geometry, layers: range) -> int:
         """K; under `params`, the largest that stays within the ratio (at least 1)."""

@@ -8,8 +8,9 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
-from alps.families import KvPolicy, Scope
+from alps.families import FrozenDtype, KvPolicy, Scope
 from alps.heads import HeadSet
+from alps.models.four_bit import PackedLinear, is_packed, pack, plain_linear, unpacked
 from alps.models.head_linear import HeadLinear
 from alps.models.plan import Plan
 from alps.models.weights import geometry_of
@@ -80,18 +81,22 @@ def _refuse_inseparable(model: nn.Module) -> None:
     for module in projections:
         if isinstance(module, HeadLinear):
             raise ValueError("heads were applied to this model already: alps.merge it first")
-        if not isinstance(module, nn.Linear):
+        packed = not isinstance(module, nn.Linear) or not module.weight.is_floating_point()
+        if packed and not is_packed(getattr(module, "weight", torch.empty(0))):
             raise ValueError(
                 f"a {type(module).__name__} cannot be trained in part: q, k and v must be plain "
-                "linear layers"
+                "linear layers, or 4-bit ones of bitsandbytes"
             )
 
 
 def merge(model: nn.Module) -> nn.Module:
     """The plain model again, with trained rows or adapters written into its weights.
 
-    A `HeadLinear` is replaced in place; the frozen rows keep their exact bits.
+    A `HeadLinear` is replaced in place; the frozen rows keep their exact bits. What
+    `keep_frozen_in` packed becomes plain numbers; layers that transformers quantized stay so,
+    except those with trained rows.
     """
+    _unpack(model)
     if hasattr(model, "merge_and_unload"):
         return model.merge_and_unload()  # pyright: ignore[reportCallIssue]
     for attention in attentions(model):
@@ -139,11 +144,39 @@ def checkpoint_activations(model: nn.Module) -> None:
     decoder.disable_input_require_grads()
 
 
-def keep_frozen_in(model: nn.Module, dtype: torch.dtype) -> None:
-    """Stores every parameter that does not train in `dtype`; buffers stay as they are."""
+def keep_frozen_in(model: nn.Module, kept: FrozenDtype) -> None:
+    """Stores all that does not train in less room; buffers stay as they are.
+
+    Args:
+        model: A model with its plan applied.
+        kept: `float32`, `bfloat16`, or `nf4`: matrices of the layers in 4 bits, the rest as
+            bfloat16.
+    """
+    if kept == "nf4":
+        for layer in decoder_of(model).layers:
+            _pack_frozen(layer)
+    dtype = torch.float32 if kept == "float32" else torch.bfloat16
     for parameter in model.parameters():
-        if not parameter.requires_grad:
+        if not parameter.requires_grad and not is_packed(parameter):
             parameter.data = parameter.data.to(dtype)
+
+
+def _pack_frozen(module: nn.Module) -> None:
+    for name, child in list(module.named_children()):
+        if isinstance(child, HeadLinear):
+            child.weight = pack(child.weight)
+        elif type(child) is nn.Linear and not child.weight.requires_grad:
+            setattr(module, name, PackedLinear(child))
+        else:
+            _pack_frozen(child)
+
+
+def _unpack(module: nn.Module) -> None:
+    for name, child in list(module.named_children()):
+        if isinstance(child, PackedLinear):
+            setattr(module, name, plain_linear(unpacked(child.weight), child.bias))
+        else:
+            _unpack(child)
 
 
 def num_trainable(model: nn.Module) -> int:
@@ -165,7 +198,8 @@ def _split_chosen_heads(model: nn.Module, plan: Plan) -> None:
         rows = {"q_proj": geometry.query_rows(heads), "k_proj": kv_rows, "v_proj": kv_rows}
         for name, chosen_rows in rows.items():
             if chosen_rows:
-                setattr(attention, name, HeadLinear(getattr(attention, name), chosen_rows))
+                linear = HeadLinear(getattr(attention, name), chosen_rows, plan.train_bias)
+                setattr(attention, name, linear)
 
 
 def _with_lora(model: nn.Module, plan: Plan) -> nn.Module:

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from alps.models.four_bit import is_packed, plain_linear, product, unpacked
+
 
 class HeadLinear(nn.Module):
     """`y = x W^T + b` with the chosen rows of W replaced by the trainable `rows`.
@@ -18,8 +20,8 @@ class HeadLinear(nn.Module):
 
     There are two forms of the forward pass. Where W is a plain tensor in one piece, `rows` are
     written into it first, and one matrix product does the rest; its backward pass computes the
-    gradient of those rows and of nothing else. Elsewhere (sharded, under torch.compile) the
-    reference form overwrites the chosen output columns by `x rows^T`.
+    gradient of those rows and of nothing else. Elsewhere (sharded, quantized, under torch.compile)
+    the reference form overwrites the chosen output columns by `x rows^T`.
     """
 
     index: Tensor
@@ -39,14 +41,14 @@ class HeadLinear(nn.Module):
         self.bias = linear.bias if linear.bias is None else linear.bias.requires_grad_(False)
         index = torch.tensor(rows, dtype=torch.long, device=linear.weight.device)
         self.register_buffer("index", index, persistent=False)
-        self.rows = nn.Parameter(_trainable(linear.weight[index]))
+        self.rows = nn.Parameter(_trainable(unpacked(linear.weight)[index]))
         chosen_bias = linear.bias is not None and train_bias
         self.row_bias = nn.Parameter(_trainable(linear.bias[index])) if chosen_bias else None
 
     def forward(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
         """Output columns of the chosen rows from `rows`, all others from the frozen weight."""
-        plain = type(self.weight.data) is Tensor and not torch.compiler.is_compiling()
-        if plain and self.row_bias is None:
+        plain = type(self.weight.data) is Tensor and not is_packed(self.weight)
+        if plain and self.row_bias is None and not torch.compiler.is_compiling():
             self._write_rows(self.weight.data)
             return _RowsLinear.apply(x, self.rows, self.weight, self.bias, self.index)  # pyright: ignore
         return self.reference(x)
@@ -63,22 +65,17 @@ class HeadLinear(nn.Module):
             chosen = F.linear(x, self.rows, bias)
         if len(self.index) == self.out_features:
             return chosen
-        y = F.linear(x, self.weight, self.bias)
+        frozen = product if is_packed(self.weight) else F.linear
+        y = frozen(x, self.weight, self.bias)
         return y.index_copy(-1, self.index, chosen.to(y.dtype))
 
     def merged(self) -> nn.Linear:
         """A plain linear layer with the trained rows written into a copy of the weight."""
-        linear = nn.Linear(
-            self.in_features, self.out_features, bias=self.bias is not None, device="meta"
-        )
-        weight = self.weight.detach().clone()
-        self._write_rows(weight)
-        linear.weight = nn.Parameter(weight)
-        if self.bias is not None:
-            bias = self.bias.detach().clone()
-            if self.row_bias is not None:
-                bias[self.index] = self.row_bias.detach().to(bias.dtype)
-            linear.bias = nn.Parameter(bias)
+        linear = plain_linear(unpacked(self.weight), self.bias)
+        self._write_rows(linear.weight.data)
+        if self.row_bias is not None:
+            with torch.no_grad():
+                linear.bias[self.index] = self.row_bias.to(linear.bias.dtype)
         return linear
 
     @torch.no_grad()

@@ -25,6 +25,7 @@ class Plan:
         rest: Whether everything outside Q/K/V trains.
         heads: The chosen heads where `qkv` is `heads`.
         kv_policy: When a KV group trains that chosen and unchosen heads share.
+        train_bias: Whether the biases of the chosen rows train, where the model has some.
         lora: Adapters that train instead of any weight of the model.
     """
 
@@ -32,6 +33,7 @@ class Plan:
     rest: bool
     heads: HeadSet | None = None
     kv_policy: KvPolicy = "any"
+    train_bias: bool = False
     lora: LoraShape | None = None
 
     def __post_init__(self) -> None:

@@ -65,7 +65,7 @@ def fit(run: Run) -> None:
     total = num_parameters(model)
     plan = run.method.plan(folder.read_heads())
     model = apply(model, plan)
-    keep_frozen_in(model, getattr(torch, run.optim.frozen_dtype))
+    keep_frozen_in(model, run.optim.frozen_dtype)
     if run.trainer.activation_checkpointing:
         checkpoint_activations(model)
     size = micro_batch_size(run, base, plan, rows)

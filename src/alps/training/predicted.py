@@ -81,7 +81,8 @@ def device_memory(on_gpu: bool, devices: int) -> int:
 def storage(run: Run, precision: str) -> Storage:
     """How the run keeps its numbers."""
     return Storage(
-        frozen_bytes=2 if run.optim.frozen_dtype == "bfloat16" else 4,
+        frozen_bytes=4 if run.optim.frozen_dtype == "float32" else 2,
+        matrix_bytes=0.5625 if run.optim.frozen_dtype == "nf4" else None,
         activation_bytes=2 if "mixed" in precision or "16" in precision else 4,
         checkpointing=run.trainer.activation_checkpointing,
     )

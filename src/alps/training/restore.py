@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from alps.models.apply import apply, keep_frozen_in, merge
+from alps.models.apply import apply, merge
 from alps.models.checkpoint import materialize, read_geometry
 from alps.models.load import load_model
 from alps.models.qkv import qkv_names
@@ -20,6 +19,9 @@ from alps.settings import Run
 def restore(run: Run, folder: RunFolder | None = None) -> nn.Module:
     """The base model with the run's plan applied and its trained parameters loaded.
 
+    All in float32, whatever `optim.frozen_dtype` was: merged into anything less, trained weights
+    would be rounded, and a task model so rounded ranks other heads.
+
     Args:
         run: The run.
         folder: Where it lies, if not where its key says (moved, or made by an older version).
@@ -27,7 +29,6 @@ def restore(run: Run, folder: RunFolder | None = None) -> nn.Module:
     folder = folder or RunFolder(run.folder)
     model = load_model(materialize(run.model))
     model = apply(model, run.method.plan(folder.read_heads()))
-    keep_frozen_in(model, getattr(torch, run.optim.frozen_dtype))
     load_trained(model, folder.weights_path)
     return model
 
