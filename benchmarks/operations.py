@@ -1,14 +1,17 @@
 """What Table 11 can be: operations of a step against full fine-tuning, on the paper's models.
 
 Counted by `alps.cost`, nothing is run. 128 samples of 512 tokens, half of them answer; 10 % of the
-heads drawn by chance, from all layers or from the top third.
+heads drawn by chance, from all layers or from the top third. A second table has the predicted
+memory of a step of one such sample under bf16-mixed, activations computed twice.
 
     python benchmarks/operations.py
 """
 
+from dataclasses import replace
 from random import Random
 
 from alps.cost.flops import Workload, flops_vs_full
+from alps.cost.memory import Storage, peak_memory
 from alps.cost.shape import ModelShape
 from alps.heads import Geometry, HeadSet
 from alps.models.plan import LoraShape, Plan
@@ -23,31 +26,62 @@ SHAPES = {  # hidden, inside the MLP, layers, heads, KV heads, head_dim, tied
 }
 
 
+KEPT = {"float32": Storage(), "bfloat16": Storage(frozen_bytes=2)}
+KEPT["nf4"] = Storage(frozen_bytes=2, matrix_bytes=0.5625)
+"""How frozen weights are kept (`optim.frozen_dtype`)."""
+
+
 def main() -> None:
-    """Prints one Markdown table: how many times less there is to compute."""
+    """Prints two Markdown tables: how much less there is to compute, and how much to keep."""
     work = Workload.of([512] * 128, [256] * 128, 128)
     print("| full / this, in operations | rest_trains | LoRA | heads_only | top third | Table 11 |")
     print("|---|---|---|---|---|---|")
-    for name, (hidden, inside, layers, heads, kv_heads, head_dim, tied) in SHAPES.items():
-        geometry = Geometry(
-            num_layers=layers, num_heads=heads, num_kv_heads=kv_heads, head_dim=head_dim
-        )
-        shape = ModelShape(
-            geometry=geometry, hidden=hidden, intermediate=inside, vocab=128256, tied=tied
-        )
-        draw, count = Random(0), geometry.count(0.1)
-        top = [h for h in geometry.heads() if h[0] >= layers * 2 // 3]
-        chosen = HeadSet(heads=tuple(draw.sample(geometry.heads(), count)), geometry=geometry)
-        upper = HeadSet(heads=tuple(draw.sample(top, count)), geometry=geometry)
-        lora = LoraShape(rank=128, alpha=128.0, targets=("q_proj", "k_proj", "v_proj"))
-        plans = [
-            Plan(qkv="heads", rest=True, heads=chosen),
-            Plan(qkv="none", rest=False, lora=lora),
-            Plan(qkv="heads", rest=False, heads=chosen),
-            Plan(qkv="heads", rest=False, heads=upper),
-        ]
-        cells = [f"{1 / flops_vs_full(shape, plan, work):.2f}" for plan in plans]
+    for name in SHAPES:
+        shape = shape_of(name)
+        cells = [f"{1 / flops_vs_full(shape, plan, work):.2f}" for plan in plans(shape.geometry)]
         print(f"| {name} | {' | '.join(cells)} | {PAPER[name]:.2f} |")
+    print(
+        "\n| predicted GiB | full | heads_only, float32 | heads_only, bfloat16 | heads_only, nf4 |"
+    )
+    print("|---|---|---|---|---|")
+    for name in SHAPES:
+        shape = shape_of(name)
+        chosen = plans(shape.geometry)[2]
+        full = memory(shape, Plan(qkv="all", rest=True), Storage())
+        cells = [f"{memory(shape, chosen, storage):.0f}" for storage in KEPT.values()]
+        print(f"| {name} | {full:.0f} | {' | '.join(cells)} |")
+
+
+def shape_of(name: str) -> ModelShape:
+    """One of the paper's models."""
+    hidden, inside, layers, heads, kv_heads, head_dim, tied = SHAPES[name]
+    geometry = Geometry(
+        num_layers=layers, num_heads=heads, num_kv_heads=kv_heads, head_dim=head_dim
+    )
+    return ModelShape(
+        geometry=geometry, hidden=hidden, intermediate=inside, vocab=128256, tied=tied
+    )
+
+
+def plans(geometry: Geometry) -> list[Plan]:
+    """The columns of the first table."""
+    draw, count = Random(0), geometry.count(0.1)
+    top = [h for h in geometry.heads() if h[0] >= geometry.num_layers * 2 // 3]
+    chosen = HeadSet(heads=tuple(draw.sample(geometry.heads(), count)), geometry=geometry)
+    upper = HeadSet(heads=tuple(draw.sample(top, count)), geometry=geometry)
+    lora = LoraShape(rank=128, alpha=128.0, targets=("q_proj", "k_proj", "v_proj"))
+    return [
+        Plan(qkv="heads", rest=True, heads=chosen),
+        Plan(qkv="none", rest=False, lora=lora),
+        Plan(qkv="heads", rest=False, heads=chosen),
+        Plan(qkv="heads", rest=False, heads=upper),
+    ]
+
+
+def memory(shape: ModelShape, plan: Plan, storage: Storage) -> float:
+    """Predicted GiB at the peak of a step."""
+    mixed = replace(storage, activation_bytes=2, checkpointing=True)
+    return peak_memory(shape, plan, 512, 256, mixed).total / 2**30
 
 
 if __name__ == "__main__":

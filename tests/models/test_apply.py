@@ -94,6 +94,36 @@ def test_biases_of_frozen_projections_stay_frozen(tmp_path):
     torch.testing.assert_close(model(torch.tensor([[1, 2]])).logits, before)
 
 
+def test_biases_of_chosen_rows_train_where_asked(tmp_path):
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    from alps.cost.shape import ModelShape
+
+    config = Qwen2Config(
+        vocab_size=32, hidden_size=32, intermediate_size=32, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2,
+    )  # fmt: skip
+    Qwen2ForCausalLM(config).save_pretrained(tmp_path / "qwen")
+    heads = HeadSet(heads=((0, 3),), geometry=read_geometry(tmp_path / "qwen"))
+    plan = Plan(qkv="heads", rest=False, heads=heads, train_bias=True)
+    model, plain = apply(load_model(tmp_path / "qwen"), plan), load_model(tmp_path / "qwen")
+    assert num_trainable(model) == ModelShape.read(tmp_path / "qwen").num_trainable(plan)
+    ids = torch.tensor([[1, 2, 3, 4]])
+    model(input_ids=ids, labels=ids).loss.backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter += 1
+    merged, before = merge(model).state_dict(), plain.state_dict()
+    name = "model.layers.0.self_attn.q_proj.bias"
+    assert torch.equal(merged[name][24:], before[name][24:] + 1)
+    assert torch.equal(merged[name][:24], before[name][:24])
+    assert torch.equal(
+        merged["model.layers.1.self_attn.q_proj.bias"],
+        before["model.layers.1.self_attn.q_proj.bias"],
+    )
+
+
 def test_merge_writes_the_rows_and_nothing_else(base):
     start = load_model(base).state_dict()
     model = apply(load_model(base), head_plan(base, scope_rest=False))

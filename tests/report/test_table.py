@@ -76,6 +76,13 @@ def test_a_row_shows_what_trained_what_it_cost_and_what_came_out():
     }
 
 
+def test_what_was_scored_and_predicted_is_shown_where_some_run_has_it():
+    scored = row(score_mass=0.315, predicted_memory_bytes=5 * 2**20)
+    first, second = lines([scored, row("random-0123456789ab")])
+    assert (first["score mass"], first["predicted MiB"]) == ("0.32", "5")
+    assert (second["score mass"], second["predicted MiB"]) == (DASH, DASH)
+
+
 def test_what_a_base_model_does_not_have_is_a_dash():
     (line,) = lines([BASE])
     blank = ("ratio", "scope", "train s", "peak MiB", "train loss")

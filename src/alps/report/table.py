@@ -38,16 +38,17 @@ def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     differ. A failed run shows its reason.
     """
     metrics, differing = _metrics(rows), _differing(rows)
-    names = [*_NAMING, *differing, *(c.name for c in _COLUMNS)]
+    columns = [c for c in _COLUMNS if c.shown(rows)]
+    names = [*_NAMING, *differing, *(c.name for c in columns)]
     names += [*(f"{b} {m}" for b, m in metrics), "run"]
     cells = []
     for row in rows:
         naming = [_text(v) for v in _named(row)]
         naming += [_text(row.settings.get(name)) for name in differing]
         if row.result is None:
-            rest = [f"failed: {row.failure}", *[DASH] * (len(_COLUMNS) - 1 + len(metrics))]
+            rest = [f"failed: {row.failure}", *[DASH] * (len(columns) - 1 + len(metrics))]
         else:
-            rest = [c.cell(row.result) for c in _COLUMNS]
+            rest = [c.cell(row.result) for c in columns]
             rest += [_number(row.result.evals.get(b, {}).get(m)) for b, m in metrics]
         cells.append([*naming, *rest, row.key])
     return names, cells
@@ -106,8 +107,14 @@ def print_table(rows: Sequence[Row]) -> None:
 
 @dataclass(frozen=True)
 class _Column:
+    """`always` or only where some run has a value."""
+
     name: str
     cell: Callable[[Result], str]
+    always: bool = True
+
+    def shown(self, rows: Sequence[Row]) -> bool:
+        return self.always or any(r.result and self.cell(r.result) != DASH for r in rows)
 
 
 def _metrics(rows: Sequence[Row]) -> list[tuple[str, str]]:
@@ -144,9 +151,11 @@ _NAMING = ("method", "ratio", "scope")
 _COLUMNS = [
     _Column("trainable", lambda r: f"{r.num_trainable:,}"),
     _Column("trainable %", lambda r: f"{100 * r.trainable_fraction:.2f}"),
+    _Column("score mass", lambda r: _number(r.score_mass, 2), always=False),
     _Column("FLOPs", lambda r: _number(r.flops_vs_full, 2)),
     _Column("train s", lambda r: _number(r.train_seconds, 1)),
     _Column("peak MiB", lambda r: _megabytes(r.peak_memory_bytes)),
+    _Column("predicted MiB", lambda r: _megabytes(r.predicted_memory_bytes), always=False),
     _Column("train loss", lambda r: _number(r.final_train_loss)),
 ]
 
