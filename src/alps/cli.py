@@ -68,6 +68,7 @@ def train(arguments: Sequence[str]) -> None:
     from omegaconf.errors import OmegaConfBaseException
 
     from alps import config
+    from alps.composing import VERSION_BASE, conf_dir
 
     config.register_resolvers()
     debug = "debug=true" in [a.lower() for a in arguments]
@@ -75,7 +76,7 @@ def train(arguments: Sequence[str]) -> None:
     flags = [a for a in arguments if a in ("-m", "--multirun")]  # Hydra wants them first
     sys.argv = [sys.argv[0], *flags, *(a for a in arguments if a not in flags)]
     application = hydra.main(
-        version_base=config.VERSION_BASE, config_path=str(config.conf_dir()), config_name="train"
+        version_base=VERSION_BASE, config_path=str(conf_dir()), config_name="train"
     )(_point)
     code = 0
     try:

@@ -1,42 +1,34 @@
 """The one boundary to Hydra: a composed config becomes a `Run`, a grid becomes many.
 
-Every complaint about a configuration is worded here, and all of them are told together. Past
-`build` there is no DictConfig. Nothing here imports torch before a run is known to be well formed.
+Past `build` there is no DictConfig. Nothing here imports torch before a run is known to be well
+formed. What Hydra itself refuses is worded in `complaints`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
-from hydra import compose, initialize_config_dir
-from hydra.core.config_loader import ConfigLoader
+from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from alps import complaints
+from alps.complaints import first_line, refuse, without_repeats
+from alps.composing import conf_dir, expand, loader, plain_config
 from alps.families import Method, Scope, Source, Task
 from alps.localization.request import Request
 from alps.plain import TARGET, SettingsError, did_you_mean, from_plain, target_class
 from alps.settings import Evals, Logger, Model, Optim, Run, Trainer
 
-VERSION_BASE = "1.3"
 SHARED_WITH_METHODS = ("ratio", "scope", "task_model")
 """Settings of a run that a method receives if it declares a field of that name."""
-
-
-def conf_dir() -> Path:
-    """`alps/conf` in an installed wheel, else `conf` beside `src` in a checkout."""
-    package = Path(__file__).resolve().parent
-    installed = package / "conf"
-    return installed if installed.is_dir() else package.parents[1] / "conf"
 
 
 def register_resolvers() -> None:
@@ -127,28 +119,44 @@ def compose_config(
         SettingsError: If the overrides do not fit, all problems together.
     """
     register_resolvers()
-    GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE, job_name="train"):
+        with loader():
             return compose(config_name, list(overrides), return_hydra_config=with_hydra)
     except (HydraException, OmegaConfBaseException) as error:
         raise SettingsError(explain(overrides, error, config_name)) from None
 
 
-def expand(config: DictConfig, loader: ConfigLoader) -> list[tuple[str, DictConfig]]:
-    """The points of a grid, each with the overrides that make it one.
+def runs_of(overrides: Sequence[str]) -> list[Run]:
+    """The distinct runs that `alps train -m` would do with these arguments.
 
-    Args:
-        config: The config Hydra composed for a multirun.
-        loader: Hydra's own.
+    Raises:
+        SettingsError: If some point of the grid does not fit, all problems together.
     """
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    register_resolvers()
+    problems: list[str] = []
+    runs: dict[str, Run] = {}
+    try:
+        with loader() as hydra:
+            grid = hydra.load_configuration("train", list(overrides), run_mode=RunMode.MULTIRUN)
+            for name, config in expand(grid, hydra):
+                try:
+                    run = build(config)
+                    runs.setdefault(run.key, run)
+                except SettingsError as error:
+                    problems += [f"point [{name}]: {p}" for p in error.problems]
+    except (HydraException, OmegaConfBaseException) as error:
+        raise SettingsError(explain(overrides, error)) from None
+    if problems:
+        raise SettingsError(without_repeats(problems))
+    return list(runs.values())
 
-    grid = [f"{k}={v}" for k, v in (config.hydra.sweeper.params or {}).items()]
-    arguments = [*grid, *config.hydra.overrides.task]
-    parsed = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
-    points = BasicSweeper.split_arguments(parsed, None)[0]
-    return [(", ".join(p), loader.load_sweep_config(config, list(p))) for p in points]
+
+def explain(
+    overrides: Sequence[str], error: Exception | None = None, config_name: str = "train"
+) -> list[str]:
+    """All complaints about overrides that Hydra could not compose, or `build` not accept."""
+    builder = build_request if config_name == "localize" else build
+    return complaints.explain(overrides, builder, error, config_name)
 
 
 class Preflight(Callback):
@@ -185,104 +193,6 @@ class Planned:
 planned = Planned()
 
 
-def refuse(problems: Iterable[str]) -> int:
-    """Prints problems as one sentence to stderr; returns the exit code of a refusal."""
-    import sys
-
-    print(f"error: {'; '.join(dict.fromkeys(problems))}", file=sys.stderr)
-    return 2
-
-
-def explain(
-    overrides: Sequence[str], error: Exception | None = None, config_name: str = "train"
-) -> list[str]:
-    """Why Hydra could not compose these overrides: all complaints, in the user's words.
-
-    Args:
-        overrides: As given on the command line, sweeps included.
-        error: What Hydra said, used if nothing better is found.
-        config_name: Root config.
-    """
-    problems: list[str] = []
-    parsed: list[Override] = []
-    for text in overrides:
-        try:
-            parsed.append(OverridesParser.create().parse_override(text))
-        except HydraException as trouble:
-            hint = """values with special characters need quotes, as in 'name="value"'"""
-            problems.append(f"'{text}' cannot be read ({_first_line(trouble)}): {hint}")
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE, job_name="train"):
-        loader = GlobalHydra.instance().config_loader()
-        choices: dict[str, list[str]] = {}
-        for override in parsed:
-            options = loader.get_group_options(override.key_or_group)
-            if options:
-                values = _values(override)
-                problems += [
-                    f"there is no {override.key_or_group}={v}{did_you_mean(v, options)}"
-                    for v in values
-                    if v not in options and v not in ("null", "None")
-                ]
-                choices[override.key_or_group] = [v for v in values if v in options]
-        good = [f"{group}={values[0]}" for group, values in choices.items() if values]
-        for override in parsed:
-            problems += _key_problems(override, good, choices, config_name)
-        problems += _value_problems(parsed, good, config_name)
-    return problems or [_first_line(error) if error else "this configuration cannot be composed"]
-
-
-def _key_problems(
-    override: Override, good: list[str], choices: dict[str, list[str]], config_name: str
-) -> list[str]:
-    """Whether a plain setting exists, under every choice of its group that was asked for."""
-    key = override.key_or_group
-    is_group = key in choices
-    if is_group or override.is_add() or override.is_delete() or key.startswith("hydra"):
-        return []
-    top = key.split(".")[0]
-    problems = []
-    for choice in choices.get(top) or [None]:
-        config = compose(config_name, [*good, f"{top}={choice}"] if choice else good)
-        node: Any = config
-        for depth, name in enumerate(key.split(".")):
-            if not OmegaConf.is_dict(node) or name not in list(node):  # `in` misses `???`
-                known = [str(k) for k in node] if OmegaConf.is_dict(node) else []
-                place = ".".join(key.split(".")[:depth])
-                of = f" of {top}={choice}" if choice else ""
-                hint = did_you_mean(name, [k for k in known if k not in ("name", TARGET)])
-                problems.append(f"{key} is not a setting{of}{hint if known else f' of {place}'}")
-                break
-            node = None if OmegaConf.is_missing(node, name) else node[name]
-    return problems
-
-
-def _value_problems(parsed: list[Override], good: list[str], config_name: str) -> list[str]:
-    """What `build` has to say about the overrides that Hydra accepts, one sweep value at a time."""
-    plain = [o for o in parsed if not o.is_sweep_override()]
-    accepted = list(good)
-    for text in (o.input_line for o in plain if o.input_line):
-        if _composed([*accepted, text], config_name) is not None:
-            accepted.append(text)
-    swept = [f"{o.key_or_group}={v}" for o in parsed if o.is_sweep_override() for v in _values(o)]
-    problems = []
-    for extra in ([], *([s] for s in swept)):
-        config = _composed([*accepted, *extra], config_name)
-        try:
-            if config is not None:
-                (build_request if config_name == "localize" else build)(config)
-        except SettingsError as error:
-            problems += error.problems
-    return problems
-
-
-def _composed(overrides: list[str], config_name: str) -> DictConfig | None:
-    try:
-        return compose(config_name, overrides)
-    except (HydraException, OmegaConfBaseException):
-        return None
-
-
 def _refuse_or_plan(points: list[tuple[str, DictConfig]], sweep: bool) -> None:
     from alps.preflight import check
 
@@ -297,18 +207,10 @@ def _refuse_or_plan(points: list[tuple[str, DictConfig]], sweep: bool) -> None:
         except SettingsError as error:
             problems += [f"{place}{p}" for p in error.problems]
         except Exception as error:  # Hydra would only warn of it, and run the point
-            problems.append(f"{place}{_first_line(error)}")
+            problems.append(f"{place}{first_line(error)}")
     if problems:
-        raise SystemExit(refuse(_without_repeats(problems)))
+        raise SystemExit(refuse(without_repeats(problems)))
     planned.runs.extend(runs)
-
-
-def _without_repeats(problems: list[str]) -> list[str]:
-    """A problem that every point of a sweep has is told once."""
-    seen: dict[str, str] = {}
-    for problem in problems:
-        seen.setdefault(re.sub(r"^point \[.*?\]: ", "", problem), problem)
-    return list(seen.values())
 
 
 def _key_or_placeholder(*, _root_: DictConfig) -> str:
@@ -316,16 +218,6 @@ def _key_or_placeholder(*, _root_: DictConfig) -> str:
         return build(_root_).key
     except Exception:  # a resolver that raises would end a sweep half way; Preflight tells why
         return "invalid"
-
-
-def plain_config(config: DictConfig) -> dict[str, Any]:
-    """A composed config without Hydra's own part, as plain values."""
-    names = [str(k) for k in config if k != "hydra"]
-    masked = OmegaConf.masked_copy(config, names)
-    masked._set_parent(config._get_parent())
-    plain = OmegaConf.to_container(masked, resolve=True, throw_on_missing=True)
-    assert isinstance(plain, dict)
-    return {str(k): v for k, v in plain.items()}
 
 
 def _part(plain: Any, cls: type, where: str, problems: list[str]) -> Any:
@@ -365,14 +257,3 @@ def _shared_problems(plain: Mapping[str, Any]) -> list[str]:
     if scope not in scopes:
         problems.append(f"scope={scope} is not possible{did_you_mean(str(scope), scopes)}")
     return problems
-
-
-def _values(override: Override) -> list[str]:
-    if override.is_sweep_override():
-        return [str(v) for v in override.sweep_string_iterator()]
-    return [str(override.value())]
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,57 @@
+"""Hydra's composition without its application: where `conf` is, what a grid expands to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra import initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+VERSION_BASE = "1.3"
+
+
+def conf_dir() -> Path:
+    """`alps/conf` in an installed wheel, else `conf` beside `src` in a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parents[1] / "conf"
+
+
+@contextmanager
+def loader() -> Iterator[ConfigLoader]:
+    """Hydra's loader of `conf`; `hydra.compose` works inside the block."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE, job_name="train"):
+        yield GlobalHydra.instance().config_loader()
+
+
+def expand(config: DictConfig, loader: ConfigLoader) -> list[tuple[str, DictConfig]]:
+    """The points of a grid, each with the overrides that make it one.
+
+    Args:
+        config: The config Hydra composed for a multirun.
+        loader: Hydra's own.
+    """
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    grid = [f"{k}={v}" for k, v in (config.hydra.sweeper.params or {}).items()]
+    arguments = [*grid, *config.hydra.overrides.task]
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
+    points = BasicSweeper.split_arguments(parsed, None)[0]
+    return [(", ".join(p), loader.load_sweep_config(config, list(p))) for p in points]
+
+
+def plain_config(config: DictConfig) -> dict[str, Any]:
+    """A composed config without Hydra's own part, as plain values."""
+    names = [str(k) for k in config if k != "hydra"]
+    masked = OmegaConf.masked_copy(config, names)
+    masked._set_parent(config._get_parent())
+    plain = OmegaConf.to_container(masked, resolve=True, throw_on_missing=True)
+    assert isinstance(plain, dict)
+    return {str(k): v for k, v in plain.items()}
