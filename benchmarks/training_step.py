@@ -43,6 +43,7 @@ from alps.cost.flops import Workload, flops_vs_full
 from alps.cost.shape import ModelShape
 from alps.data.batches import MicroBatches, Schedule, pack
 from alps.data.encode import EncodedRow, encode
+from alps.data.encoded import EncodedRows
 from alps.data.subset import training_examples
 from alps.heads import Geometry, HeadSet
 from alps.models.apply import apply, attentions
@@ -272,76 +273,118 @@ def ladder(arguments: argparse.Namespace) -> None:
     run = default_run(arguments.data)
     base = materialize(run.model)
     geometry = read_geometry(base)
-    others = embedded_rows(run, 96, "test")
+    unseen = embedded_rows(run, 96, "test")
     lesson = Lesson(
         base=base,
         rows=embedded_rows(run, arguments.rows),
-        chooses_lr=others[:32],
-        held_out=others[32:],
+        chooses_lr=unseen[:32],
+        held_out=unseen[32:],
         padding=pad_id(load_tokenizer(base)),
     )
     by_name = {way.name: way.plan for way in ways(geometry)}
     full = Rung("+ logits at answers only", by_name["full"])
+    learned = Learned(arguments.learned)
     with tempfile.TemporaryDirectory() as folder:
-        learned_full = learn(lesson, full, arguments, Path(folder) / "task.safetensors")
-        heads = scored_heads(lesson.base, geometry, Path(folder) / "task.safetensors")
+        task = Path(folder) / "task.safetensors"
+        learned.of(full, lambda: learn(lesson, full, arguments, task))
+        heads = learned.heads(lambda: scored_heads(base, geometry, task), geometry)
     only = lambda chosen: Plan(qkv="heads", rest=False, heads=chosen)  # noqa: E731
-    lora_like = by_name["LoRA of equal parameters"]
+    others = [
+        Rung("LoRA r=128", by_name["LoRA r=128"]),
+        Rung("LoRA of equal parameters", by_name["LoRA of equal parameters"]),
+        *(Rung(f"alps heads_only, {name}", only(chosen)) for name, chosen in heads.items()),
+    ]
+    for rung in others:
+        learned.of(rung, lambda rung=rung: learn(lesson, rung, arguments))
+    print_conditions(arguments)
+    for rung in (full, *others):
+        tried = learned.found[rung.name]["tried"]
+        print(f"{rung.name}: " + ", ".join(f"{loss:.3f} at {lr}" for lr, loss in tried.items()))
     rungs = [
         Rung("full, padded, logits everywhere", full.plan, "padded", answers_only=False),
         Rung("+ packed", full.plan, answers_only=False),
         full,
-        Rung("LoRA r=128", by_name["LoRA r=128"]),
-        Rung("LoRA of equal parameters", lora_like),
-        *(Rung(f"alps heads_only, {name}", only(chosen)) for name, chosen in heads.items()),
+        *others,
     ]
-    learned = [learned_full] * 3 + [learn(lesson, rung, arguments) for rung in rungs[3:]]
-    print_conditions(arguments)
-    for rung, (_, _, tried) in list(zip(rungs, learned, strict=True))[2:]:
-        shown = ", ".join(f"{loss:.3f} at {lr:g}" for lr, loss in tried.items())
-        print(f"{rung.name}: {shown}", flush=True)
+    if arguments.rounds:
+        time_rungs(lesson, rungs, learned, arguments)
+
+
+class Learned:
+    """What rungs have learned, kept in a file if one is given: times can be taken another day."""
+
+    def __init__(self, path: Path | None):
+        """Reads the file if it is there."""
+        self.path = path
+        self.found: dict[str, Any] = json.loads(path.read_text()) if path and path.exists() else {}
+
+    def of(self, rung: Rung, make: Callable[[], dict[str, Any]]) -> None:
+        """Lets a rung learn unless it has."""
+        if rung.name not in self.found:
+            self.keep(rung.name, make())
+
+    def heads(
+        self, make: Callable[[], dict[str, HeadSet]], geometry: Geometry
+    ) -> dict[str, HeadSet]:
+        """Chosen heads by name."""
+        if "heads" not in self.found:
+            self.keep("heads", {name: chosen.heads for name, chosen in make().items()})
+        return {
+            name: HeadSet(heads=tuple((layer, head) for layer, head in chosen), geometry=geometry)
+            for name, chosen in self.found["heads"].items()
+        }
+
+    def keep(self, name: str, value: Any) -> None:
+        """Remembers one more."""
+        self.found[name] = json.loads(json.dumps(value))
+        if self.path:
+            self.path.write_text(json.dumps(self.found))
+
+
+def time_rungs(
+    lesson: Lesson, rungs: list[Rung], learned: Learned, arguments: argparse.Namespace
+) -> None:
+    """Interleaved rounds of one epoch of each rung, then the table."""
     times: list[list[float]] = [[] for _ in rungs]
     for _ in range(arguments.rounds):
         for i, rung in enumerate(rungs):
-            model = apply(load_model(base), rung.plan).train()
+            model = apply(load_model(lesson.base), rung.plan).train()
             times[i].append(arguments.epochs * train(model, lesson, rung, 0.0, epochs=1))
             print(f"{rung.name}: {times[i][-1]:.1f} s", file=sys.stderr, flush=True)
     seconds = [statistics.median(taken) for taken in times]
-    print(
-        "\n| rung | trainable | seconds | padded full / this | packed full / this | spread ", end=""
-    )
-    print("| lr | held-out loss |\n|---|---|---|---|---|---|---|---|")
+    columns = ["rung", "trainable", "seconds", "padded full / this", "packed full / this"]
+    columns += ["spread", "lr", "held-out loss"]
+    print(f"\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    shape = ModelShape.read(lesson.base)
     for i, rung in enumerate(rungs):
-        loss, lr, _ = learned[i]
-        trainable = ModelShape.read(base).num_trainable(rung.plan)
+        found = learned.found[rung.name if rung.name in learned.found else rungs[2].name]
         ratios = [f"{seconds[0] / seconds[i]:.2f}", f"{seconds[2] / seconds[i]:.2f}"]
         spread = f"{min(times[i]) / seconds[i]:.2f}-{max(times[i]) / seconds[i]:.2f}"
-        cells = [rung.name, f"{trainable / 1e6:.1f} M", f"{seconds[i]:.0f}", *ratios, spread]
-        print(f"| {' | '.join(cells)} | {lr:g} | {loss:.3f} |")
+        cells = [rung.name, f"{shape.num_trainable(rung.plan) / 1e6:.1f} M", f"{seconds[i]:.0f}"]
+        cells += [*ratios, spread, f"{found['lr']:g}", f"{found['loss']:.3f}"]
+        print(f"| {' | '.join(cells)} |")
 
 
 def learn(
     lesson: Lesson, rung: Rung, arguments: argparse.Namespace, keep: Path | None = None
-) -> tuple[float, float, dict[float, float]]:
+) -> dict[str, Any]:
     """Trains at each rate until one is worse: held-out loss at the best, its rate, all losses.
 
     With `keep`, the weights of q, k and v at the best rate are left there: a task model.
     """
     tried: dict[float, float] = {}
-    best = (float("inf"), 0.0)
+    best = {}
     for lr in arguments.lrs:
         model = apply(load_model(lesson.base), rung.plan).train()
         train(model, lesson, rung, lr, arguments.epochs)
         tried[lr] = loss_over(model, lesson.chooses_lr, lesson.padding)
-        if tried[lr] <= min(tried.values()):
-            best = (loss_over(model, lesson.held_out, lesson.padding), lr)
-            if keep:
-                named = {n: p for n, p in model.state_dict().items() if "self_attn" in n}
-                save_file(named, keep)
         print(f"{rung.name} at {lr:g}: {tried[lr]:.3f}", file=sys.stderr, flush=True)
         if tried[lr] > min(tried.values()):
             break
-    return *best, tried
+        best = {"loss": loss_over(model, lesson.held_out, lesson.padding), "lr": lr}
+        if keep:
+            save_file({n: p for n, p in model.state_dict().items() if "self_attn" in n}, keep)
+    return {**best, "tried": tried}
 
 
 def train(model: nn.Module, lesson: Lesson, rung: Rung, lr: float, epochs: int) -> float:
@@ -349,7 +392,8 @@ def train(model: nn.Module, lesson: Lesson, rung: Rung, lr: float, epochs: int) 
     schedule = Schedule(
         num_examples=len(lesson.rows), batch_size=8, epochs=epochs, max_steps=None, seed=0
     )
-    batches: Any = MicroBatches(lesson.rows, schedule, 0, lesson.padding, rung.batching)  # pyright: ignore
+    rows = EncodedRows.of(lesson.rows)
+    batches: Any = MicroBatches(rows, schedule, 0, lesson.padding, rung.batching)  # pyright: ignore
     optimizer = adamw(model, lr)
     loss_of = answer_loss if rung.answers_only else loss_everywhere
     taken = 0.0
@@ -431,15 +475,12 @@ def _matched_rank(geometry: Geometry, heads: HeadSet) -> int:
 
 def print_conditions(arguments: argparse.Namespace) -> None:
     """Hardware, versions and settings, above a table."""
-    shown = {
-        k: v for k, v in vars(arguments).items() if v is not None and k not in ("work", "only")
-    }
+    given = {k: v for k, v in vars(arguments).items() if v is not None}
+    shown = json.dumps({k: v for k, v in given.items() if k not in ("work", "only")}, default=str)
     print(
         f"SmolLM2-135M, float32, {platform.machine()}, {torch.get_num_threads()} threads, ", end=""
     )
-    print(
-        f"torch {torch.__version__}, transformers {version('transformers')}; {json.dumps(shown)}\n"
-    )
+    print(f"torch {torch.__version__}, transformers {version('transformers')}; {shown}\n")
 
 
 def main() -> None:
@@ -456,6 +497,7 @@ def main() -> None:
     parser.add_argument(
         "--lrs", type=float, nargs="+", default=[3e-5, 1e-4, 3e-4, 1e-3, 3e-3], help="rates, rising"
     )
+    parser.add_argument("--learned", type=Path, help="file that keeps what rungs learned (ladder)")
     arguments = parser.parse_args()
     works[arguments.work](arguments)
 

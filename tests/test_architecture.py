@@ -12,8 +12,9 @@ import alps
 PACKAGE = Path(alps.__file__).parent
 ROWS = (
     "plain", "identity", "families", "settings", "heads", "head_pair", "scores", "results",
-    "models", "cost", "data", "localization", "methods", "training", "evals", "preflight", "places",
-    "execute", "launch", "report", "composing", "complaints", "config", "cli_heads", "cli",
+    "models", "cost", "data", "localization", "methods", "training", "embedding", "evals",
+    "preflight", "prefetch", "places", "execute", "launch", "report", "composing", "complaints",
+    "config", "cli_heads", "cli_data", "cli_embed", "cli",
 )  # fmt: skip
 """Top to bottom; a package imports only from rows above its own."""
 
@@ -46,6 +47,7 @@ def test_hydra_stays_at_the_boundary(path: Path):
     [
         "alps.settings, alps.results, alps.report.table, alps.report.collect, alps.report.listing",
         "alps.config, alps.preflight, alps.execute, alps.launch.ranks, alps.methods.scored",
+        "alps.data.table, alps.data.files, alps.data.hub_data, alps.cli_data, alps.cli_embed",
         "alps.data.jsonl, alps.data.mini, alps.evals.mini, alps.evals.held_out, alps.cli",
         "alps.cost.shape, alps.cost.flops, alps.cost.memory",
         "alps.report.heat_map, alps.report.head_summary, alps.report.overlap",

@@ -228,7 +228,7 @@ def test_fewer_data_is_the_exact_share_of_the_runs_own(own, product):
 def test_fewer_data_trains_on_a_tenth_of_the_runs_rows(limit):
     source: Source = Mini(name="mini_math", generator="mini_math", **limit)
     made = task_run(replace(SFT, fraction=0.1), data=source)
-    rows, fewer = training_examples(source), training_examples(made.data)
+    rows, fewer = list(training_examples(source)), list(training_examples(made.data))
     assert len(fewer) == -(-len(rows) // 10)
     assert [row for row in rows if row in fewer] == fewer
 

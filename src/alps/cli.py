@@ -18,6 +18,9 @@ alps: localize attention heads, train only those, compare honestly.
                                            which heads differ between two checkpoints
   alps heads show FILE                     a heads.json as heat map, on the terminal and as PNG
   alps heads compare FILE FILE ...         how far head sets agree
+  alps data data=NAME [samples=2]          rows of a dataset as a model reads them
+  alps embed data=A,B,C                    where datasets lie in a model's space (Figure 7)
+  alps prefetch [setting=value ...]        fetch what runs need, for machines without a network
   alps runs [FILTER ...]                   list runs; a filter is a word or name=value
   alps export run=KEY format=hf to=FOLDER  write a run as a folder that transformers loads
 
@@ -40,6 +43,8 @@ def main() -> None:
 
         print(version("alps"))
         return
+    from alps.cli_data import data, prefetch
+    from alps.cli_embed import embed
     from alps.cli_heads import heads, localize
 
     commands = {
@@ -47,6 +52,9 @@ def main() -> None:
         "evaluate": evaluate,
         "localize": localize,
         "heads": heads,
+        "data": data,
+        "embed": embed,
+        "prefetch": prefetch,
         "runs": runs,
         "export": export,
     }

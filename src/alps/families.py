@@ -9,9 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from alps.identity import not_identity
+from alps.identity import file_hash, not_identity
 
 if TYPE_CHECKING:  # types only: never executed, so the import law holds
     from alps.data.example import Example, Split, Tally
@@ -26,6 +27,21 @@ FrozenDtype = Literal["float32", "bfloat16", "nf4"]
 Task = Literal["general", "math", "code"]
 
 
+@dataclass(frozen=True)
+class PromptFile:
+    """A file of benchmark prompts; in a run's key it stands with its content, not its place.
+
+    Attributes:
+        path: The file.
+    """
+
+    path: str = not_identity("")
+
+    def fingerprint(self) -> str:
+        """Hash of the file."""
+        return file_hash(Path(self.path))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Source(ABC):
     """Where rows come from. A subclass says how; the fields here are common to all.
@@ -38,7 +54,15 @@ class Source(ABC):
         fraction: Use this share of the training rows (nested: 0.1 lies inside 0.3).
         subset_seed: Seed of that subset.
         template: How a prompt is written: `alpaca`, `chat` (the model's own) or `plain`.
-        max_length: Longest sequence in tokens; longer rows are dropped and counted.
+        max_length: Longest sequence in tokens.
+        too_long: What happens to a longer row: `truncate` cuts the end of its instruction, so that
+            template, answer and end-of-text stay whole (and drops it if nothing of the instruction
+            would stay), `drop` drops it. Both are counted.
+        deduplicate: Leave out rows whose instruction and answer came before, whatever their case
+            and white space.
+        decontaminate: Files of benchmark prompts: rows that share an n-gram of words with one of
+            them are left out and counted.
+        ngram: Words in such an n-gram.
         batching: How a micro-batch stands in memory: `packed` (no padding), `grouped` (rows of
             similar length), `padded` (rows as drawn), or `auto`, which is `packed`.
     """
@@ -51,7 +75,21 @@ class Source(ABC):
     subset_seed: int = 0
     template: Literal["alpaca", "chat", "plain"] = "alpaca"
     max_length: int = 2048
+    too_long: Literal["truncate", "drop"] = "truncate"
+    deduplicate: bool = False
+    decontaminate: tuple[str | PromptFile, ...] = ()
+    ngram: int = 13
     batching: Literal["auto", "packed", "grouped", "padded"] = not_identity("auto")
+
+    def __post_init__(self) -> None:
+        """Paths become files that have a content."""
+        files = (PromptFile(f) if isinstance(f, str) else f for f in self.decontaminate)
+        object.__setattr__(self, "decontaminate", tuple(files))
+
+    @property
+    def prompt_files(self) -> tuple[Path, ...]:
+        """The files of `decontaminate`."""
+        return tuple(Path(f if isinstance(f, str) else f.path) for f in self.decontaminate)
 
     def problems(self) -> Iterator[str]:
         """Sentences about settings that cannot be used."""
@@ -61,6 +99,11 @@ class Source(ABC):
             yield f"data.fraction must lie in (0, 1], got {self.fraction}"
         if self.max_length < 8:
             yield f"data.max_length must be at least 8 tokens, got {self.max_length}"
+        if self.ngram < 1:
+            yield f"data.ngram must be at least 1 word, got {self.ngram}"
+        for path in self.prompt_files:
+            if not path.is_file():
+                yield f"data.decontaminate: {path} does not exist"
 
     @abstractmethod
     def examples(self, split: Split, tally: Tally | None = None) -> Iterator[Example]:
@@ -139,6 +182,17 @@ class Benchmark(ABC):
         """Sentences about settings that cannot be used."""
         if self.limit is not None and self.limit < 1:
             yield f"the limit of benchmark {self.name} must be at least 1, got {self.limit}"
+
+    def fetch(self) -> str | None:
+        """Gets what the benchmark needs from elsewhere, so that it runs without a network.
+
+        Returns:
+            What that is, in words, or None if it needs nothing.
+
+        Raises:
+            ValueError: If it cannot be had; one sentence.
+        """
+        return None
 
     @abstractmethod
     def evaluate(self, subject: Subject) -> Scorecard:

@@ -4,6 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from alps.data.subset import training_examples
+from alps.families import Source
 from alps.identity import canonical, digest
 from alps.models.checkpoint import materialize, read_geometry, scorable
 from alps.results import RunFolder
@@ -12,10 +13,15 @@ from alps.settings import Model, Run
 _checked: set[str] = set()
 
 
-def check(run: Run) -> None:
-    """Fetches the base model, reads every row, and compares the shapes of base and task model.
+def check(run: Run, trains: bool = True) -> None:
+    """Fetches the base model, encodes every row, and compares the shapes of base and task model.
 
-    A run whose training is done is not checked again.
+    Encoded rows are in the cache then, so the run's processes begin at once. A run whose training
+    is done is not checked again.
+
+    Args:
+        run: The run.
+        trains: Whether it is to be trained; else its training rows are not encoded.
 
     Raises:
         ValueError: One sentence.
@@ -27,11 +33,14 @@ def check(run: Run) -> None:
     task_run = run.task_run()
     data = [run.data, *([task_run.data] if task_run else [])]
     for source in data:
-        mark = digest(canonical(source))
+        training_examples(source)  # a bad row is told before a model is fetched
+    base = materialize(run.model)
+    geometry = read_geometry(base)
+    for source in data if trains else ():
+        mark = digest([canonical(source), str(base)])
         if mark not in _checked:
-            training_examples(source)
+            _encode(run, source, base)
             _checked.add(mark)
-    geometry = read_geometry(materialize(run.model))
     run.method.check(geometry)
     wanted = getattr(run.method, "task_model", None)
     if wanted is not None and wanted.path is not None:
@@ -41,6 +50,13 @@ def check(run: Run) -> None:
                 f"base and task model differ in shape: {run.model.name} has {geometry}, "
                 f"{Path(wanted.path).name} has {read_geometry(task)}"
             )
+
+
+def _encode(run: Run, source: Source, base: Path) -> None:
+    from alps.data.encoded import encoded_rows
+    from alps.models.load import load_tokenizer
+
+    encoded_rows(source, load_tokenizer(base), progress=run.trainer.progress)
 
 
 def four_bit_problem() -> str | None:

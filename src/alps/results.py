@@ -59,7 +59,9 @@ class Result:
         base_hash: Content of the base model.
         num_steps: Optimizer steps.
         num_examples: Training rows used.
-        num_dropped: Training rows dropped as too long.
+        num_dropped: Rows of the training data that were left out, but for a fraction asked for.
+        dropped: Those by reason.
+        num_truncated: Training rows whose instruction was cut to fit.
         devices: Ranks that trained.
         flops_per_token_forward: Operations of a forward pass (`alps.cost`), multiply-adds as 2.
         flops_per_token_backward: Operations of a backward pass.
@@ -91,6 +93,8 @@ class Result:
     num_steps: int | None = None
     num_examples: int | None = None
     num_dropped: int | None = None
+    dropped: Mapping[str, int] | None = None
+    num_truncated: int | None = None
     devices: int | None = None
     flops_per_token_forward: float | None = None
     flops_per_token_backward: float | None = None

@@ -6,6 +6,7 @@ import torch
 
 from alps.data.batches import FromStep, MicroBatches, Schedule, pack, pad
 from alps.data.encode import EncodedRow
+from alps.data.encoded import EncodedRows
 from alps.models.loss import IGNORE
 
 PAD = 99
@@ -13,11 +14,18 @@ SCHEDULE = Schedule(
     num_examples=23, batch_size=8, epochs=2, max_steps=None, seed=0, micro_batch_size=3
 )
 
+GOLDEN = [
+    [16, 22, 17, 19, 14, 8, 20, 5],
+    [3, 10, 21, 6, 2, 4, 1],
+    [15, 13, 0, 4, 14, 3, 18, 2],
+]  # of seed 3, from `torch.randperm`
 
-def rows(count: int = 23) -> list[EncodedRow]:
+
+def rows(count: int = 23) -> EncodedRows:
     """Rows of mixed lengths; the first id names the row."""
     draw = random.Random(0)
-    return [EncodedRow([i, *[50] * draw.randint(3, 9)], draw.randint(1, 3)) for i in range(count)]
+    lengths = [(draw.randint(3, 9), draw.randint(1, 3)) for _ in range(count)]
+    return EncodedRows.of([EncodedRow([i, *[50] * n], s) for i, (n, s) in enumerate(lengths)])
 
 
 def batches(schedule: Schedule, rank: int = 0, batching="grouped") -> MicroBatches:
@@ -70,6 +78,21 @@ def test_the_order_depends_on_nothing_but_seed_and_step():
     others = replace(SCHEDULE, world_size=4, micro_batch_size=1, epochs=9, max_steps=5)
     assert others.examples(4) == first
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_the_order_is_what_it_always_was():
+    """A checkpoint of an older version goes on with the rows it would have seen."""
+    schedule = replace(SCHEDULE, seed=3)
+    assert [schedule.examples(step) for step in (0, 2, 3)] == GOLDEN
+
+
+def test_the_order_of_an_epoch_is_drawn_once(monkeypatch):
+    drawn = []
+    draw = torch.randperm
+    monkeypatch.setattr(torch, "randperm", lambda *a, **k: drawn.append(1) or draw(*a, **k))
+    dataset = batches(replace(SCHEDULE, seed=12345))
+    assert all(dataset[k] for k in range(len(dataset)))
+    assert len(drawn) == dataset.schedule.epochs
 
 
 def test_asking_in_another_order_gives_the_same_batches():

@@ -1,10 +1,31 @@
+import os
+import subprocess
+import sys
+from functools import cache
+from itertools import islice
+
+import numpy as np
 import pytest
 from tokenizers.processors import TemplateProcessing
 
-from alps.data.encode import encode, encode_row
+from alps.data import mini_code
+from alps.data.encode import (
+    FastCoder,
+    SlowCoder,
+    Worker,
+    backend_of,
+    encode,
+    encode_chunk,
+    encode_chunks,
+    encode_row,
+    num_processes,
+    rule_of,
+)
 from alps.data.example import Example
-from alps.data.template import prompt
+from alps.data.template import chunks, prompt
 from alps.models.byte_tokenizer import byte_tokenizer
+from alps.models.load import load_tokenizer
+from alps.results import RunFailed
 
 EXAMPLE = Example(instruction="Say hi.", answer="Hi! ")
 TEMPLATES = ("alpaca", "plain", "chat")
@@ -26,9 +47,7 @@ def test_a_row_is_prompt_answer_and_end_of_text(template):
 
 
 def test_a_tokenizer_that_adds_a_beginning_adds_none_before_the_answer():
-    tokenizer = byte_tokenizer()
-    processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    tokenizer.backend_tokenizer.post_processor = processor
+    tokenizer = tokenizer_that_adds("<s> $A")
     row = encode_row(EXAMPLE, tokenizer, "alpaca")
     assert row.ids.count(tokenizer.bos_token_id) == 1
     assert row.ids[0] == tokenizer.bos_token_id
@@ -49,17 +68,199 @@ def test_a_special_token_spelled_out_in_an_answer_is_plain_text(text):
     assert not special & set(row.ids[row.answer_start : -1])
 
 
-def test_rows_that_are_too_long_are_dropped_and_counted():
+def tokenizer_that_adds(single: str):
+    tokenizer = byte_tokenizer()
+    special = [("<s>", 0), ("</s>", 1)]
+    processor = TemplateProcessing(single=single, special_tokens=special)
+    tokenizer.backend_tokenizer.post_processor = processor
+    return tokenizer
+
+
+@cache
+def smollm2():
+    """The default model's tokenizer, whose tokens are more than bytes."""
+    from alps.config import build, compose_config
+    from alps.models.checkpoint import materialize
+
+    return load_tokenizer(materialize(build(compose_config(["evals=none"])).model))
+
+
+TOKENIZERS = {
+    "bytes": byte_tokenizer,
+    "begins": lambda: tokenizer_that_adds("<s> $A"),
+    "closes": lambda: tokenizer_that_adds("<s> $A </s>"),
+    "smollm2": smollm2,
+}
+HARD = (
+    ("Say hi.", "Hi! "),
+    ("  spaces  \n\n", "\n leading"),
+    ("\nnew line", "x"),
+    ("Grüße, 日本 🙂", "日本 🙂 e\u0301"),
+    ("Quote </s> and <|im_end|>", "a </s> b <|im_end|> <|endoftext|> <s>"),
+    ("{instruction} {0} %s", "{answer}"),
+    ("### Response:\n", "### Instruction:\n"),
+    ("a", "a"),
+    ("assistant", "user"),
+    ("word " * 300, "1234567890 " * 30),
+)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("name", TOKENIZERS)
+@pytest.mark.parametrize("in_batches", [False, True])
+def test_many_rows_at_once_are_what_each_is_alone(name, template, in_batches):
+    tokenizer = TOKENIZERS[name]()
+    examples = [Example(instruction=i, answer=a) for i, a in HARD]
+    examples += list(islice(mini_code.examples("train"), 50))
+    rule = rule_of(tokenizer, template, 10**6, "truncate")
+    coder = FastCoder(backend_of(tokenizer), rule, in_batches)
+    done = [encode_chunk(coder, c, rule) for c in chunks(examples, tokenizer, template)]
+    expected = [encode_row(example, tokenizer, template) for example in examples]
+    assert [i for c in done for i in c.ids] == [i for row in expected for i in row.ids]
+    assert [n for c in done for n in c.lengths] == [len(row.ids) for row in expected]
+    assert [n for c in done for n in c.answer_starts] == [row.answer_start for row in expected]
+    assert encode(examples, tokenizer, template, 10**6) == (expected, {})
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_tokenizer_that_knows_no_batches_gives_the_same(template):
+    tokenizer = tokenizer_that_adds("<s> $A")
+    examples = [Example(instruction=i, answer=a) for i, a in HARD]
+    rule = rule_of(tokenizer, template, 10**6, "truncate")
+    (chunk,) = chunks(examples, tokenizer, template)
+    fast = encode_chunk(FastCoder(backend_of(tokenizer), rule, False), chunk, rule)
+    slow = encode_chunk(SlowCoder(tokenizer, template), chunk, rule)
+    assert all(np.array_equal(a, b) for a, b in zip(fast, slow, strict=True))
+
+
+def test_a_truncation_that_a_caller_left_in_the_tokenizer_is_not_used():
+    tokenizer = byte_tokenizer()
+    expected = encode_row(EXAMPLE, tokenizer, "alpaca")
+    tokenizer("a b c", truncation=True, max_length=3, padding="max_length")
+    assert encode([EXAMPLE], tokenizer, "alpaca", 2048)[0] == [expected]
+
+
+def test_rows_that_are_too_long_can_be_dropped_and_are_counted():
     examples = [of_length(n) for n in (10, 30, 20, 21)]
-    rows, num_dropped = encode(examples, byte_tokenizer(), "plain", max_length=20)
+    rows, tally = encode(examples, byte_tokenizer(), "plain", 20, "drop")
     assert [len(row.ids) for row in rows] == [10, 20]
-    assert num_dropped == 2
+    assert tally == {"too long": 2}
 
 
-def test_no_row_at_all_is_one_sentence():
-    with pytest.raises(ValueError, match=r"none of the 2 rows fits data\.max_length=20 tokens"):
-        encode([of_length(21), of_length(99)], byte_tokenizer(), "plain", max_length=20)
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_a_row_that_is_too_long_loses_the_end_of_its_instruction(name, template):
+    tokenizer = TOKENIZERS[name]()
+    text = "Täglich wörd " * 40
+    whole = encode_row(Example(instruction=text, answer="The answer."), tokenizer, template)
+    most = len(whole.ids) - 60
+    example = Example(instruction=text, answer="The answer.")
+    (row,), tally = encode([example], tokenizer, template, most)
+    assert not tally and most - 3 <= len(row.ids) <= most
+    shorter = (Example(instruction=text[:n], answer="The answer.") for n in range(len(text)))
+    assert any(encode_row(cut, tokenizer, template) == row for cut in shorter)
+
+
+@pytest.mark.parametrize(("max_length", "kept"), [(7, None), (8, "a"), (9, "ab"), (11, "abcd")])
+def test_no_instruction_at_all_is_no_row(max_length, kept):
+    example = Example(instruction="abcd", answer="12345")  # plain: 4 + 1 + 5 + 1 tokens
+    rows, tally = encode([example], byte_tokenizer(), "plain", max_length)
+    assert tally == ({"too long": 1} if kept is None else {})
+    tokenizer = byte_tokenizer()
+    assert [tokenizer.decode(r.ids) for r in rows] == ([f"{kept}\n12345</s>"] if kept else [])
+
+
+def test_white_space_alone_is_no_instruction():
+    rows, tally = encode(
+        [Example(instruction=" \n abcd", answer="123")], byte_tokenizer(), "plain", 8
+    )
+    assert (rows, tally) == ([], {"too long": 1})
+
+
+def test_a_character_of_several_tokens_stays_whole():
+    example = Example(instruction="日本" * 10, answer="x")
+    (row,), _ = encode([example], byte_tokenizer(), "plain", 10)
+    assert byte_tokenizer().decode(row.ids) == "日本\nx</s>"
+
+
+def test_a_tokenizer_that_does_not_say_where_tokens_end_cuts_too():
+    tokenizer, example = smollm2(), Example(instruction="Some words " * 99, answer="Yes.")
+    rule = rule_of(tokenizer, "alpaca", 90, "truncate")
+    (chunk,) = chunks([example], tokenizer, "alpaca")
+    done = encode_chunk(SlowCoder(tokenizer, "alpaca"), chunk, rule)
+    assert done.num_truncated == 1 and 60 < done.lengths[0] <= 90
 
 
 def test_nothing_from_nothing():
-    assert encode([], byte_tokenizer(), "plain", max_length=20) == ([], 0)
+    assert encode([], byte_tokenizer(), "plain", max_length=20) == ([], {})
+
+
+def test_worker_processes_give_the_same_in_the_same_order(monkeypatch):
+    monkeypatch.setenv("ALPS_NUM_PROC", "3")
+    monkeypatch.setattr("alps.data.encode.SMALL", 1500)
+    monkeypatch.setattr("alps.data.template.CHUNK_ROWS", 200)
+    tokenizer, examples = byte_tokenizer(), list(mini_code.examples("train"))
+    rule = rule_of(tokenizer, "alpaca", 220, "truncate")
+    started = []
+    monkeypatch.setattr(
+        "alps.data.encode.Worker", lambda hello: started.append(Worker(hello)) or started[-1]
+    )
+    done = list(encode_chunks(chunks(examples, tokenizer, "alpaca"), tokenizer, rule))
+    assert len(started) == 3 and all(worker.process.returncode is not None for worker in started)
+    coder = FastCoder(backend_of(tokenizer), rule, False)
+    expected = [encode_chunk(coder, c, rule) for c in chunks(examples, tokenizer, "alpaca")]
+    assert len(done) == len(expected) == 25
+    for found, wanted in zip(done, expected, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(found, wanted, strict=True))
+    assert sum(c.num_truncated for c in done)
+
+
+def test_a_worker_that_is_killed_is_one_sentence(monkeypatch):
+    monkeypatch.setenv("ALPS_NUM_PROC", "2")
+    monkeypatch.setattr("alps.data.encode.SMALL", 10)
+    monkeypatch.setattr("alps.data.template.CHUNK_ROWS", 10)
+    tokenizer = byte_tokenizer()
+    rule = rule_of(tokenizer, "alpaca", 220, "truncate")
+    started = []
+    monkeypatch.setattr(
+        "alps.data.encode.Worker", lambda hello: started.append(Worker(hello)) or started[-1]
+    )
+    rendered = chunks(mini_code.examples("train"), tokenizer, "alpaca")
+    encoded = encode_chunks(rendered, tokenizer, rule)
+    next(encoded)
+    started[0].process.kill()
+    with pytest.raises(RunFailed, match=r"ended too early.*ALPS_NUM_PROC=1"):
+        list(encoded)
+    assert all(worker.process.returncode is not None for worker in started)
+
+
+def test_a_worker_needs_neither_torch_nor_transformers():
+    code = (
+        "import sys, alps.data.encode; sys.exit(bool({'torch', 'transformers'} & {*sys.modules}))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_rows_are_read_a_bounded_number_of_characters_at_a_time(monkeypatch):
+    monkeypatch.setattr("alps.data.template.CHUNK_CHARACTERS", 100)
+    taken = []
+    examples = (taken.append(i) or of_length(30) for i in range(50))
+    for number, chunk in enumerate(chunks(examples, byte_tokenizer(), "plain"), start=1):
+        assert len(chunk) <= 4 and len(taken) <= 4 * number
+    assert len(taken) == 50
+
+
+@pytest.mark.parametrize(
+    ("asked", "slurm", "expected"), [("3", "1", 3), ("", "1", 1), ("", "999", None), ("", "", None)]
+)
+def test_the_number_of_processes_is_the_jobs(monkeypatch, asked, slurm, expected):
+    monkeypatch.setenv("ALPS_NUM_PROC", asked)
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", slurm)
+    assert num_processes() == (expected or len(os.sched_getaffinity(0)))
+
+
+@pytest.mark.parametrize("asked", ["0", "-1", "many"])
+def test_a_number_of_processes_that_is_none_is_one_sentence(monkeypatch, asked):
+    monkeypatch.setenv("ALPS_NUM_PROC", asked)
+    with pytest.raises(ValueError, match="ALPS_NUM_PROC must be a whole number of at least 1"):
+        num_processes()

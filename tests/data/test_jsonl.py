@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from alps.data.example import Example
+from alps.data.example import Example, Tally
 from alps.data.jsonl import Jsonl
 
 
@@ -72,10 +72,7 @@ def test_a_missing_field_is_named_with_row_and_remedy(tmp_path):
         (b"not json", "is not JSON"),
         (b'{"instruction": "a", "output": ', "is not JSON"),
         (["a", "b"], "is not a JSON object"),
-        ({"instruction": "a", "output": ""}, "has an empty or non-text field 'output'"),
-        ({"instruction": "a", "output": " \n"}, "has an empty or non-text field 'output'"),
-        ({"instruction": "a", "output": 3}, "has an empty or non-text field 'output'"),
-        ({"instruction": "", "output": "b"}, "has an empty or non-text field 'instruction'"),
+        ({"instruction": "a", "output": 3}, "has a field 'output' that is no text"),
         ({"instruction": "a", "input": ["x"], "output": "b"}, "field 'input'"),
         ({"instruction": "\ud800", "output": "b"}, "field 'instruction'"),
     ],
@@ -84,6 +81,15 @@ def test_a_row_that_cannot_be_used_is_one_sentence_with_its_number(tmp_path, row
     data = source(tmp_path, rows(1)[0], row)
     assert complaint(data).startswith(f"row 2 of {data.path} ")
     assert problem in complaint(data)
+
+
+def test_rows_with_an_empty_part_are_left_out_and_counted(tmp_path):
+    empty = [{"instruction": "a", "output": ""}, {"instruction": "a", "output": " \n"}]
+    empty += [{"instruction": "", "output": "b"}, {"instruction": "a", "output": None}]
+    tally = Tally()
+    data = source(tmp_path, rows(1)[0], *empty, test_fraction=0)
+    assert len(list(data.examples("train", tally))) == 1
+    assert tally == {"empty answer": 3, "empty instruction": 1}
 
 
 def test_a_byte_order_mark_is_no_trouble(tmp_path):

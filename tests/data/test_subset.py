@@ -1,12 +1,53 @@
 import json
 import math
+import tracemalloc
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
-from alps.data.example import Example
+from alps.data.example import Example, Split, Tally
 from alps.data.jsonl import Jsonl
-from alps.data.subset import training_examples
+from alps.data.subset import (
+    CONTAMINATED,
+    DUPLICATE,
+    _first_of_each,
+    rows_identity,
+    training_examples,
+)
+from alps.families import Source
+from alps.identity import cache_dir
+
+PASSES: list[str] = []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counted(Source):
+    """Numbered rows; each pass over them is noted, and every tenth row is empty."""
+
+    total: int = 100
+    repeat: int = 1000000
+
+    def examples(self, split: Split, tally: Tally | None = None) -> Iterator[Example]:
+        PASSES.append(split)
+        for i in range(self.total):
+            if i % 10:
+                yield Example(instruction=f"Row {i % self.repeat}", answer="yes")
+            elif tally is not None:
+                tally["empty answer"] += 1
+
+    def fingerprint(self) -> str:
+        return "counted"
+
+
+@pytest.fixture
+def passes(tmp_path, monkeypatch):
+    """Passes over a source, in a test with a cache of its own."""
+    monkeypatch.setenv("ALPS_CACHE_DIR", str(tmp_path / "cache"))
+    PASSES.clear()
+    return PASSES
 
 
 @pytest.fixture
@@ -74,4 +115,130 @@ def test_rows_are_passed_on_unchanged(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"instruction": "a", "output": "b"}\n')
     source = Jsonl(name="rows", path=str(path), test_fraction=0.0)
-    assert training_examples(source) == [Example(instruction="a", answer="b")]
+    assert list(training_examples(source)) == [Example(instruction="a", answer="b")]
+
+
+def test_rows_are_not_read_before_they_are_asked_for_and_can_be_read_again(passes):
+    rows = training_examples(Counted(fraction=0.5))
+    assert len(rows) == 45 and len(passes) == 1
+    assert list(rows) == list(rows) and len(passes) == 3
+
+
+def test_a_later_process_reads_no_row_to_know_which_are_used(passes):
+    first = training_examples(Counted(fraction=0.5, deduplicate=True))
+    again = training_examples(Counted(fraction=0.5, deduplicate=True))
+    assert len(passes) == 1
+    assert list(again) == list(first) and again.tally == first.tally == {"empty answer": 10}
+
+
+@pytest.mark.parametrize("changes", [{"total": 90}, {"subset_seed": 1}, {"deduplicate": True}])
+def test_other_rows_are_another_choice(passes, changes):
+    source = Counted(fraction=0.5)
+    training_examples(source)
+    training_examples(replace(source, **changes))
+    assert len(passes) == 2
+
+
+def test_how_rows_are_written_does_not_change_which_are_used(passes):
+    training_examples(Counted())
+    training_examples(Counted(template="chat", max_length=9, too_long="drop", batching="padded"))
+    assert len(passes) == 1
+
+
+def test_the_held_out_rows_do_not_depend_on_the_choice_of_training_rows():
+    part = Counted(fraction=0.5, max_examples=3, deduplicate=True, subset_seed=4)
+    assert rows_identity(part, "test") == rows_identity(Counted(), "test")
+    assert rows_identity(part, "train") != rows_identity(Counted(), "train")
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK", b"no archive", None])
+def test_a_damaged_memory_is_made_again(passes, damage):
+    first = list(training_examples(Counted(fraction=0.3)))
+    (memory,) = (cache_dir() / "rows").iterdir()
+    whole = memory.read_bytes()
+    memory.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
+    assert list(training_examples(Counted(fraction=0.3))) == first
+    assert memory.read_bytes() == whole
+
+
+def test_a_source_that_fails_is_not_remembered(passes, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Counted, "examples", lambda *_: iter([Example(instruction="a", answer="")]))
+        patch.setattr("alps.data.subset.content_digest", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            training_examples(Counted(deduplicate=True))
+    assert not (cache_dir() / "rows").exists()
+    assert len(training_examples(Counted(deduplicate=True))) == 90
+
+
+def test_the_first_of_equal_rows_stays(passes):
+    rows = training_examples(Counted(total=60, repeat=25, deduplicate=True))
+    expected = dict.fromkeys(i % 25 for i in range(60) if i % 10)
+    assert [int(row.instruction.split()[1]) for row in rows] == list(expected)
+    assert rows.tally[DUPLICATE] == 54 - len(expected)
+
+
+def test_digests_that_are_half_the_same_are_of_two_rows():
+    digests = np.array([[1, 2], [3, 2], [1, 2], [1, 4], [3, 2]], dtype=np.uint64)
+    assert _first_of_each(digests).tolist() == [0, 1, 3]
+
+
+def test_case_and_white_space_make_no_difference(tmp_path, passes):
+    texts = [
+        ("Add 1.", "2"),
+        (" add  1. ", "2\n"),
+        ("Add 1.", "3"),
+        ("Add1.", "2"),
+        ("ADD 1.", "2"),
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"instruction": i, "output": o}) + "\n" for i, o in texts))
+    source = Jsonl(name="rows", path=str(path), test_fraction=0.0)
+    assert len(training_examples(source)) == 5
+    rows = training_examples(replace(source, deduplicate=True))
+    assert [(row.instruction, row.answer) for row in rows] == [texts[0], texts[2], texts[3]]
+    assert rows.tally == {DUPLICATE: 2}
+
+
+def test_a_fraction_is_taken_of_what_is_left(passes):
+    kept = training_examples(Counted(repeat=20, deduplicate=True))
+    part = training_examples(Counted(repeat=20, deduplicate=True, fraction=0.5))
+    assert len(part) == len(kept) // 2
+    assert set(map(repr, part)) < set(map(repr, kept))
+
+
+def test_rows_of_a_benchmark_are_left_out_and_counted(tmp_path, passes):
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text(json.dumps({"question": "row 11"}) + "\n")
+    rows = training_examples(Counted(decontaminate=(str(prompts),), ngram=2))
+    assert len(rows) == 89 and all(row.instruction != "Row 11" for row in rows)
+    assert rows.tally == {"empty answer": 10, CONTAMINATED: 1}
+
+
+def test_prompts_are_told_apart_by_content_not_by_place(tmp_path, passes):
+    places = [tmp_path / name for name in ("a.jsonl", "b.jsonl")]
+    for place in places:
+        place.write_text(json.dumps({"question": "row 11"}) + "\n")
+    first, second = (Counted(decontaminate=(str(place),)) for place in places)
+    assert rows_identity(first, "train") == rows_identity(second, "train")
+    places[1].write_text(json.dumps({"question": "row 12"}) + "\n")
+    assert rows_identity(first, "train") != rows_identity(second, "train")
+    assert rows_identity(replace(first, ngram=5), "train") != rows_identity(first, "train")
+    assert rows_identity(Counted(ngram=5), "train") == rows_identity(Counted(), "train")
+
+
+def test_nothing_left_is_one_sentence_with_the_numbers(passes):
+    with pytest.raises(ValueError, match=r"no training rows \(1 left out as empty answer\)"):
+        training_examples(Counted(name="rows", total=1))
+    assert not (cache_dir() / "rows").exists()
+
+
+def test_memory_is_a_few_bytes_a_row(passes):
+    peaks = []
+    for total in (2_000, 20_000):
+        tracemalloc.start()
+        for _ in training_examples(Counted(total=total, deduplicate=True, fraction=0.5)):
+            pass
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 18_000 * 150

@@ -1,7 +1,7 @@
 import pytest
 from tokenizers.processors import TemplateProcessing
 
-from alps.data.template import prompt
+from alps.data.template import prompt, render
 from alps.models.byte_tokenizer import byte_tokenizer
 
 EXPECTED = (
@@ -60,3 +60,28 @@ def test_a_missing_chat_template_is_one_sentence():
     tokenizer.chat_template = None
     with pytest.raises(ValueError, match="tokenizer has no chat template"):
         prompt("chat", "Hi", tokenizer)
+
+
+@pytest.mark.parametrize("template", ["alpaca", "plain", "chat"])
+def test_a_prompt_knows_where_its_instruction_stands(template):
+    instructions = ["Say hi.", "user", "a", " \n", ""]
+    for rendered, text in zip(
+        render(template, instructions, byte_tokenizer()), instructions, strict=True
+    ):
+        assert rendered.instruction == text
+        shorter = render(template, [text[:1]], byte_tokenizer())[0]
+        assert rendered.with_instruction(text[:1]).text == shorter.text
+
+
+def test_an_instruction_that_a_chat_template_strips_is_found():
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "[{{ messages[0].content | trim }}]"
+    (rendered,) = render("chat", ["  Hi \n"], tokenizer)
+    assert rendered == ("[", "Hi", "]")
+
+
+def test_an_instruction_that_a_chat_template_changes_cannot_be_cut():
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "[{{ messages[0].content | upper }}]"
+    (rendered,) = render("chat", ["Hi"], tokenizer)
+    assert (rendered.text, rendered.instruction) == ("[HI]", "")

@@ -8,7 +8,7 @@ from alps.execute import choose_heads, execute
 from alps.models.apply import merge
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model
-from alps.results import RunFailed, RunFolder, write_json
+from alps.results import Result, RunFailed, RunFolder, write_json
 from alps.training.fit import fit
 from alps.training.metrics import read_metrics
 from alps.training.restore import restore, scorable_checkpoint
@@ -107,10 +107,20 @@ def test_metrics_and_measurements(make_run):
     assert float(lines[-1]["loss"]) < float(lines[0]["loss"])
     measured = json.loads(folder.training_path.read_text())
     assert measured["num_steps"] == 6 and measured["num_examples"] == 24
+    assert (measured["num_dropped"], measured["dropped"], measured["num_truncated"]) == (0, {}, 0)
     assert measured["final_train_loss"] == pytest.approx(float(lines[-1]["loss"]))
     assert measured["precision"] == "32-true"
     assert measured["peak_memory_bytes"] > 50e6
     assert not folder.checkpoint_path.exists()
+
+
+def test_rows_that_were_cut_or_left_out_are_in_the_result(make_run):
+    run = make_run("method=full", "data.max_length=250", "optim.max_steps=1")
+    result = execute(run, fit)
+    assert result.num_truncated and result.num_dropped
+    assert result.dropped == {"too long": result.num_dropped}
+    assert result.num_examples + result.num_dropped == 24
+    assert Result.read(RunFolder(run.folder).result_path) == result
 
 
 def test_the_precision_that_really_ran_is_recorded(make_run):

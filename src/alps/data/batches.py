@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from jaxtyping import Int
 from torch.utils.data import Dataset, Sampler
 
 from alps.data.encode import EncodedRow
+from alps.data.encoded import EncodedRows
 from alps.models.loss import IGNORE
 
 Batching = Literal["packed", "grouped", "padded"]
@@ -64,9 +68,15 @@ class Schedule:
     def examples(self, step: int) -> list[int]:
         """Rows of an optimizer step (0-based), over all ranks."""
         epoch, batch = divmod(step, self.steps_per_epoch)
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        order = torch.randperm(self.num_examples, generator=generator)
+        order = _order(self.num_examples, self.seed, epoch)
         return order[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()
+
+
+@lru_cache(maxsize=2)  # the epoch that ends and the one that begins
+def _order(num_examples: int, seed: int, epoch: int) -> Int[np.ndarray, " examples"]:
+    """The order of an epoch: a function of these three alone."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return torch.randperm(num_examples, generator=generator).numpy()
 
 
 class MicroBatches(Dataset[dict[str, Any]]):
@@ -74,7 +84,7 @@ class MicroBatches(Dataset[dict[str, Any]]):
 
     def __init__(
         self,
-        rows: Sequence[EncodedRow],
+        rows: EncodedRows,
         schedule: Schedule,
         rank: int,
         pad_id: int,
@@ -97,9 +107,9 @@ class MicroBatches(Dataset[dict[str, Any]]):
         """
         step, micro = divmod(k, self.schedule.num_micro)
         members = self.schedule.examples(step)
-        total = sum(self.rows[i].num_answer_tokens for i in members)
+        total = int(self.rows.num_answers[members].sum())
         if self.batching != "padded":
-            members = sorted(members, key=lambda i: (-len(self.rows[i].ids), i))
+            members = sorted(members, key=lambda i: (-self.rows.lengths[i], i))
         share = members[self.rank :: self.schedule.world_size]
         size = self.schedule.micro_batch_size
         chosen = [self.rows[i] for i in share[micro * size : (micro + 1) * size]]

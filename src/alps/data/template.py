@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from alps.data.example import Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -14,6 +18,66 @@ ALPACA = (
 )
 """The paper's Table 9."""
 
+PLAIN = "{instruction}\n"
+CHUNK_ROWS = 1024
+CHUNK_CHARACTERS = 2**20
+_MARK = "\x01instruction\x01"  # no row has this, and no template strips it
+
+
+class Rendered(NamedTuple):
+    """A prompt as text; `instruction` is the part that may be cut short, if it is too long.
+
+    It is empty where a chat template changed the instruction, so that it cannot be told apart.
+    """
+
+    before: str
+    instruction: str
+    after: str
+
+    @property
+    def text(self) -> str:
+        """The whole prompt."""
+        return f"{self.before}{self.instruction}{self.after}"
+
+    def with_instruction(self, instruction: str) -> Rendered:
+        """The prompt of another instruction."""
+        return self._replace(instruction=instruction)
+
+
+Chunk = list[tuple[Rendered, str]]
+"""Rendered prompts with their answers."""
+
+
+def render(template: str, instructions: Sequence[str], tokenizer: Tokenizer) -> list[Rendered]:
+    """The prompts of some instructions.
+
+    Raises:
+        ValueError: If the model has no chat template but one is asked for.
+    """
+    if template == "chat":
+        before, _, after = _chat([_MARK], tokenizer)[0].partition(_MARK)
+        texts = _chat(instructions, tokenizer)
+        pairs = zip(texts, instructions, strict=True)
+        return [_told_apart(text, instruction, before, after) for text, instruction in pairs]
+    before, _, after = (ALPACA if template == "alpaca" else PLAIN).partition("{instruction}")
+    return [Rendered(before, instruction, after) for instruction in instructions]
+
+
+def chunks(examples: Iterable[Example], tokenizer: Tokenizer, template: str) -> Iterator[Chunk]:
+    """Rendered rows in their order, a bounded number of characters at a time."""
+    rest = iter(examples)
+    while some := list(_up_to(CHUNK_CHARACTERS, islice(rest, CHUNK_ROWS))):
+        prompts = render(template, [example.instruction for example in some], tokenizer)
+        yield list(zip(prompts, (example.answer for example in some), strict=True))
+
+
+def _up_to(characters: int, examples: Iterator[Example]) -> Iterator[Example]:
+    for example in examples:
+        yield example
+        characters -= len(example.instruction) + len(example.answer)
+        if characters <= 0:
+            return
+
 
 def prompt(template: str, instruction: str, tokenizer: Tokenizer) -> list[int]:
     """Token ids of the prompt, with the tokenizer's own beginning-of-text token once.
@@ -21,13 +85,29 @@ def prompt(template: str, instruction: str, tokenizer: Tokenizer) -> list[int]:
     Raises:
         ValueError: If the model has no chat template but one is asked for.
     """
+    return prompt_ids(template, render(template, [instruction], tokenizer)[0].text, tokenizer)
+
+
+def prompt_ids(template: str, text: str, tokenizer: Tokenizer) -> list[int]:
+    """Token ids of a rendered prompt."""
     if template == "chat":
-        if not tokenizer.chat_template:
-            raise ValueError("data.template=chat, but this model's tokenizer has no chat template")
-        turns = [{"role": "user", "content": instruction}]
-        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        assert isinstance(text, str)
         return tokenizer(text, add_special_tokens=False)["input_ids"]  # it writes its own
-    text = ALPACA.format(instruction=instruction) if template == "alpaca" else f"{instruction}\n"
     ids = tokenizer(text, split_special_tokens=True)["input_ids"]  # a "</s>" in a row is text
     return ids[:-1] if ids[-1] == tokenizer.eos_token_id else ids  # some tokenizers close a text
+
+
+def _chat(instructions: Sequence[str], tokenizer: Tokenizer) -> list[str]:
+    if not tokenizer.chat_template:
+        raise ValueError("data.template=chat, but this model's tokenizer has no chat template")
+    turns = [[{"role": "user", "content": instruction}] for instruction in instructions]
+    texts = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    assert isinstance(texts, list)
+    return [str(text) for text in texts]
+
+
+def _told_apart(text: str, instruction: str, before: str, after: str) -> Rendered:
+    """Finds the instruction in a chat prompt; templates write it as it is, or stripped."""
+    for written in (instruction, instruction.strip()):
+        if text == f"{before}{written}{after}":
+            return Rendered(before, written, after)
+    return Rendered(text, "", "")

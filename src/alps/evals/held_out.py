@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import islice
 
 from alps.evals.subject import Scorecard, Subject
 from alps.families import Benchmark
@@ -19,22 +18,22 @@ class HeldOut(Benchmark):
         import torch
 
         from alps.data.batches import pad
-        from alps.data.encode import encode
+        from alps.data.encoded import encoded_rows
         from alps.models.load import pad_id
         from alps.models.loss import answer_loss
 
-        data, tokenizer = subject.data, subject.tokenizer
-        examples = islice(data.examples("test"), self.limit)
-        rows, _ = encode(examples, tokenizer, data.template, data.max_length)
-        rows.sort(key=lambda row: len(row.ids))
+        tokenizer = subject.tokenizer
+        rows = encoded_rows(subject.data, tokenizer, split="test", limit=self.limit)
+        by_length = rows.lengths.argsort(kind="stable").tolist()
         device = next(subject.model.parameters()).device
         total = 0.0
         with torch.inference_mode():
             for start in range(0, len(rows), subject.batch_size):
-                batch = pad(rows[start : start + subject.batch_size], pad_id(tokenizer))
+                members = by_length[start : start + subject.batch_size]
+                batch = pad([rows[i] for i in members], pad_id(tokenizer))
                 ids, labels = batch["input_ids"].to(device), batch["labels"].to(device)
                 total += float(answer_loss(subject.model, ids, labels))
-        tokens = sum(row.num_answer_tokens for row in rows)
+        tokens = int(rows.num_answers.sum())
         if not tokens:
             return Scorecard(metrics={}, num_documents=0)
         loss = total / tokens

@@ -47,7 +47,7 @@ def download(repo: str, revision: str) -> Path:
     patterns = ["*.json", "*.safetensors", "tokenizer*", "*.model"]
     at = f"{repo}@{revision}"
     try:
-        with _refusals(at, f"model.path={repo}"):
+        with refusals(at, f"model.path={repo}"):
             return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
     except OSError as error:
         raise ValueError(
@@ -79,7 +79,7 @@ def fetch_qkv(
     if re.fullmatch("[0-9a-f]{40}", revision) and _is_complete(_copy(repo, revision)):
         return _copy(repo, revision)
     try:
-        with _refusals(at, repo):
+        with refusals(at, repo):
             commit = _look_up(repo, revision)
             folder = _copy(repo, commit)
             if _is_complete(folder) and _last_commit(repo, revision) == commit:
@@ -90,10 +90,10 @@ def fetch_qkv(
                 write_json(_memory(repo, revision), {"commit": commit})
             return folder
     except NO_ANSWER as error:
-        denied = _reason(error) in ("HTTP 401", "HTTP 403")
+        denied = reason(error) in ("HTTP 401", "HTTP 403")
         remedy = "set HF_TOKEN to a token that may read it" if denied else "connect to the network"
         raise ValueError(
-            f"{at} cannot be fetched ({_reason(error)}) and there is no finished copy of its "
+            f"{at} cannot be fetched ({reason(error)}) and there is no finished copy of its "
             f"q, k and v: {remedy}, or give a local folder"
         ) from None
     except OSError as error:
@@ -103,7 +103,23 @@ def fetch_qkv(
 
 
 @contextmanager
-def _refusals(at: str, given: str) -> Iterator[None]:
+def refusals(
+    at: str,
+    given: str,
+    kind: str = "model",
+    otherwise: str = "a local folder of that name does not exist either",
+) -> Iterator[None]:
+    """Words for what the hub refuses: a gated repo, a name that it doesn't know.
+
+    Args:
+        at: The repo and its revision.
+        given: What the user wrote.
+        kind: `model` or `dataset`.
+        otherwise: What else can be said where there is no such repo.
+
+    Raises:
+        ValueError: One sentence.
+    """
     try:
         yield
     except errors.GatedRepoError:
@@ -115,12 +131,11 @@ def _refusals(at: str, given: str) -> Iterator[None]:
         raise ValueError(f"{given} is neither a folder nor a hub id") from None
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
         raise ValueError(
-            f"the hub has no model {at}, or it is private and HF_TOKEN is not set; "
-            "a local folder of that name does not exist either"
+            f"the hub has no {kind} {at}, or it is private and HF_TOKEN is not set; {otherwise}"
         ) from None
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """Not the error's own text: that has several lines, and addresses that may be signed."""
     if isinstance(error, errors.OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set"
@@ -163,7 +178,7 @@ def _look_up(repo: str, revision: str) -> str:
         commit = _last_commit(repo, revision)
         if commit is None or not _is_complete(_copy(repo, commit)):
             raise
-        why = (_reason(error), commit[:12])
+        why = (reason(error), commit[:12])
         log.warning("%s@%s cannot be looked up (%s): using its copy of %s", repo, revision, *why)
     if commit is None:
         raise ValueError(f"{constants.ENDPOINT} (HF_ENDPOINT) does not answer like a model hub")

@@ -19,8 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from alps.data.batches import Batching, FromStep, MicroBatches, Schedule
-from alps.data.encode import EncodedRow, encode
-from alps.data.subset import training_examples
+from alps.data.encoded import EncodedRows, encoded_rows
 from alps.models.apply import (
     apply,
     checkpoint_activations,
@@ -58,8 +57,7 @@ def fit(run: Run) -> None:
     folder = RunFolder(run.folder)
     base = materialize(run.model)
     tokenizer = load_tokenizer(base)
-    examples = training_examples(run.data)
-    rows, num_dropped = encode(examples, tokenizer, run.data.template, run.data.max_length)
+    rows = encoded_rows(run.data, tokenizer, progress=run.trainer.progress)
     torch.manual_seed(run.seed)  # adapters draw their first values
     model = load_model(base)
     total = num_parameters(model)
@@ -94,7 +92,9 @@ def fit(run: Run) -> None:
             "precision": trainer.precision,
             "num_steps": trainer.global_step,
             "num_examples": len(rows),
-            "num_dropped": num_dropped,
+            "num_dropped": rows.num_dropped,
+            "dropped": dict(rows.tally),
+            "num_truncated": rows.num_truncated,
             "devices": run.trainer.devices,
             **predicted(run, base, plan, rows, size, str(trainer.precision)),
         }
@@ -166,7 +166,7 @@ def build_trainer(
 
 
 def build_loader(
-    rows: list[EncodedRow],
+    rows: EncodedRows,
     module: AlignmentModule,
     trainer: pl.Trainer,
     padding: int,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,7 +10,7 @@ import torch
 from alps.cost.flops import Workload, flops_vs_full, step_flops
 from alps.cost.memory import Storage, largest_micro_batch, peak_memory
 from alps.cost.shape import ModelShape
-from alps.data.encode import EncodedRow
+from alps.data.encoded import EncodedRows
 from alps.models.plan import Plan
 from alps.results import RunFailed
 from alps.settings import Run
@@ -21,7 +20,7 @@ ROOM = 0.85
 
 
 def predicted(
-    run: Run, base: Path, plan: Plan, rows: Sequence[EncodedRow], micro_batch: int, precision: str
+    run: Run, base: Path, plan: Plan, rows: EncodedRows, micro_batch: int, precision: str
 ) -> dict[str, float]:
     """Operations for each token, and memory of the largest micro-batch.
 
@@ -34,7 +33,7 @@ def predicted(
         precision: What the trainer really uses.
     """
     shape, size = ModelShape.read(base), min(micro_batch, len(rows))
-    lengths, answers = [len(r.ids) for r in rows], [r.num_answer_tokens for r in rows]
+    lengths, answers = rows.lengths.tolist(), rows.num_answers.tolist()
     work = Workload.of(lengths, answers, run.optim.batch_size)
     flops = step_flops(shape, plan, work)
     packed = run.data.batching in ("auto", "packed")
@@ -50,7 +49,7 @@ def predicted(
     }
 
 
-def micro_batch_size(run: Run, base: Path, plan: Plan, rows: Sequence[EncodedRow]) -> int:
+def micro_batch_size(run: Run, base: Path, plan: Plan, rows: EncodedRows) -> int:
     """`trainer.micro_batch_size`; for `auto`, the most rows that fit into its memory.
 
     Raises:
@@ -58,8 +57,8 @@ def micro_batch_size(run: Run, base: Path, plan: Plan, rows: Sequence[EncodedRow
     """
     if run.trainer.micro_batch_size != "auto":
         return run.trainer.micro_batch_size
-    longest = max(len(row.ids) for row in rows)
-    share = max(row.num_answer_tokens / len(row.ids) for row in rows)
+    longest = int(rows.lengths.max())
+    share = float((rows.num_answers / rows.lengths).max())
     on_gpu = torch.cuda.is_available() and run.trainer.accelerator != "cpu"
     precision = "mixed" if on_gpu else "32"
     budget = int(ROOM * device_memory(on_gpu, run.trainer.devices))

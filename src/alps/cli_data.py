@@ -1,0 +1,58 @@
+"""`alps data` and `alps prefetch`: what rows look like, and everything fetched before jobs run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+OWN = {"samples": "2"}
+"""Settings of `alps data` beside those of a run, with their defaults."""
+
+
+def data(arguments: Sequence[str]) -> None:
+    """Shows the rows of a dataset as a model would read them."""
+    from alps import config
+    from alps.preflight import check
+
+    own = {**OWN, **dict(a.split("=", 1) for a in arguments if a.split("=", 1)[0] in OWN)}
+    rest = [a for a in arguments if a.split("=", 1)[0] not in OWN]
+    try:
+        if not own["samples"].isdecimal():
+            raise ValueError(f"samples must be a whole number, got {own['samples']}")
+        run = config.build(config.compose_config(["method=full", "evals=none", *rest]))
+        check(run)
+
+        from alps.data.describe import QUANTILES, describe
+        from alps.models.checkpoint import materialize
+        from alps.models.load import load_tokenizer
+        from alps.report.data_summary import print_data
+
+        tokenizer = load_tokenizer(materialize(run.model))
+        found = describe(run.data, tokenizer, int(own["samples"]), "auto")
+    except (ValueError, OSError) as error:
+        sys.exit(config.refuse([" ".join(str(error).split())]))
+    print_data(found, QUANTILES)
+
+
+def prefetch(arguments: Sequence[str]) -> None:
+    """Fetches models, data and what benchmarks need of all runs of a grid."""
+    from alps import config
+    from alps.prefetch import needs
+
+    settings = [a for a in arguments if a not in ("-m", "--multirun")]
+    try:
+        wanted = needs(config.runs_of(settings), "auto")
+    except (ValueError, OSError) as error:
+        sys.exit(config.refuse([" ".join(str(error).split())]))
+    failures = 0
+    for need in wanted:
+        try:
+            print(f"{need.kind} {need.name}: {need.fetch()}", flush=True)
+        except (ValueError, OSError) as error:
+            failures += 1
+            why = " ".join(str(error).split())
+            print(f"error: {need.kind} {need.name}: {why}", file=sys.stderr, flush=True)
+    if failures:
+        print(f"{failures} of {len(wanted)} are missing; the same command goes on from here")
+        sys.exit(1)
+    print(f"all {len(wanted)} are here: these runs need no network any more")

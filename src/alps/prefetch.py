@@ -1,0 +1,99 @@
+"""What runs need from elsewhere, fetched and checked before they start without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from alps.data.encoded import Show
+from alps.families import Benchmark, Source
+from alps.identity import canonical, digest
+from alps.models.checkpoint import materialize, read_geometry, scorable
+from alps.settings import Model, Run
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something that a run reads and does not make itself.
+
+    Attributes:
+        kind: `model`, `task model`, `data` or `benchmark`.
+        name: What people call it.
+        fetch: Gets and checks it; what there is then, in words. A ValueError says why not.
+    """
+
+    kind: str
+    name: str
+    fetch: Callable[[], str]
+
+
+def needs(runs: Iterable[Run], progress: Show = "off") -> list[Need]:
+    """All that these runs and their task models read, each once.
+
+    Args:
+        runs: Runs of a grid.
+        progress: How the encoding of rows is shown.
+    """
+    found: dict[str, Need] = {}
+    for run in (r for each in runs for r in _with_task_runs(each)):
+        for mark, need in _of(run, progress):
+            found.setdefault(digest([need.kind, mark]), need)
+    order = ("model", "task model", "data", "benchmark")
+    return sorted(found.values(), key=lambda need: order.index(need.kind))
+
+
+def _with_task_runs(run: Run) -> Iterator[Run]:
+    yield run
+    task = run.task_run()
+    if task is not None:
+        yield from _with_task_runs(task)
+
+
+def _of(run: Run, progress: Show) -> Iterator[tuple[object, Need]]:
+    model = run.model
+    yield model.fingerprint(), Need("model", model.name, lambda: _model(model))
+    wanted = getattr(run.method, "task_model", None)
+    if wanted is not None and wanted.path is not None:
+        task = Model(name=Path(wanted.path).name, path=wanted.path)
+        need = Need("task model", task.name, lambda: _task_model(task, model))
+        yield [task.fingerprint(), model.fingerprint()], need
+    mark = [canonical(run.data), model.fingerprint()]
+    name = f"{run.data.name} for {model.name}"
+    yield mark, Need("data", name, lambda: _data(run.data, model, progress))
+    for benchmark in run.evals.allowed:
+        yield canonical(benchmark), Need("benchmark", benchmark.name, lambda b=benchmark: _bench(b))
+
+
+def _model(model: Model) -> str:
+    from alps.models.load import load_tokenizer
+
+    folder = materialize(model)
+    geometry = read_geometry(folder)
+    load_tokenizer(folder)
+    weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    heads = f"{geometry.num_layers} layers of {geometry.num_heads}/{geometry.num_kv_heads} heads"
+    if not weights:
+        raise ValueError(f"{folder} has no safetensors with weights")
+    return f"{heads}, {weights / 1e9:.2f} GB"
+
+
+def _task_model(task: Model, base: Model) -> str:
+    geometry = read_geometry(scorable(task))
+    if geometry != read_geometry(materialize(base)):
+        raise ValueError(f"its shape differs from {base.name}'s")
+    return "q, k and v"
+
+
+def _data(source: Source, model: Model, progress: Show) -> str:
+    from alps.data.encoded import encoded_rows
+    from alps.models.load import load_tokenizer
+
+    rows = encoded_rows(source, load_tokenizer(materialize(model)), progress=progress)
+    left_out = "".join(f", {count} left out ({why})" for why, count in rows.tally.items())
+    cut = f", {rows.num_truncated} cut" if rows.num_truncated else ""
+    return f"{len(rows)} rows of {int(rows.lengths.sum()):,} tokens{cut}{left_out}"
+
+
+def _bench(benchmark: Benchmark) -> str:
+    return benchmark.fetch() or "needs nothing"

@@ -1,0 +1,40 @@
+import pytest
+
+from alps.identity import cache_dir
+from alps.preflight import check
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALPS_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr("alps.preflight._checked", set())
+
+
+def test_rows_that_do_not_fit_are_refused_before_a_folder_exists(make_run, tmp_path):
+    run = make_run("method=full", "data.max_length=9")
+    with pytest.raises(ValueError, match=r"none of the 24 rows fits data\.max_length=9 tokens"):
+        check(run)
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_the_rows_are_encoded_when_training_begins(make_run):
+    check(make_run("method=full"))
+    assert len(list((cache_dir() / "encoded").iterdir())) == 1
+
+
+def test_the_rows_of_a_task_model_of_other_data_are_encoded_too(make_run):
+    check(make_run("method=alps", "task_model=fewer_data"))
+    assert len(list((cache_dir() / "encoded").iterdir())) == 2
+
+
+def test_nothing_is_encoded_where_nothing_trains(make_run):
+    check(make_run("method=full"), trains=False)
+    assert (cache_dir() / "rows").exists() and not (cache_dir() / "encoded").exists()
+
+
+def test_a_bad_row_is_told_before_the_model_is_fetched(make_run, tmp_path, monkeypatch):
+    monkeypatch.setattr("alps.preflight.materialize", lambda _: pytest.fail("the model is fetched"))
+    path = tmp_path / "rows.jsonl"
+    path.write_text("no JSON\n")
+    with pytest.raises(ValueError, match="JSON"):
+        check(make_run("data=jsonl", f"data.path={path}", "data.task=math"))
