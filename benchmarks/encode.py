@@ -32,7 +32,7 @@ from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 from alps.config import build, compose_config
-from alps.data.encode import num_processes
+from alps.data.encode_pool import num_processes
 from alps.data.encoded import encoded_rows
 from alps.data.jsonl import Jsonl
 from alps.data.subset import training_examples

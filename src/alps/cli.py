@@ -129,7 +129,7 @@ def evaluate(arguments: Sequence[str]) -> None:
             run = replace(run, evals=evals)
         else:
             run = config.build(composed)
-            check(run)
+            check(run, trains=False)
     except (ValueError, OSError) as error:
         sys.exit(config.refuse([str(error)]))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from alps.data.encoded import Show
+from alps.data.encode_progress import Show
 from alps.families import Benchmark, Source
 from alps.identity import canonical, digest
 from alps.models.checkpoint import materialize, read_geometry, scorable

@@ -1,6 +1,3 @@
-import os
-import subprocess
-import sys
 from functools import cache
 from itertools import islice
 
@@ -12,20 +9,16 @@ from alps.data import mini_code
 from alps.data.encode import (
     FastCoder,
     SlowCoder,
-    Worker,
     backend_of,
     encode,
     encode_chunk,
-    encode_chunks,
     encode_row,
-    num_processes,
     rule_of,
 )
 from alps.data.example import Example
 from alps.data.template import chunks, prompt
 from alps.models.byte_tokenizer import byte_tokenizer
 from alps.models.load import load_tokenizer
-from alps.results import RunFailed
 
 EXAMPLE = Example(instruction="Say hi.", answer="Hi! ")
 TEMPLATES = ("alpaca", "plain", "chat")
@@ -195,52 +188,6 @@ def test_nothing_from_nothing():
     assert encode([], byte_tokenizer(), "plain", max_length=20) == ([], {})
 
 
-def test_worker_processes_give_the_same_in_the_same_order(monkeypatch):
-    monkeypatch.setenv("ALPS_NUM_PROC", "3")
-    monkeypatch.setattr("alps.data.encode.SMALL", 1500)
-    monkeypatch.setattr("alps.data.template.CHUNK_ROWS", 200)
-    tokenizer, examples = byte_tokenizer(), list(mini_code.examples("train"))
-    rule = rule_of(tokenizer, "alpaca", 220, "truncate")
-    started = []
-    monkeypatch.setattr(
-        "alps.data.encode.Worker", lambda hello: started.append(Worker(hello)) or started[-1]
-    )
-    done = list(encode_chunks(chunks(examples, tokenizer, "alpaca"), tokenizer, rule))
-    assert len(started) == 3 and all(worker.process.returncode is not None for worker in started)
-    coder = FastCoder(backend_of(tokenizer), rule, False)
-    expected = [encode_chunk(coder, c, rule) for c in chunks(examples, tokenizer, "alpaca")]
-    assert len(done) == len(expected) == 25
-    for found, wanted in zip(done, expected, strict=True):
-        assert all(np.array_equal(a, b) for a, b in zip(found, wanted, strict=True))
-    assert sum(c.num_truncated for c in done)
-
-
-def test_a_worker_that_is_killed_is_one_sentence(monkeypatch):
-    monkeypatch.setenv("ALPS_NUM_PROC", "2")
-    monkeypatch.setattr("alps.data.encode.SMALL", 10)
-    monkeypatch.setattr("alps.data.template.CHUNK_ROWS", 10)
-    tokenizer = byte_tokenizer()
-    rule = rule_of(tokenizer, "alpaca", 220, "truncate")
-    started = []
-    monkeypatch.setattr(
-        "alps.data.encode.Worker", lambda hello: started.append(Worker(hello)) or started[-1]
-    )
-    rendered = chunks(mini_code.examples("train"), tokenizer, "alpaca")
-    encoded = encode_chunks(rendered, tokenizer, rule)
-    next(encoded)
-    started[0].process.kill()
-    with pytest.raises(RunFailed, match=r"ended too early.*ALPS_NUM_PROC=1"):
-        list(encoded)
-    assert all(worker.process.returncode is not None for worker in started)
-
-
-def test_a_worker_needs_neither_torch_nor_transformers():
-    code = (
-        "import sys, alps.data.encode; sys.exit(bool({'torch', 'transformers'} & {*sys.modules}))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
 def test_rows_are_read_a_bounded_number_of_characters_at_a_time(monkeypatch):
     monkeypatch.setattr("alps.data.template.CHUNK_CHARACTERS", 100)
     taken = []
@@ -248,19 +195,3 @@ def test_rows_are_read_a_bounded_number_of_characters_at_a_time(monkeypatch):
     for number, chunk in enumerate(chunks(examples, byte_tokenizer(), "plain"), start=1):
         assert len(chunk) <= 4 and len(taken) <= 4 * number
     assert len(taken) == 50
-
-
-@pytest.mark.parametrize(
-    ("asked", "slurm", "expected"), [("3", "1", 3), ("", "1", 1), ("", "999", None), ("", "", None)]
-)
-def test_the_number_of_processes_is_the_jobs(monkeypatch, asked, slurm, expected):
-    monkeypatch.setenv("ALPS_NUM_PROC", asked)
-    monkeypatch.setenv("SLURM_CPUS_PER_TASK", slurm)
-    assert num_processes() == (expected or len(os.sched_getaffinity(0)))
-
-
-@pytest.mark.parametrize("asked", ["0", "-1", "many"])
-def test_a_number_of_processes_that_is_none_is_one_sentence(monkeypatch, asked):
-    monkeypatch.setenv("ALPS_NUM_PROC", asked)
-    with pytest.raises(ValueError, match="ALPS_NUM_PROC must be a whole number of at least 1"):
-        num_processes()

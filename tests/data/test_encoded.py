@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from alps.data import encode_progress
 from alps.data import encoded as module
 from alps.data.encode import EncodedRow, encode_row
 from alps.data.encoded import EncodedRows, encoded_rows
@@ -264,8 +265,8 @@ def test_a_long_build_says_how_far_it_is_and_a_short_one_nothing(builds, monkeyp
     caplog.set_level(logging.INFO)
     encoded_rows(SOURCE, byte_tokenizer(), progress="lines")
     assert not caplog.messages
-    monkeypatch.setattr(module, "SECONDS_OF_SILENCE", 0)
-    monkeypatch.setattr(module, "SECONDS_BETWEEN_LINES", 0)
+    monkeypatch.setattr(encode_progress, "SECONDS_OF_SILENCE", 0)
+    monkeypatch.setattr(encode_progress, "SECONDS_BETWEEN_LINES", 0)
     encoded_rows(replace(SOURCE, template="plain"), byte_tokenizer(), progress="off")
     assert not caplog.messages
     encoded_rows(replace(SOURCE, template="chat"), byte_tokenizer(), progress="lines")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alps.data.encoded import EncodedRows, Show, encoded_rows
+from alps.data.encode_progress import Show
+from alps.data.encoded import EncodedRows, encoded_rows
 from alps.families import Source
 
 if TYPE_CHECKING:

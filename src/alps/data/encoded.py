@@ -8,31 +8,23 @@ It is built beside its place and renamed, so there is never half of one.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
-import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import cached_property
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 from jaxtyping import Int
 
-from alps.data.encode import (
-    EncodedChunk,
-    EncodedRow,
-    Rule,
-    backend_of,
-    encode_chunks,
-    rule_of,
-)
+from alps.data.array_file import ArrayFile, mapped
+from alps.data.encode import EncodedChunk, EncodedRow, Rule, backend_of, rule_of
+from alps.data.encode_pool import encode_chunks
+from alps.data.encode_progress import Show, shown
 from alps.data.example import Example, Split, Tally
 from alps.data.subset import rows_identity, training_examples
 from alps.data.template import chunks, render
@@ -47,10 +39,6 @@ FORMAT = 1
 """Raised when the files, or what is in them for the same settings, change."""
 
 TOO_LONG = "too long"
-Show = Literal["auto", "lines", "off"]
-SECONDS_OF_SILENCE = 3.0
-SECONDS_BETWEEN_LINES = 15.0
-log = logging.getLogger(__name__)
 
 
 class EncodedRows(Sequence[EncodedRow]):
@@ -189,7 +177,7 @@ def _build(
     temporary.mkdir(parents=True)
     try:
         encoded = encode_chunks(chunks(examples, tokenizer, rule.template), tokenizer, rule)
-        with _shown(f"encoding data={source.name}", total, progress) as report:
+        with shown(f"encoding data={source.name}", total, progress) as report:
             written = _write(temporary, encoded, rule, report)
         if total is not None and written.num_rows + written.num_dropped != total:
             raise ValueError(f"the rows of data={source.name} changed while they were read")
@@ -230,9 +218,9 @@ def _write(
     folder: Path, encoded: Iterator[EncodedChunk], rule: Rule, report: Callable[[int], None]
 ) -> _Written:
     """The three arrays, a chunk at a time."""
-    ids = _ArrayFile(folder / "ids", np.dtype(np.uint32 if rule.wide else np.uint16))
-    offsets = _ArrayFile(folder / "offsets", np.dtype(np.int64))
-    starts = _ArrayFile(folder / "answer_starts", np.dtype(np.int64))
+    ids = ArrayFile(folder / "ids", np.dtype(np.uint32 if rule.wide else np.uint16))
+    offsets = ArrayFile(folder / "offsets", np.dtype(np.int64))
+    starts = ArrayFile(folder / "answer_starts", np.dtype(np.int64))
     files = (ids, offsets, starts)
     num_truncated = num_dropped = 0
     try:
@@ -251,89 +239,14 @@ def _write(
     return _Written(checksums, starts.count, num_truncated, num_dropped)
 
 
-class _ArrayFile:
-    """A flat array on disk, written piece by piece, with a checksum."""
-
-    def __init__(self, path: Path, dtype: np.dtype[Any]):
-        """Begins an empty file."""
-        self.path, self.dtype = path, dtype
-        self.count = self.checksum = 0
-        self._file = path.open("wb")
-
-    def append(self, values: np.ndarray) -> None:
-        """Writes some more numbers."""
-        data = values.astype(self.dtype).tobytes()
-        self._file.write(data)
-        self.count += len(values)
-        self.checksum = zlib.crc32(data, self.checksum)
-
-    def close(self) -> None:
-        """Flushes to disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-
-
 def _opened(folder: Path) -> EncodedRows | None:
     """The rows of an entry, or None if there is none or it is damaged."""
     try:
         facts = json.loads((folder / "facts.json").read_text())
         ids, offsets, starts = (
-            _mapped(folder / name, *facts["files"][name])
+            mapped(folder / name, *facts["files"][name])
             for name in ("ids", "offsets", "answer_starts")
         )
         return EncodedRows(ids, offsets, starts, Tally(facts["tally"]), facts["num_truncated"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _mapped(path: Path, dtype: str, count: int, checksum: int) -> np.ndarray:
-    """The file as an array.
-
-    Raises:
-        ValueError: If it is not what was written.
-    """
-    found, size = 0, 0
-    with path.open("rb", buffering=0) as file:
-        while data := file.read(2**22):
-            found, size = zlib.crc32(data, found), size + len(data)
-    if (found, size) != (checksum, count * np.dtype(dtype).itemsize):
-        raise ValueError(f"{path} is damaged")
-    if not count:  # nothing cannot be mapped
-        return np.zeros(0, dtype=dtype)
-    return np.memmap(path, dtype=dtype, mode="r")
-
-
-@contextmanager
-def _shown(title: str, total: int | None, show: Show) -> Iterator[Callable[[int], None]]:
-    """Something to tell the rows done: a bar on a terminal, lines elsewhere, once it takes long."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    began = printed = time.monotonic()
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    on_terminal = show == "auto" and console.is_terminal
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not on_terminal) as bar:
-        tasks = []
-
-        def report(done: int) -> None:
-            nonlocal printed
-            now = time.monotonic()
-            if show == "off" or now - began < SECONDS_OF_SILENCE:
-                return
-            if on_terminal:
-                tasks[:] = tasks or [bar.add_task(title, total=total)]
-                bar.update(tasks[0], completed=done)
-            elif now - printed >= SECONDS_BETWEEN_LINES:
-                printed = now
-                left = f", {(now - began) / done * (total - done):.0f} s left" if total else ""
-                log.info("%s: %d rows%s", title, done, left)
-
-        yield report

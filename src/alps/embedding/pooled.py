@@ -37,8 +37,7 @@ def encode_texts(
         tokenizer: The model's.
         template: As in training.
         text: `row` is prompt, answer and end of text, as trained; `instruction` is the prompt.
-        max_length: Tokens after which a row is cut. Training drops such a row, but a dataset of
-            long rows would then be pictured by its short ones.
+        max_length: Tokens after which a row is cut at its end, whatever `data.too_long` says.
     """
     ids = []
     for example in examples:

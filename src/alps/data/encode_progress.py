@@ -1,0 +1,50 @@
+"""How far an encoding has come: a bar on a terminal, lines elsewhere, nothing if it is short."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+Show = Literal["auto", "lines", "off"]
+SECONDS_OF_SILENCE = 3.0
+SECONDS_BETWEEN_LINES = 15.0
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def shown(title: str, total: int | None, show: Show) -> Iterator[Callable[[int], None]]:
+    """Something to tell the rows done, once it takes long."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    began = printed = time.monotonic()
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    on_terminal = show == "auto" and console.is_terminal
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not on_terminal) as bar:
+        tasks = []
+
+        def report(done: int) -> None:
+            nonlocal printed
+            now = time.monotonic()
+            if show == "off" or now - began < SECONDS_OF_SILENCE:
+                return
+            if on_terminal:
+                tasks[:] = tasks or [bar.add_task(title, total=total)]
+                bar.update(tasks[0], completed=done)
+            elif now - printed >= SECONDS_BETWEEN_LINES:
+                printed = now
+                left = f", {(now - began) / done * (total - done):.0f} s left" if total else ""
+                log.info("%s: %d rows%s", title, done, left)
+
+        yield report
