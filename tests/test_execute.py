@@ -1,11 +1,15 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 
+import pytest
+
 from alps.execute import execute
-from alps.results import RunFolder
+from alps.models.checkpoint import materialize
+from alps.results import RunFailed, RunFolder
 from alps.training.fit import fit
 
 
@@ -88,3 +92,19 @@ def test_a_given_task_model_is_used_as_it_is(make_run, tmp_path):
     execute(run, fit)
     assert RunFolder(run.folder).read_heads().heads == ((1, 3),)
     assert len(list((tmp_path / "outputs" / "runs").iterdir())) == 1
+
+
+def test_a_revision_that_means_another_commit_is_refused_half_way(make_run, tmp_path):
+    """A folder called snapshots is how the hub's cache keeps commits."""
+    first, second = (tmp_path / "snapshots" / (digit * 40) for digit in "ab")
+    shutil.copytree(materialize(make_run().model), first)
+    settings = ("method=full", "optim.max_steps=1")
+    run = make_run(*settings, f"model.path={first}")
+    key, folder = run.key, RunFolder(run.folder)
+    assert execute(run, fit).commits == {"model": "a" * 40}
+    first.rename(second)
+    moved = make_run(*settings, f"model.path={second}")
+    assert moved.key == key and execute(moved, fit).commits == {"model": "a" * 40}
+    folder.training_path.unlink()
+    with pytest.raises(RunFailed, match=r"was aaaaaaaaaaaa .* set model\.revision=a{40}, or"):
+        execute(moved, fit)

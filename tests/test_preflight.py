@@ -1,3 +1,6 @@
+import json
+import logging
+
 import pytest
 
 from alps.identity import cache_dir
@@ -30,6 +33,20 @@ def test_the_rows_of_a_task_model_of_other_data_are_encoded_too(make_run):
 def test_nothing_is_encoded_where_nothing_trains(make_run):
     check(make_run("method=full"), trains=False)
     assert (cache_dir() / "rows").exists() and not (cache_dir() / "encoded").exists()
+
+
+def test_what_is_left_out_is_told(make_run, tmp_path, caplog):
+    rows = [{"instruction": "x" * n, "input": "", "output": "y" * (n % 2)} for n in range(1, 41)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    local = ("data=alpaca", f"data.path={path}", "data.test_fraction=0", "data.max_length=180")
+    with caplog.at_level(logging.INFO, "alps.preflight"):
+        check(make_run("method=full", *local, "data.max_examples=null"))
+    (told,) = caplog.messages
+    assert told.startswith("data=alpaca: 20 training rows, ")
+    assert told.endswith(" of them cut to fit; left out: 20 empty answer")
+    check(make_run("method=full", "data.max_examples=20"))
+    assert len(caplog.messages) == 1, "nothing was left out of the mini data"
 
 
 def test_a_bad_row_is_told_before_the_model_is_fetched(make_run, tmp_path, monkeypatch):

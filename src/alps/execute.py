@@ -14,8 +14,8 @@ from alps.evals.evaluate import all_remembered, evaluate
 from alps.evals.subject import Subject
 from alps.heads import HeadSet
 from alps.methods.context import Context
-from alps.models.checkpoint import materialize, read_geometry, scorable
-from alps.results import Result, RunFolder, write_json
+from alps.models.checkpoint import commit_of, materialize, read_geometry, scorable
+from alps.results import Result, RunFailed, RunFolder, write_json
 from alps.settings import Model, Run, TaskModel
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ def execute(run: Run, fit: Fit) -> Result:
         folder.write_run(run)
         with _recorded(folder):
             if not folder.training_path.exists():
+                remember_commits(run, folder)
                 heads = choose_heads(run, fit)
                 if heads is not None:
                     write_json(folder.heads_path, heads.to_json())
@@ -61,6 +62,25 @@ def finished(run: Run, folder: RunFolder) -> bool:
         and all_remembered(run.evals, folder)
         and {b.name for b in run.evals.allowed} <= set(Result.read(folder.result_path).evals)
     )
+
+
+def remember_commits(run: Run, folder: RunFolder) -> None:
+    """Records what the revisions of model and data mean; a run goes on with nothing else.
+
+    Raises:
+        RunFailed: If a revision meant another commit when the run began.
+    """
+    found = {"model": commit_of(materialize(run.model)), "data": run.data.commit()}
+    now = {name: commit for name, commit in found.items() if commit}
+    before = _commits(folder)
+    for name in before.keys() & now.keys():
+        if before[name] != now[name]:
+            raise RunFailed(
+                f"the {name}'s revision was {before[name][:12]} on the hub when this run began and "
+                f"is {now[name][:12]} now: set {name}.revision={before[name]}, or delete "
+                f"{folder.path} to begin again"
+            )
+    write_json(folder.commits_path, {**now, **before})
 
 
 def choose_heads(run: Run, fit: Fit) -> HeadSet | None:
@@ -110,6 +130,7 @@ def describe(run: Run, folder: RunFolder) -> Result:
         evals={},
         data_hash=run.data.fingerprint(),
         base_hash=run.model.fingerprint(),
+        commits=_commits(folder),
         **measured,
     )
 
@@ -151,6 +172,10 @@ def evaluate_base(run: Run) -> Result:
         )
         result.write(folder.result_path)
     return result
+
+
+def _commits(folder: RunFolder) -> dict[str, str]:
+    return json.loads(folder.commits_path.read_text()) if folder.commits_path.exists() else {}
 
 
 def _earlier(folder: RunFolder) -> Mapping[str, Mapping[str, float]]:

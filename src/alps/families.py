@@ -121,6 +121,10 @@ class Source(ABC):
     def fingerprint(self) -> str:
         """Content of the rows (a file's hash, or a generator's version)."""
 
+    def commit(self) -> str | None:
+        """The commit that a revision on the hub means now, or None for rows from elsewhere."""
+        return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Method(ABC):

@@ -1,5 +1,6 @@
 """Checks that need the run's model and data, made before a folder exists or anything trains."""
 
+import logging
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from alps.models.checkpoint import materialize, read_geometry, scorable
 from alps.results import RunFolder
 from alps.settings import Model, Run
 
+log = logging.getLogger(__name__)
 _checked: set[str] = set()
 
 
@@ -56,7 +58,11 @@ def _encode(run: Run, source: Source, base: Path) -> None:
     from alps.data.encoded import encoded_rows
     from alps.models.load import load_tokenizer
 
-    encoded_rows(source, load_tokenizer(base), progress=run.trainer.progress)
+    rows = encoded_rows(source, load_tokenizer(base), progress=run.trainer.progress)
+    if rows.num_dropped or rows.num_truncated:
+        left_out = ", ".join(f"{count} {why}" for why, count in rows.tally.items()) or "none"
+        found = (source.name, len(rows), rows.num_truncated, left_out)
+        log.info("data=%s: %d training rows, %d of them cut to fit; left out: %s", *found)
 
 
 def four_bit_problem() -> str | None:

@@ -57,6 +57,7 @@ class Result:
         git_dirty: Whether the code differed from that commit, or None.
         data_hash: Content of the training data.
         base_hash: Content of the base model.
+        commits: Commits that model and data had on the hub, where they are from there.
         num_steps: Optimizer steps.
         num_examples: Training rows used.
         num_dropped: Rows of the training data that were left out, but for a fraction asked for.
@@ -90,6 +91,7 @@ class Result:
     evals: Mapping[str, Mapping[str, float]]
     data_hash: str
     base_hash: str
+    commits: Mapping[str, str] | None = None
     num_steps: int | None = None
     num_examples: int | None = None
     num_dropped: int | None = None
@@ -164,6 +166,11 @@ class RunFolder:
     def checkpoint_path(self) -> Path:
         """The last resume point."""
         return self.path / "checkpoint" / "last.ckpt"
+
+    @property
+    def commits_path(self) -> Path:
+        """Commits of model and data on the hub, as they were when the run began."""
+        return self.path / "commits.json"
 
     @property
     def result_path(self) -> Path:

@@ -113,6 +113,10 @@ class RowSource(Source):
             return content_hash(Path(self.path), self._local_files(Path(self.path)))
         return "/".join((f"{self.hub}@{self.revision}", ",".join(self.files) or "*"))
 
+    def commit(self) -> str | None:
+        """The commit of the dataset on the hub, which is fetched if it is not in the cache."""
+        return None if self.path is not None else self._snapshot().name
+
     def examples(self, split: Split, tally: Tally | None = None) -> Iterator[Example]:
         """The usable rows that belong to the split, in the order of the files.
 
@@ -152,12 +156,15 @@ class RowSource(Source):
             for file in self._local_files(Path(self.path)):
                 yield from read_rows(file)
             return
+        folder = self._snapshot()
+        for file in row_files(folder, self.files):
+            yield from read_rows(file, f"{file.relative_to(folder)} of {self._at}")
+
+    def _snapshot(self) -> Path:
         from alps.data.hub_data import download  # its client takes half a second to import
 
         assert self.hub is not None
-        folder = download(self.hub, self.revision, self.files)
-        for file in row_files(folder, self.files):
-            yield from read_rows(file, f"{file.relative_to(folder)} of {self._at}")
+        return download(self.hub, self.revision, self.files)
 
     def _local_files(self, path: Path) -> list[Path]:
         try:

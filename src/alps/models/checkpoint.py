@@ -56,6 +56,11 @@ def scorable(model: Model) -> Path:
     return fetch_qkv(model.repo, model.revision)
 
 
+def commit_of(folder: Path) -> str | None:
+    """The commit of a snapshot in the hub's cache, or None for any other folder."""
+    return folder.name if folder.parent.name == "snapshots" else None
+
+
 def read_config(folder: Path) -> Mapping[str, Any]:
     """The model's `config.json`.
 

@@ -5,11 +5,15 @@ Chosen rows stay a float32 parameter of their own, so nothing that trains is eve
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+# It warns of optional kernels wherever it is imported, which peft does if it is installed.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def is_packed(weight: Tensor) -> bool:
