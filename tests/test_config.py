@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from alps.cli_embed import requested
 from alps.config import build, build_request, compose_config, conf_dir, explain
 from alps.plain import SettingsError
 
@@ -34,6 +35,8 @@ def test_every_yaml_composes_and_builds(path: Path, tmp_path):
     extra = [e.format(**places) for e in NEEDS.get(choice, [])]
     if choice == "localize":
         build_request(compose_config(extra, choice))
+    elif choice == "embed":
+        assert requested([]).sources
     elif group == ".":
         build(compose_config(extra, choice))
     elif group == "evals/benchmark":

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from alps.cli_embed import requested
 from alps.cli_heads import bracketed
 from alps.config import build, build_request, compose_config, explain
 from alps.plain import SettingsError
@@ -13,6 +14,9 @@ from alps.plain import SettingsError
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES += sorted((ROOT / "experiments").rglob("*.md"))
+
+
+COMMANDS = "train|evaluate|localize|heads|data|embed|prefetch|runs|export"
 
 
 def commands() -> list[tuple[str, str]]:
@@ -26,9 +30,7 @@ def commands() -> list[tuple[str, str]]:
         found += [
             (page.name, line.strip())
             for line in lines
-            if re.match(
-                r"\s*(alps (train|evaluate|localize|heads|runs|export)|python train\.py) ?\S", line
-            )
+            if re.match(rf"\s*(alps ({COMMANDS})|python train\.py) ?\S", line)
         ]
     return found
 
@@ -58,7 +60,12 @@ def test_every_command_composes(page: str, line: str, tmp_path: Path):
     if command == "localize":
         build_request(compose_config([bracketed(s) for s in settings], "localize"))
         return
-    (tmp_path / "rows.jsonl").write_text('{"instruction": "a", "output": "b"}\n')
+    named = re.findall(r"[\w.]+\.jsonl", line)  # in data=a.jsonl,b.jsonl
+    for name in ("rows.jsonl", "rows.json", *named):
+        (tmp_path / name).write_text('{"instruction": "a", "input": "", "output": "b"}\n')
+    if command == "embed":
+        requested(settings)
+        return
     settings = [s.replace("data.path=rows", f"data.path={tmp_path}/rows") for s in settings]
     single = [s for s in settings if "," not in s]
     swept = [s for s in settings if "," in s]
