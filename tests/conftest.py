@@ -20,6 +20,8 @@ CHECKED = (
     "alps.scores",
     "alps.localization.head_pairs",
     "alps.localization.scored",
+    "alps.embedding.pooled",
+    "alps.embedding.measures",
     "alps.models.head_linear",
     "alps.models.loss",
 )

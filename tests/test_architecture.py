@@ -50,6 +50,7 @@ def test_hydra_stays_at_the_boundary(path: Path):
         "alps.data.table, alps.data.files, alps.data.hub_data, alps.cli_data, alps.cli_embed",
         "alps.data.jsonl, alps.data.mini, alps.evals.mini, alps.evals.held_out, alps.cli",
         "alps.cost.shape, alps.cost.flops, alps.cost.memory",
+        "alps.embedding.request, alps.embedding.measures, alps.report.embedding",
         "alps.report.heat_map, alps.report.head_summary, alps.report.overlap",
         "alps.report.overlap_view, alps.report.score_scale, alps.cli_heads, alps.places",
         "alps.scores, alps.scores.pad, alps.localization.request",
