@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from alps.cli_heads import sentence
+
 OWN = {"samples": "2"}
 """Settings of `alps data` beside those of a run, with their defaults."""
 
@@ -30,7 +32,7 @@ def data(arguments: Sequence[str]) -> None:
         tokenizer = load_tokenizer(materialize(run.model))
         found = describe(run.data, tokenizer, int(own["samples"]), "auto")
     except (ValueError, OSError) as error:
-        sys.exit(config.refuse([" ".join(str(error).split())]))
+        sys.exit(config.refuse([sentence(error)]))
     print_data(found, QUANTILES)
 
 
@@ -43,14 +45,14 @@ def prefetch(arguments: Sequence[str]) -> None:
     try:
         wanted = needs(config.runs_of(settings), "auto")
     except (ValueError, OSError) as error:
-        sys.exit(config.refuse([" ".join(str(error).split())]))
+        sys.exit(config.refuse([sentence(error)]))
     failures = 0
     for need in wanted:
         try:
             print(f"{need.kind} {need.name}: {need.fetch()}", flush=True)
         except (ValueError, OSError) as error:
             failures += 1
-            why = " ".join(str(error).split())
+            why = sentence(error)
             print(f"error: {need.kind} {need.name}: {why}", file=sys.stderr, flush=True)
     if failures:
         print(f"{failures} of {len(wanted)} are missing; the same command goes on from here")

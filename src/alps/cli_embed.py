@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alps.cli_heads import progress_bar, sentence
 from alps.embedding.request import Request, Settings
 from alps.plain import SettingsError, did_you_mean, from_plain
 
@@ -38,7 +38,7 @@ def embed(arguments: Sequence[str]) -> None:
         examples = _rows(request)
         folder = _report(request, examples)
     except (ValueError, OSError) as error:
-        sys.exit(config.refuse([_sentence(error)]))
+        sys.exit(config.refuse([sentence(error)]))
     for source in request.sources:
         if len(examples[source.name]) < request.settings.num_rows:
             had, asked = len(examples[source.name]), request.settings.num_rows
@@ -182,7 +182,7 @@ def _rows(request: Request) -> dict[str, list[Example]]:
         try:
             found[source.name] = list(training_examples(source))
         except (ValueError, OSError) as error:
-            problems.append(_of(source.name, _sentence(error)))
+            problems.append(_of(source.name, sentence(error)))
     total = sum(map(len, found.values()))
     if not problems and total < FEWEST_ROWS:
         problems.append(f"three dimensions need {FEWEST_ROWS} rows at least; there are {total}")
@@ -199,7 +199,7 @@ def _report(request: Request, examples: Mapping[str, list[Example]]) -> Path:
     from alps.results import write_json
 
     s, folder = request.settings, request.folder
-    vectors, about = embed_all(request, examples, _bar)
+    vectors, about = embed_all(request, examples, progress_bar)
     places, measures = measure(vectors, s.projection, s.num_neighbors, s.seed)
     found = {**about, **measures}
     labelled = [(name, row.instruction) for name, rows in examples.items() for row in rows]
@@ -209,23 +209,3 @@ def _report(request: Request, examples: Mapping[str, list[Example]]) -> Path:
     draw_page(points, found, folder / "figure7.html")
     write_json(folder / "measures.json", found)
     return folder
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename} cannot be used ({error.strerror})"
-    return " ".join(str(error).split())
-
-
-@contextmanager
-def _bar(text: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal's stderr, in rows."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as TimeLeft
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeLeft())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(text, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -22,7 +22,7 @@ def localize(arguments: Sequence[str]) -> None:
         request: Request = config.build_request(composed)
         folder, sets = _localized(request)
     except (ValueError, OSError) as error:
-        sys.exit(config.refuse([_sentence(error)]))
+        sys.exit(config.refuse([sentence(error)]))
 
     from alps.report.head_summary import print_heads
     from alps.report.overlap import compare
@@ -64,7 +64,9 @@ def _localized(request: Any) -> tuple[Path, dict[str, Any]]:
     output_dir = Path(request.output_dir)
     places = {}
     for name in ("base", "task"):
-        with _bar(f"fetching q, k, v of {getattr(request, name)}", in_bytes=True) as progress:
+        with progress_bar(
+            f"fetching q, k, v of {getattr(request, name)}", in_bytes=True
+        ) as progress:
             text = getattr(request, name)
             places[name] = find(name, text, output_dir, model_choice, progress)
     base, task = places["base"], places["task"]
@@ -81,7 +83,7 @@ def _localized(request: Any) -> tuple[Path, dict[str, Any]]:
         compat=request.compat,
         options=differing(request.options, request.metric),
     )
-    with _bar("scoring KV groups") as progress:
+    with progress_bar("scoring KV groups") as progress:
         scores = localize_cached(output_dir, pair, list(request.metric), progress)
     sets = {metric: s.top(request.ratio) for metric, s in scores.items()}
     folder = pair.folder(output_dir)
@@ -138,20 +140,20 @@ def _refuse_unknown(settings: dict[str, str], known: Sequence[str]) -> None:
 
 
 def bracketed(argument: str) -> str:
-    """`metric=pad,kl` as a list, which it means."""
     """A comma list of values as Hydra writes a list: metric=pad,kl becomes metric=[pad,kl]."""
     name, equals, value = argument.partition("=")
     return f"{name}=[{value}]" if equals and name in LISTS and value[:1] != "[" else argument
 
 
-def _sentence(error: Exception) -> str:
+def sentence(error: Exception) -> str:
+    """What went wrong, in one line; of a file, its name too."""
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename} cannot be used ({error.strerror})"
     return " ".join(str(error).split())
 
 
 @contextmanager
-def _bar(text: str, in_bytes: bool = False) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(text: str, in_bytes: bool = False) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on a terminal's stderr that appears with the first report."""
     from rich.console import Console
     from rich.progress import (

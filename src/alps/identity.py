@@ -6,7 +6,7 @@ Hashes of files are remembered by size and modification time.
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,30 @@ def cache_dir() -> Path:
 def file_hash(path: Path) -> str:
     """SHA-256 of a file's bytes, computed once for each (path, size, modification time)."""
     path = path.resolve()
-    stat = path.stat()
-    stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
     name = hashlib.sha256(str(path).encode()).hexdigest()
+    return remembered_hash(name, file_stamp(path), lambda: content_sha256(path))
+
+
+def file_stamp(path: Path) -> list[int]:
+    """What changes with a file: size, times and inode."""
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
+def content_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, read now."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remembered_hash(name: str, stamp: Any, compute: Callable[[], str]) -> str:
+    """What `compute` gave under this name and stamp, or gives now.
+
+    Args:
+        name: Of the entry.
+        stamp: Plain value that is another one whenever the hash may be.
+        compute: The hash, at a price.
+    """
     memory = cache_dir() / "hashes" / f"{name}.json"
     try:
         remembered = json.loads(memory.read_text())
@@ -35,8 +56,7 @@ def file_hash(path: Path) -> str:
             return remembered["sha256"]
     except (OSError, ValueError, KeyError):
         pass
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256 = compute()
     memory.parent.mkdir(parents=True, exist_ok=True)
     temporary = memory.with_name(f"{memory.name}.{os.getpid()}.tmp")
     temporary.write_text(json.dumps({"stamp": stamp, "sha256": sha256}))

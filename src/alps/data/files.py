@@ -19,8 +19,7 @@ from pathlib import Path, PurePath
 from typing import IO, Any
 
 from alps.data.json_text import MAX_ROW, json_rows
-from alps.identity import cache_dir, digest, file_hash
-from alps.results import write_json
+from alps.identity import content_sha256, digest, file_hash, file_stamp, remembered_hash
 
 SUFFIXES = (".parquet", ".arrow", ".json", ".jsonl", ".csv", ".zip", ".json.gz", ".jsonl.gz",
             ".csv.gz")  # fmt: skip
@@ -66,18 +65,10 @@ def content_hash(path: Path, files: Sequence[Path]) -> str:
     if files == [path]:
         return file_hash(path)
     names = [file.relative_to(path).as_posix() for file in files]
-    stats = [file.stat() for file in files]
-    stamp = digest([names, [[s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino] for s in stats]])
-    memory = cache_dir() / "hashes" / f"rows-{digest([str(path.resolve()), names])}.json"
-    try:
-        remembered = json.loads(memory.read_text())
-        if remembered["stamp"] == stamp:
-            return remembered["sha256"]
-    except (OSError, ValueError, KeyError):
-        pass
-    sha256 = digest([[n, _sha256(f)] for n, f in zip(names, files, strict=True)])
-    write_json(memory, {"stamp": stamp, "sha256": sha256})
-    return sha256
+    stamp = digest([names, [file_stamp(file) for file in files]])
+    place = f"rows-{digest([str(path.resolve()), names])}"
+    each = zip(names, files, strict=True)
+    return remembered_hash(place, stamp, lambda: digest([[n, content_sha256(f)] for n, f in each]))
 
 
 def read_rows(path: Path, name: str | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -123,13 +114,6 @@ def _saved(path: Path, name: str) -> Any:
 def _holds_rows(name: PurePath) -> bool:
     hidden = any(part.startswith(".") for part in name.parts)  # also what macOS puts into a zip
     return not hidden and name.name not in NOT_ROWS and name.name.lower().endswith(SUFFIXES)
-
-
-def _sha256(path: Path) -> str:
-    from hashlib import file_digest
-
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
 
 
 def _number(rows: Iterable[Any], name: str) -> Iterator[tuple[str, dict[str, Any]]]:

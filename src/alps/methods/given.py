@@ -61,14 +61,7 @@ class Given(Method):
 
     def plan(self, heads: HeadSet | None) -> Plan:
         """Rows of the heads, and the rest by scope."""
-        rest = self.scope == "rest_trains"
-        return Plan(
-            qkv="heads",
-            rest=rest,
-            heads=heads,
-            kv_policy=self.kv_policy,
-            train_bias=self.train_bias,
-        )
+        return Plan.of_heads(heads, self.scope, self.kv_policy, self.train_bias)
 
     def _heads(self) -> HeadSet:
         assert self.path is not None

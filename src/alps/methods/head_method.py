@@ -91,14 +91,7 @@ class HeadMethod(Method):
 
     def plan(self, heads: HeadSet | None) -> Plan:
         """Rows of the chosen heads, and the rest by scope."""
-        rest = self.scope == "rest_trains"
-        return Plan(
-            qkv="heads",
-            rest=rest,
-            heads=heads,
-            kv_policy=self.kv_policy,
-            train_bias=self.train_bias,
-        )
+        return Plan.of_heads(heads, self.scope, self.kv_policy, self.train_bias)
 
     def _count(self, pick: Picker, geometry: Geometry, layers: range) -> int:
         """K; under `params`, the largest that stays within the ratio (at least 1)."""

@@ -67,8 +67,7 @@ def apply_heads(
     geometry = geometry_of(model)
     assert geometry is not None
     heads.refuse_other_geometry(geometry)
-    rest = scope == "rest_trains"
-    return apply(model, Plan(qkv="heads", rest=rest, heads=heads, kv_policy=kv_policy))
+    return apply(model, Plan.of_heads(heads, scope, kv_policy))
 
 
 def _refuse_inseparable(model: nn.Module) -> None:

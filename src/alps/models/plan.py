@@ -1,9 +1,11 @@
 """What trains in a model: the outcome of a method, the input of `apply`."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Literal
 
-from alps.families import KvPolicy
+from alps.families import KvPolicy, Scope
 from alps.heads import HeadSet
 
 
@@ -35,6 +37,14 @@ class Plan:
     kv_policy: KvPolicy = "any"
     train_bias: bool = False
     lora: LoraShape | None = None
+
+    @classmethod
+    def of_heads(
+        cls, heads: HeadSet | None, scope: Scope, kv_policy: KvPolicy, train_bias: bool = False
+    ) -> Plan:
+        """Rows of the chosen heads, and the rest by scope."""
+        rest = scope == "rest_trains"
+        return cls(qkv="heads", rest=rest, heads=heads, kv_policy=kv_policy, train_bias=train_bias)
 
     def __post_init__(self) -> None:
         assert (self.heads is not None) == (self.qkv == "heads"), "heads go with qkv='heads'"
