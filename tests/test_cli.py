@@ -143,7 +143,9 @@ def test_generated_code_is_not_run_without_consent(alps, tmp_path):
     (result,) = tmp_path.glob("outputs/evals/*/result.json")
     assert set(json.loads(result.read_text())["evals"]) == {"held_out"}
     alps("evaluate", *settings, "evals.allow_unsafe_code=true", check=0)
-    assert json.loads(result.read_text())["evals"]["mini_code"] == {"pass@1": 0.0}
+    found = json.loads(result.read_text())
+    assert found["evals"]["mini_code"] == {"pass@1": 0.0}
+    assert found["uncertainty"]["mini_code"]["pass@1"]["high"] == 0.0
 
 
 @pytest.mark.skipif("ALPS_DATA_DIR" not in os.environ, reason="needs ALPS_DATA_DIR")

@@ -13,7 +13,8 @@ HELP = """\
 alps: localize attention heads, train only those, compare honestly.
 
   alps train [-m] [setting=value ...]      train, evaluate and tabulate (same as python train.py)
-  alps evaluate [run=KEY] [setting=value]  benchmarks for a trained run, or for the base model
+  alps evaluate [run=KEY|model=PATH] [setting=value]
+                                           benchmarks for a trained run, or for a model as it is
   alps localize base=A task=B [metric=pad,kl] [ratio=0.1]
                                            which heads differ between two checkpoints
   alps heads show FILE                     a heads.json as heat map, on the terminal and as PNG
@@ -76,13 +77,14 @@ def train(arguments: Sequence[str]) -> None:
     from omegaconf.errors import OmegaConfBaseException
 
     from alps import config
-    from alps.composing import VERSION_BASE, conf_dir
+    from alps.composing import VERSION_BASE, conf_dir, paths_told
 
     config.register_resolvers()
     debug = "debug=true" in [a.lower() for a in arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
     flags = [a for a in arguments if a in ("-m", "--multirun")]  # Hydra wants them first
-    sys.argv = [sys.argv[0], *flags, *(a for a in arguments if a not in flags)]
+    rest = [a for a in arguments if a not in flags]
+    sys.argv = [sys.argv[0], *flags, *paths_told(rest)]
     application = hydra.main(
         version_base=VERSION_BASE, config_path=str(conf_dir()), config_name="train"
     )(_point)
@@ -108,37 +110,53 @@ def train(arguments: Sequence[str]) -> None:
 
 def evaluate(arguments: Sequence[str]) -> None:
     """Benchmarks for a trained run (`run=KEY`) or for the base model of the settings."""
+    from alps import config
+    from alps.preflight import check
+    from alps.report.evaluated import print_evaluations
+    from alps.results import RunFolder
+
+    _log_plainly()
+    try:
+        run, trained = _examined(arguments)
+        check(run, trains=trained)
+    except (ValueError, OSError) as error:
+        sys.exit(config.refuse(getattr(error, "problems", [str(error)])))
+
+    from alps.execute import evaluate_base, execute
+    from alps.launch.ranks import examine_on_devices, fit_on_devices
+
+    folder = RunFolder(run.folder if trained else run.base_folder)
+    with _one_sentence(folder.path.name):
+        examine_on_devices(run, folder)
+        if trained:
+            execute(run, fit_on_devices)
+        else:
+            evaluate_base(run)
+    print_evaluations(folder, run.evals.allowed)
+
+
+def _examined(arguments: Sequence[str]) -> tuple[Any, bool]:
+    """The run whose model is examined, and whether that is the trained one."""
     from dataclasses import replace
 
     from alps import config
     from alps.plain import SettingsError
-    from alps.preflight import check
-    from alps.report.table import Row, print_table
     from alps.results import find_run
 
-    _log_plainly()
-    try:
-        composed = config.compose_config(list(arguments), "evaluate")
-        if composed.run is not None:
-            run = find_run(Path(composed.output_dir), str(composed.run)).read_run()
-            problems: list[str] = []
-            plain = config.plain_config(composed)["evals"]
-            evals = config.build_evals(plain, run.data.task, problems)
-            if evals is None:
-                raise SettingsError(problems)
-            run = replace(run, evals=evals)
-        else:
-            run = config.build(composed)
-            check(run, trains=False)
-    except (ValueError, OSError) as error:
-        sys.exit(config.refuse([str(error)]))
-
-    from alps.execute import evaluate_base, execute
-    from alps.launch.ranks import fit_on_devices
-
-    with _one_sentence(run.base_key):
-        result = evaluate_base(run) if composed.run is None else execute(run, fit_on_devices)
-    print_table([Row(key=result.key, result=result)])
+    composed = config.compose_config(list(arguments), "evaluate")
+    if composed.run is None:
+        return config.build(composed), False
+    folder = find_run(Path(composed.output_dir), str(composed.run))
+    run = folder.read_run()
+    if not folder.training_path.exists():
+        raise ValueError(f"{run.key} has no trained weights yet: train it first")
+    problems: list[str] = []
+    plain = config.plain_config(composed)
+    evals = config.build_evals(plain["evals"], run.data.task, problems)
+    if evals is None:
+        raise SettingsError(problems)
+    trainer = replace(run.trainer, devices=plain["trainer"]["devices"])
+    return replace(run, evals=evals, trainer=trainer), True
 
 
 def runs(arguments: Sequence[str]) -> None:

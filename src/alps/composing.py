@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,17 @@ def loader() -> Iterator[ConfigLoader]:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE, job_name="train"):
         yield GlobalHydra.instance().config_loader()
+
+
+def paths_told(overrides: Sequence[str]) -> list[str]:
+    """`model=<folder or hub id>` as `model.path=...`, which it means: no choice has a slash."""
+    found = []
+    for override in overrides:
+        name, _, value = override.partition("=")
+        place = name == "model" and "," not in value and ("/" in value or Path(value).is_dir())
+        known = (conf_dir() / "model" / f"{value}.yaml").exists()
+        found.append(f"model.path={value}" if place and not known else override)
+    return found
 
 
 def expand(config: DictConfig, loader: ConfigLoader) -> list[tuple[str, DictConfig]]:

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from alps import complaints
 from alps.complaints import first_line, refuse, without_repeats
-from alps.composing import conf_dir, expand, loader, plain_config
+from alps.composing import conf_dir, expand, loader, paths_told, plain_config
 from alps.families import Method, Scope, Source, Task
 from alps.localization.request import Request
 from alps.plain import TARGET, SettingsError, did_you_mean, from_plain, target_class
@@ -76,11 +76,14 @@ def build_evals(plain: Mapping[str, Any], task: Task, problems: list[str]) -> Ev
     """
     chosen = dict(plain)
     benchmarks = [dict(b) for b in chosen.pop("benchmarks").values()]
-    limit, follow = chosen.pop("limit"), chosen.pop("follow_task")
-    if follow:
+    if chosen.pop("follow_task"):
         benchmarks = [b for b in benchmarks if b.get("task") in (None, task)]
+    limit, protocol = chosen.pop("limit"), chosen.pop("protocol")
     if limit is not None:
         benchmarks = [{**b, "limit": limit} for b in benchmarks]
+    if protocol is not None:  # a loss is not asked for in any protocol
+        asked = {"protocol": protocol}
+        benchmarks = [b if b["protocol"] == "answer_tokens" else {**b, **asked} for b in benchmarks]
     return _part({**chosen, "benchmarks": benchmarks}, Evals, "evals", problems)
 
 
@@ -121,7 +124,7 @@ def compose_config(
     register_resolvers()
     try:
         with loader():
-            return compose(config_name, list(overrides), return_hydra_config=with_hydra)
+            return compose(config_name, paths_told(overrides), return_hydra_config=with_hydra)
     except (HydraException, OmegaConfBaseException) as error:
         raise SettingsError(explain(overrides, error, config_name)) from None
 
@@ -137,7 +140,9 @@ def runs_of(overrides: Sequence[str]) -> list[Run]:
     runs: dict[str, Run] = {}
     try:
         with loader() as hydra:
-            grid = hydra.load_configuration("train", list(overrides), run_mode=RunMode.MULTIRUN)
+            grid = hydra.load_configuration(
+                "train", paths_told(overrides), run_mode=RunMode.MULTIRUN
+            )
             for name, config in expand(grid, hydra):
                 try:
                     run = build(config)

@@ -10,7 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from alps.evals.evaluate import all_remembered, evaluate
+from alps.evals.evaluate import all_remembered, evaluate, metrics_of, uncertainty_of
+from alps.evals.evaluation import Evaluation
+from alps.evals.examined import base_weights, subject_of, trained_weights
 from alps.evals.subject import Subject
 from alps.heads import HeadSet
 from alps.methods.context import Context
@@ -48,8 +50,9 @@ def execute(run: Run, fit: Fit) -> Result:
                     write_json(folder.heads_path, heads.to_json())
                 fit(run)
             result = describe(run, folder)
-            metrics = evaluate(run.evals, folder, lambda: trained_subject(run))
-            result = replace(result, evals={**_earlier(folder), **metrics})
+            weights = trained_weights(run)
+            found = evaluate(run.evals, folder, weights, lambda: trained_subject(run))
+            result = with_scores(result, found, folder)
             result.write(folder.result_path)
         return result
 
@@ -59,7 +62,7 @@ def finished(run: Run, folder: RunFolder) -> bool:
     return (
         folder.result_path.exists()
         and folder.training_path.exists()
-        and all_remembered(run.evals, folder)
+        and all_remembered(run.evals, folder, trained_weights(run))
         and {b.name for b in run.evals.allowed} <= set(Result.read(folder.result_path).evals)
     )
 
@@ -142,7 +145,20 @@ def trained_subject(run: Run) -> Subject:
 
     model = restore(run)
     keep_frozen_in(model, run.optim.frozen_dtype)
-    return _subject(run, model)
+    checkpoint = merged_checkpoint(run) if run.evals.backend == "vllm" else None
+    return subject_of(run, _on_device(model), checkpoint)
+
+
+def merged_checkpoint(run: Run) -> Path:
+    """The trained model as a folder that other programs load; made once."""
+    from alps.models.export import write
+    from alps.training.restore import restore
+
+    folder = RunFolder(run.folder)
+    path = folder.path / "merged"
+    if not path.exists():
+        write(run, "hf", path, restore, folder)
+    return path
 
 
 def evaluate_base(run: Run) -> Result:
@@ -150,15 +166,12 @@ def evaluate_base(run: Run) -> Result:
 
     Lives in `outputs/evals/base-<12 hex>`, named by content of model and data.
     """
-    from alps.models.load import load_model
-
-    folder = RunFolder(Path(run.output_dir) / "evals" / run.base_key)
+    folder = RunFolder(run.base_folder)
     with folder.lock():
-        if folder.result_path.exists() and all_remembered(run.evals, folder):
+        weights = base_weights(run)
+        if folder.result_path.exists() and all_remembered(run.evals, folder, weights):
             return Result.read(folder.result_path)
-        metrics = evaluate(
-            run.evals, folder, lambda: _subject(run, load_model(materialize(run.model)))
-        )
+        found = evaluate(run.evals, folder, weights, lambda: base_subject(run))
         result = Result(
             key=run.base_key,
             model=run.model.name,
@@ -166,35 +179,41 @@ def evaluate_base(run: Run) -> Result:
             method="base",
             num_trainable=0,
             trainable_fraction=0.0,
-            evals={**_earlier(folder), **metrics},
+            evals={},
             data_hash=run.data.fingerprint(),
             base_hash=run.model.fingerprint(),
         )
+        result = with_scores(result, found, folder)
         result.write(folder.result_path)
     return result
+
+
+def base_subject(run: Run) -> Subject:
+    """The base model, ready to be examined."""
+    from alps.models.load import load_model
+
+    base = materialize(run.model)
+    return subject_of(run, _on_device(load_model(base)), checkpoint=base)
+
+
+def with_scores(result: Result, found: Mapping[str, Evaluation], folder: RunFolder) -> Result:
+    """The result with its benchmarks; those of an earlier call stay."""
+    earlier = Result.read(folder.result_path) if folder.result_path.exists() else result
+    return replace(
+        result,
+        evals={**earlier.evals, **metrics_of(found)},
+        uncertainty={**earlier.uncertainty, **uncertainty_of(found)},
+    )
 
 
 def _commits(folder: RunFolder) -> dict[str, str]:
     return json.loads(folder.commits_path.read_text()) if folder.commits_path.exists() else {}
 
 
-def _earlier(folder: RunFolder) -> Mapping[str, Mapping[str, float]]:
-    """Benchmarks of an earlier call stay in the result when others are asked for."""
-    return Result.read(folder.result_path).evals if folder.result_path.exists() else {}
-
-
-def _subject(run: Run, model: Any) -> Subject:
+def _on_device(model: Any) -> Any:
     import torch
 
-    from alps.models.load import load_tokenizer
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Subject(
-        model=model.eval().to(device),
-        tokenizer=load_tokenizer(materialize(run.model)),
-        data=run.data,
-        batch_size=run.evals.batch_size,
-    )
+    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @contextmanager

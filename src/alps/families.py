@@ -25,6 +25,7 @@ KvPolicy = Literal["any", "all", "majority", "none"]
 Scope = Literal["rest_trains", "heads_only"]
 FrozenDtype = Literal["float32", "bfloat16", "nf4"]
 Task = Literal["general", "math", "code"]
+Protocol = Literal["alpaca", "plain", "meta", "answer_tokens"]
 
 
 @dataclass(frozen=True)
@@ -171,13 +172,15 @@ class Benchmark(ABC):
 
     Attributes:
         name: Names the folder of its results.
-        protocol: Names how it is asked and read; results of two protocols never mix.
+        protocol: How it is asked: `alpaca`, in the template the model was trained on, as one
+            instruction; `plain`, the harness's text as it is; `meta`, in the model's own chat
+            template, each shot a turn; `answer_tokens`, not at all. Two protocols never mix.
         task: The task it belongs to, or None if it fits every task.
         limit: Number of documents, or None for all.
     """
 
     name: str
-    protocol: str
+    protocol: Protocol
     task: Task | None = None
     limit: int | None = None
     runs_generated_code: bool = False
@@ -187,8 +190,21 @@ class Benchmark(ABC):
         if self.limit is not None and self.limit < 1:
             yield f"the limit of benchmark {self.name} must be at least 1, got {self.limit}"
 
-    def fetch(self) -> str | None:
+    def ready(self, data_dir: Path | None) -> None:  # noqa: B027 - some need nothing
+        """Refuses what would fail after hours: packages and files that are not there.
+
+        Args:
+            data_dir: `evals.data_dir`: documents as local files, or None for the hub's.
+
+        Raises:
+            ValueError: One sentence that names what is missing and the remedy.
+        """
+
+    def fetch(self, data_dir: Path | None) -> str | None:
         """Gets what the benchmark needs from elsewhere, so that it runs without a network.
+
+        Args:
+            data_dir: `evals.data_dir`.
 
         Returns:
             What that is, in words, or None if it needs nothing.
@@ -198,6 +214,16 @@ class Benchmark(ABC):
         """
         return None
 
+    def fingerprint(self, data_dir: Path | None) -> str | None:
+        """Content of the documents; None where it cannot be told without fetching them."""
+        return None
+
     @abstractmethod
-    def evaluate(self, subject: Subject) -> Scorecard:
-        """Asks the model and judges its answers."""
+    def evaluate(self, subject: Subject) -> Scorecard | None:
+        """Asks the model and judges its answers.
+
+        Every rank calls it; those other than 0 may return None.
+
+        Raises:
+            ValueError: If documents are missing or damaged; one sentence.
+        """

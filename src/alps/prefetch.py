@@ -10,6 +10,7 @@ from alps.data.encode_progress import Show
 from alps.families import Benchmark, Source
 from alps.identity import canonical, digest
 from alps.models.checkpoint import materialize, read_geometry, scorable
+from alps.plain import to_plain
 from alps.settings import Model, Run
 
 
@@ -61,8 +62,10 @@ def _of(run: Run, progress: Show) -> Iterator[tuple[object, Need]]:
     mark = [canonical(run.data), model.fingerprint()]
     name = f"{run.data.name} for {model.name}"
     yield mark, Need("data", name, lambda: _data(run.data, model, progress))
-    for benchmark in run.evals.allowed:
-        yield canonical(benchmark), Need("benchmark", benchmark.name, lambda b=benchmark: _bench(b))
+    place = run.evals.documents_dir
+    for benchmark in run.evals.benchmarks:
+        fetch = lambda b=benchmark: _bench(b, place)  # noqa: E731
+        yield to_plain(benchmark), Need("benchmark", benchmark.name, fetch)
 
 
 def _model(model: Model) -> str:
@@ -95,5 +98,7 @@ def _data(source: Source, model: Model, progress: Show) -> str:
     return f"{len(rows)} rows of {int(rows.lengths.sum()):,} tokens{cut}{left_out}"
 
 
-def _bench(benchmark: Benchmark) -> str:
-    return benchmark.fetch() or "needs nothing"
+def _bench(benchmark: Benchmark, data_dir: Path | None) -> str:
+    found = benchmark.fetch(data_dir) or "needs nothing"
+    benchmark.ready(data_dir)
+    return found

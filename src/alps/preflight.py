@@ -5,9 +5,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from alps.data.subset import training_examples
+from alps.evals.evaluate import missing
+from alps.evals.examined import base_weights, trained_weights
+from alps.evals.vllm_engine import vllm_problem
 from alps.families import Source
 from alps.identity import canonical, digest
 from alps.models.checkpoint import materialize, read_geometry, scorable
+from alps.plain import SettingsError
 from alps.results import RunFolder
 from alps.settings import Model, Run
 
@@ -18,8 +22,8 @@ _checked: set[str] = set()
 def check(run: Run, trains: bool = True) -> None:
     """Fetches the base model, encodes every row, and compares the shapes of base and task model.
 
-    Encoded rows are in the cache then, so the run's processes begin at once. A run whose training
-    is done is not checked again.
+    Benchmarks say first whether they have what they need. Encoded rows are in the cache at the end,
+    so the run's processes begin at once; a run whose training is done is not checked again.
 
     Args:
         run: The run.
@@ -28,6 +32,7 @@ def check(run: Run, trains: bool = True) -> None:
     Raises:
         ValueError: One sentence.
     """
+    _check_benchmarks(run, trains)
     if RunFolder(run.folder).training_path.exists():
         return
     if run.optim.frozen_dtype == "nf4" and (problem := four_bit_problem()):
@@ -52,6 +57,35 @@ def check(run: Run, trains: bool = True) -> None:
                 f"base and task model differ in shape: {run.model.name} has {geometry}, "
                 f"{Path(wanted.path).name} has {read_geometry(task)}"
             )
+
+
+def _check_benchmarks(run: Run, trains: bool) -> None:
+    folder, weights = RunFolder(run.base_folder), base_weights(run)
+    if trains:
+        folder = RunFolder(run.folder)
+        weights = trained_weights(run) if folder.training_path.exists() else ""
+    asked = missing(run.evals, folder, weights)
+    problems = []
+    for benchmark in asked:
+        try:
+            benchmark.ready(run.evals.documents_dir)
+        except ValueError as error:
+            problems.append(str(error))
+    if asked and run.evals.backend == "vllm" and (problem := vllm_problem()):
+        problems.append(problem)
+    if any(benchmark.protocol == "meta" for benchmark in asked) and not _has_chat_template(run):
+        problems.append(
+            "protocol=meta asks in the model's own chat template, but the tokenizer of "
+            f"{run.model.name} has none: use evals.protocol=alpaca or plain"
+        )
+    if problems:
+        raise SettingsError(problems)
+
+
+def _has_chat_template(run: Run) -> bool:
+    from alps.models.load import load_tokenizer
+
+    return bool(load_tokenizer(materialize(run.model)).chat_template)
 
 
 def _encode(run: Run, source: Source, base: Path) -> None:

@@ -52,6 +52,7 @@ class Result:
         final_train_loss: Mean loss per answer token of the last tenth of the steps.
         precision: What the trainer really used.
         evals: benchmark -> metric -> value.
+        uncertainty: benchmark -> metric -> `stderr`, and `low` and `high` of the 95 % interval.
         versions: Package -> version.
         git_commit: Commit of the code, or None outside a checkout.
         git_dirty: Whether the code differed from that commit, or None.
@@ -89,6 +90,7 @@ class Result:
     final_train_loss: float | None = None
     precision: str | None = None
     evals: Mapping[str, Mapping[str, float]]
+    uncertainty: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     data_hash: str
     base_hash: str
     commits: Mapping[str, str] | None = None
@@ -185,9 +187,9 @@ class RunFolder:
         """Writes `run.yaml`."""
         write_text(self.settings_path, yaml.safe_dump(to_plain(run), sort_keys=False))
 
-    def read_run(self) -> Run:
+    def read_run(self, name: str = "run.yaml") -> Run:
         """Reads `run.yaml`; a data file or package that is gone by now doesn't matter here."""
-        return from_plain(yaml.safe_load(self.settings_path.read_text()), check=False)
+        return from_plain(yaml.safe_load((self.path / name).read_text()), check=False)
 
     def read_heads(self) -> HeadSet | None:
         """Reads `heads.json`, if the method chose heads."""
@@ -296,11 +298,16 @@ def utc_now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-@cache
 def versions() -> dict[str, str]:
     """Installed versions of the packages that shape a result."""
+    return versions_of(PACKAGES)
+
+
+@cache
+def versions_of(packages: tuple[str, ...]) -> dict[str, str]:
+    """Installed versions of some packages."""
     found = {}
-    for package in PACKAGES:
+    for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -233,18 +233,26 @@ class Logger:
 
 @dataclass(frozen=True, kw_only=True)
 class Evals:
-    """Which benchmarks follow a training.
+    """Which benchmarks follow a training, and how they are asked.
 
     Attributes:
         name: Name of the set.
         benchmarks: The set.
-        batch_size: Prompts generated side by side.
+        batch_size: Prompts generated side by side, or `auto` for as many as memory holds.
+        backend: What generates: `hf`, or `vllm` (needs that package, and one device).
+        data_dir: Folder with the benchmarks' documents as local files, or None for the hub's.
+        every_n_epochs: Examine during the training too, after so many epochs; or None.
+        epoch_limit: Documents of every benchmark then.
         allow_unsafe_code: Score benchmarks that execute generated code, without protection.
     """
 
     name: str = "none"
     benchmarks: tuple[Benchmark, ...] = ()
-    batch_size: int = 16
+    batch_size: int | Literal["auto"] = "auto"
+    backend: Literal["hf", "vllm"] = "hf"
+    data_dir: str | None = None
+    every_n_epochs: int | None = None
+    epoch_limit: int = 32
     allow_unsafe_code: bool = False
 
     @property
@@ -253,10 +261,19 @@ class Evals:
         consent = self.allow_unsafe_code
         return tuple(b for b in self.benchmarks if consent or not b.runs_generated_code)
 
+    @property
+    def documents_dir(self) -> Path | None:
+        """`data_dir` as a path."""
+        return Path(self.data_dir).expanduser() if self.data_dir else None
+
     def problems(self) -> Iterator[str]:
         """Sentences about settings that cannot be used."""
-        if self.batch_size < 1:
-            yield f"evals.batch_size must be at least 1, got {self.batch_size}"
+        for name in ("batch_size", "every_n_epochs", "epoch_limit"):
+            value = getattr(self, name)
+            if value not in (None, "auto") and value < 1:
+                yield f"evals.{name} must be at least 1, got {value}"
+        if self.documents_dir is not None and not self.documents_dir.is_dir():
+            yield f"evals.data_dir: {self.data_dir} is not a folder"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,6 +316,11 @@ class Run:
     def folder(self) -> Path:
         """Where this run lives."""
         return Path(self.output_dir) / "runs" / self.key
+
+    @property
+    def base_folder(self) -> Path:
+        """Where evaluations of its base model live."""
+        return Path(self.output_dir) / "evals" / self.base_key
 
     def task_run(self) -> Run | None:
         """The run that makes this run's task model, or None where none is needed."""

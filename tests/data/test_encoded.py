@@ -270,4 +270,4 @@ def test_a_long_build_says_how_far_it_is_and_a_short_one_nothing(builds, monkeyp
     encoded_rows(replace(SOURCE, template="plain"), byte_tokenizer(), progress="off")
     assert not caplog.messages
     encoded_rows(replace(SOURCE, template="chat"), byte_tokenizer(), progress="lines")
-    assert caplog.messages == ["encoding data=mini_math: 300 rows, 0 s left"]
+    assert caplog.messages == ["encoding data=mini_math: 300 of 300 rows, 0 s left"]

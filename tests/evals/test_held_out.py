@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from alps.data.encode import encode_row
+from alps.evals.examined import subject_of
 from alps.evals.held_out import HeldOut
-from alps.evals.subject import Subject
 from alps.models.checkpoint import materialize
-from alps.models.load import load_model, load_tokenizer
+from alps.models.load import load_model
 
 BENCHMARK = HeldOut(name="held_out", protocol="answer_tokens", limit=7)
 
@@ -18,9 +18,7 @@ BENCHMARK = HeldOut(name="held_out", protocol="answer_tokens", limit=7)
 @pytest.fixture
 def subject(make_run):
     run = make_run()
-    base = materialize(run.model)
-    model = load_model(base).eval()
-    return Subject(model=model, tokenizer=load_tokenizer(base), data=run.data, batch_size=3)
+    return subject_of(run, load_model(materialize(run.model)).eval())
 
 
 def test_it_is_the_mean_over_answer_tokens_of_the_test_split(subject):
@@ -35,6 +33,9 @@ def test_it_is_the_mean_over_answer_tokens_of_the_test_split(subject):
     assert card.num_documents == 7
     assert card.metrics["loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-5)
     assert card.metrics["perplexity"] == pytest.approx(math.exp(card.metrics["loss"]))
+    for name, sure in card.uncertainty.items():
+        assert sure.low < card.metrics[name] < sure.high and sure.stderr > 0
+    assert card.uncertainty["perplexity"].low == math.exp(card.uncertainty["loss"].low)
 
 
 def test_data_without_held_out_rows_gives_no_number(subject, tmp_path):

@@ -1,4 +1,4 @@
-"""How far an encoding has come: a bar on a terminal, lines elsewhere, nothing if it is short."""
+"""How far a long work has come: a bar on a terminal, lines elsewhere, nothing if it is short."""
 
 from __future__ import annotations
 
@@ -16,8 +16,18 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def shown(title: str, total: int | None, show: Show) -> Iterator[Callable[[int], None]]:
-    """Something to tell the rows done, once it takes long."""
+def shown(
+    title: str, total: int | None, show: Show, what: str = "rows", known: int = 0
+) -> Iterator[Callable[[int], None]]:
+    """Something to tell how much is done, once it takes long.
+
+    Args:
+        title: Names the work.
+        total: How much there is, or None if nobody knows.
+        show: A bar on a terminal and lines elsewhere, lines, or nothing.
+        what: Is counted.
+        known: Done before: it says nothing about the speed.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -40,11 +50,14 @@ def shown(title: str, total: int | None, show: Show) -> Iterator[Callable[[int],
             if show == "off" or now - began < SECONDS_OF_SILENCE:
                 return
             if on_terminal:
-                tasks[:] = tasks or [bar.add_task(title, total=total)]
+                tasks[:] = tasks or [bar.add_task(title, total=total, completed=known)]
                 bar.update(tasks[0], completed=done)
             elif now - printed >= SECONDS_BETWEEN_LINES:
                 printed = now
-                left = f", {(now - began) / done * (total - done):.0f} s left" if total else ""
-                log.info("%s: %d rows%s", title, done, left)
+                pace = (now - began) / max(1, done - known)
+                share, left = "", ""
+                if total:
+                    share, left = f" of {total}", f", {pace * (total - done):.0f} s left"
+                log.info("%s: %d%s %s%s", title, done, share, what, left)
 
         yield report

@@ -1,35 +1,42 @@
-"""All benchmarks of a set, each computed once and remembered beside the weights it judges."""
+"""All benchmarks of a set, each computed once and remembered beside the weights it judges.
+
+The same engine behind all that examine a model: the callback of a training, `alps evaluate run=...`
+and `alps evaluate model=...`.
+"""
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 
-from alps.evals.subject import Scorecard, Subject
+from alps.evals.evaluation import Evaluation, remembered
+from alps.evals.subject import Subject, Work
 from alps.families import Benchmark
 from alps.plain import to_plain
-from alps.results import RunFolder, utc_now, write_json
+from alps.results import RunFolder
 from alps.settings import Evals
 
 log = logging.getLogger(__name__)
 
-Found = dict[str, dict[str, float]]
-"""benchmark -> metric -> value."""
 
+def evaluate(
+    evals: Evals, folder: RunFolder, weights: str, subject: Callable[[], Subject]
+) -> dict[str, Evaluation]:
+    """Evaluation of every benchmark that may run, by name.
 
-def evaluate(evals: Evals, folder: RunFolder, subject: Callable[[], Subject]) -> Found:
-    """Metrics of every benchmark that may run.
+    Several ranks may call it together: they share the documents, and rank 0 writes.
 
     Args:
         evals: The set.
         folder: Where `evals/<benchmark>/<protocol>.json` is read and written.
+        weights: Hash of what is examined.
         subject: Loads the model; called only if a benchmark has no result yet.
+
+    Raises:
+        ValueError: If a benchmark's documents or packages are missing; one sentence.
     """
-    found: Found = {}
-    loaded: Subject | None = None
     for benchmark in evals.benchmarks:
         if benchmark not in evals.allowed:
             log.warning(
@@ -37,39 +44,96 @@ def evaluate(evals: Evals, folder: RunFolder, subject: Callable[[], Subject]) ->
                 "evals.allow_unsafe_code=true runs it",
                 benchmark.name,
             )
-            continue
-        metrics = remembered(benchmark, folder)
-        if metrics is None:
-            loaded = loaded or subject()
-            metrics = _evaluate_one(benchmark, folder, loaded)
-        found[benchmark.name] = dict(metrics)
-    return found
+    names = _agreed([b.name for b in missing(evals, folder, weights)])
+    todo = [b for b in evals.allowed if b.name in names]
+    for benchmark in todo:
+        benchmark.ready(evals.documents_dir)
+    loaded = subject() if todo else None
+    for benchmark in todo:
+        assert loaded is not None
+        _evaluate_one(benchmark, folder, replace(loaded, weights=weights))
+    _wait()
+    pairs = [(b, remembered(b, folder, weights, evals.documents_dir)) for b in evals.allowed]
+    return {benchmark.name: evaluation for benchmark, evaluation in pairs if evaluation}
 
 
-def remembered(benchmark: Benchmark, folder: RunFolder) -> Mapping[str, float] | None:
-    """The stored metrics, if they were computed under the same settings."""
-    path = folder.evaluation_path(benchmark.name, benchmark.protocol)
-    try:
-        stored = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return stored["metrics"] if stored["benchmark"] == to_plain(benchmark) else None
-
-
-def all_remembered(evals: Evals, folder: RunFolder) -> bool:
+def all_remembered(evals: Evals, folder: RunFolder, weights: str) -> bool:
     """Whether `evaluate` would need no model."""
-    return all(remembered(b, folder) is not None for b in evals.allowed)
+    return not missing(evals, folder, weights)
 
 
-def _evaluate_one(benchmark: Benchmark, folder: RunFolder, subject: Subject) -> Mapping[str, float]:
+def metrics_of(found: Mapping[str, Evaluation]) -> dict[str, Mapping[str, float]]:
+    """Benchmark -> metric -> value."""
+    return {name: evaluation.metrics for name, evaluation in found.items()}
+
+
+def uncertainty_of(
+    found: Mapping[str, Evaluation],
+) -> dict[str, Mapping[str, Mapping[str, float]]]:
+    """Benchmark -> metric -> standard error and interval."""
+    return {name: evaluation.uncertainty for name, evaluation in found.items()}
+
+
+def missing(evals: Evals, folder: RunFolder, weights: str) -> Sequence[Benchmark]:
+    """Benchmarks that may run and have no result of these weights yet."""
+    place = evals.documents_dir
+    return [b for b in evals.allowed if remembered(b, folder, weights, place) is None]
+
+
+def _evaluate_one(benchmark: Benchmark, folder: RunFolder, subject: Subject) -> None:
     log.info("evaluating %s", benchmark.name)
     began = time.perf_counter()
-    card: Scorecard = benchmark.evaluate(subject)
-    stored = {
-        "benchmark": to_plain(benchmark),
-        "seconds": round(time.perf_counter() - began, 3),
-        "finished_at": utc_now(),
-        **asdict(card),
+    path = folder.evaluation_path(benchmark.name, benchmark.protocol)
+    documents = benchmark.fingerprint(subject.data_dir)
+    subject = replace(subject, folder=path.with_suffix(""), work=Work())
+    card = benchmark.evaluate(subject)
+    generation = _over_ranks(subject.work)
+    if card is None:
+        return
+    Evaluation(
+        benchmark=to_plain(benchmark),
+        weights=subject.weights,
+        documents=documents,
+        metrics=card.metrics,
+        uncertainty={name: asdict(value) for name, value in card.uncertainty.items()},
+        num_documents=card.num_documents,
+        details=card.details,
+        backend=subject.backend,
+        seconds=round(time.perf_counter() - began, 3),
+        generation=generation,
+    ).write(folder)
+
+
+def _over_ranks(work: Work) -> dict[str, float]:
+    import torch.distributed as dist
+
+    works = [work]
+    if dist.is_available() and dist.is_initialized():
+        works = [Work()] * dist.get_world_size()
+        dist.all_gather_object(works, work)
+    seconds = max(w.seconds for w in works)
+    tokens = sum(w.num_tokens for w in works)
+    return {
+        "answers": sum(w.num_answers for w in works),
+        "tokens": tokens,
+        "seconds": round(seconds, 3),
+        "tokens_per_second": round(tokens / seconds, 2) if seconds else 0.0,
     }
-    write_json(folder.evaluation_path(benchmark.name, benchmark.protocol), stored)
-    return card.metrics
+
+
+def _agreed(names: list[str]) -> list[str]:
+    """What rank 0 says: another rank may look a moment later."""
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        said = [names]
+        dist.broadcast_object_list(said, src=0)
+        return said[0]
+    return names
+
+
+def _wait() -> None:
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from alps.evals.subject import Scorecard, Subject
+from alps.evals.statistics import Part, uncertainty, value
+from alps.evals.subject import Scorecard, Subject, Uncertainty
 from alps.families import Benchmark
 
 
@@ -14,7 +15,7 @@ class HeldOut(Benchmark):
     """Mean negative log-likelihood (nats) of an answer token, and its exponential."""
 
     def evaluate(self, subject: Subject) -> Scorecard:
-        """Runs the test split through the loss of training."""
+        """Runs the test split through the loss of training, row by row: no batch changes it."""
         import torch
 
         from alps.data.batches import pad
@@ -24,18 +25,29 @@ class HeldOut(Benchmark):
 
         tokenizer = subject.tokenizer
         rows = encoded_rows(subject.data, tokenizer, split="test", limit=self.limit)
-        by_length = rows.lengths.argsort(kind="stable").tolist()
-        device = next(subject.model.parameters()).device
-        total = 0.0
-        with torch.inference_mode():
-            for start in range(0, len(rows), subject.batch_size):
-                members = by_length[start : start + subject.batch_size]
-                batch = pad([rows[i] for i in members], pad_id(tokenizer))
-                ids, labels = batch["input_ids"].to(device), batch["labels"].to(device)
-                total += float(answer_loss(subject.model, ids, labels))
-        tokens = int(rows.num_answers.sum())
-        if not tokens:
+        if not int(rows.num_answers.sum()):
             return Scorecard(metrics={}, num_documents=0)
-        loss = total / tokens
-        metrics = {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
-        return Scorecard(metrics=metrics, num_documents=len(rows))
+        device = next(subject.model.parameters()).device
+        sums = []
+        with torch.no_grad():
+            for row in rows:
+                batch = pad([row], pad_id(tokenizer))
+                ids, labels = batch["input_ids"].to(device), batch["labels"].to(device)
+                sums.append(float(answer_loss(subject.model, ids, labels)))
+        loss = Part(sums, rows.num_answers)
+        mean, sure = value(loss), uncertainty(loss)
+        return Scorecard(
+            metrics={"loss": mean, "perplexity": _perplexity(mean)},
+            uncertainty={"loss": sure, "perplexity": _of_perplexity(mean, sure)} if sure else {},
+            num_documents=len(rows),
+        )
+
+
+def _of_perplexity(loss: float, sure: Uncertainty) -> Uncertainty:
+    """Interval by its ends, standard error to first order."""
+    low, high = _perplexity(sure.low), _perplexity(sure.high)
+    return Uncertainty(stderr=sure.stderr * _perplexity(loss), low=low, high=high)
+
+
+def _perplexity(loss: float) -> float:
+    return math.exp(min(loss, 700.0))

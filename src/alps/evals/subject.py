@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from alps.families import Source
+from alps.data.encode_progress import Show
+from alps.families import Protocol, Source
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from alps.evals.language_model import LanguageModel
     from alps.models.load import Tokenizer
+
+Backend = Literal["hf", "vllm"]
+
+
+@dataclass
+class Work:
+    """What answering took on one rank; answers from an earlier attempt don't count.
+
+    Attributes:
+        seconds: Wall time.
+        num_answers: Requests answered.
+        num_tokens: Tokens of generated answers.
+    """
+
+    seconds: float = 0.0
+    num_answers: int = 0
+    num_tokens: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,16 +39,59 @@ class Subject:
     """A model under examination.
 
     Attributes:
-        model: In evaluation mode, on its device.
+        model: In evaluation mode, on its device. With several ranks each has one.
         tokenizer: The model's.
         data: The run's data: its template asks the questions, its test split is held out.
-        batch_size: Prompts or rows side by side.
+        batch_size: Prompts or rows side by side, or `auto`.
+        folder: Where the benchmark at hand keeps answers and samples.
+        weights: Hash of what the model is; answers of other weights are not taken for its own.
+        data_dir: Documents as local files, or None for the hub's.
+        backend: What generates: `hf`, or `vllm` from the folder `checkpoint`.
+        checkpoint: The model as a folder that other programs load.
+        progress: How it is shown.
+        work: Counts what answering takes.
     """
 
     model: nn.Module
     tokenizer: Tokenizer
     data: Source
-    batch_size: int
+    batch_size: int | Literal["auto"]
+    folder: Path
+    weights: str
+    data_dir: Path | None = None
+    backend: Backend = "hf"
+    checkpoint: Path | None = None
+    progress: Show = "off"
+    work: Work = field(default_factory=Work)
+
+    def language_model(self, protocol: Protocol, title: str) -> LanguageModel:
+        """The model as lm-eval wants it: `generate_until`, `loglikelihood` and the ranks' gather.
+
+        Answers are written to `folder/answers.jsonl` as they come, and what stands there is not
+        asked again.
+
+        Args:
+            protocol: How its chat template writes a question.
+            title: Names the work where progress is shown.
+        """
+        from alps.evals.language_model import language_model
+
+        return language_model(self, protocol, title)
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """How sure a metric is.
+
+    Attributes:
+        stderr: Standard error.
+        low: Lower end of the 95 % interval.
+        high: Upper end.
+    """
+
+    stderr: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +99,13 @@ class Scorecard:
     """What came out of one benchmark.
 
     Attributes:
-        metrics: Name -> value.
+        metrics: Name -> value; the first is the headline.
+        uncertainty: Metric -> how sure it is, for those where it was computed.
         num_documents: Documents judged.
-        samples: One mapping for each document: what was asked, answered and judged.
+        details: What else a reader wants to know (versions, scores of parts), as plain values.
     """
 
     metrics: Mapping[str, float]
+    uncertainty: Mapping[str, Uncertainty] = field(default_factory=dict)
     num_documents: int
-    samples: Sequence[Mapping[str, Any]] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Trains a run on its devices: in this process for one, in torchrun's workers for several.
+"""Trains and examines a run on its devices: here for one, in torchrun's workers for several.
 
 Workers start from the *resolved* run folder. Lightning's own launcher would run the command line
 again in each of them, which under `-m` is the whole sweep.
@@ -16,8 +16,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 import alps
-from alps.results import RunFailed, RunFolder
+from alps.plain import to_plain
+from alps.results import RunFailed, RunFolder, write_text
 from alps.settings import Run
 
 FOREIGN = (
@@ -33,22 +36,44 @@ FOREIGN = (
 
 
 def fit_on_devices(run: Run) -> None:
-    """Trains `run` on `run.trainer.devices` local devices.
+    """Trains `run` on `run.trainer.devices` local devices, which then share its benchmarks.
 
     Raises:
         RunFailed: With the message of the rank that failed first.
         SystemExit: If a signal stopped the training; a resume point was written.
     """
     if run.trainer.devices == 1:
+        from alps.evals.callback import Evaluations
         from alps.training.fit import fit
 
-        fit(run)
+        fit(run, [Evaluations(run)])
         return
-    folder = RunFolder(run.folder)
+    _on_ranks(run, RunFolder(run.folder))
+
+
+def examine_on_devices(run: Run, folder: RunFolder) -> None:
+    """Evaluates the benchmarks of `run.evals` on several local devices; for one there is nothing.
+
+    Args:
+        run: The run; how it is to be examined.
+        folder: Its own folder, if it is trained, or its base model's.
+
+    Raises:
+        RunFailed: With the message of the rank that failed first.
+    """
+    if run.trainer.devices == 1:
+        return
+    with folder.lock():
+        write_text(folder.path / "examine.yaml", yaml.safe_dump(to_plain(run), sort_keys=False))
+        _on_ranks(run, folder, "examine")
+
+
+def _on_ranks(run: Run, folder: RunFolder, *arguments: str) -> None:
     logs = folder.path / "ranks"
     for old in logs.glob("*.error.json"):
         old.unlink()
-    code = _run_workers(_command(run, folder.path), _environment(run.trainer.devices))
+    command = [*_command(run, folder.path), *arguments]
+    code = _run_workers(command, _environment(run.trainer.devices))
     if code:
         raise RunFailed(first_error(logs) or f"a worker process ended with code {code}; see {logs}")
 

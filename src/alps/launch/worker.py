@@ -1,5 +1,6 @@
-"""One rank of a training: `python -m alps.launch.worker <run folder>`, started by torchrun."""
+"""One rank: `python -m alps.launch.worker <folder> [examine]`, started by torchrun."""
 
+import logging
 import os
 import sys
 import time
@@ -11,15 +12,16 @@ from alps.results import RunFolder, write_json
 
 
 def main() -> None:
-    """Trains the folder's run; an error is left for the parent in `ranks/<rank>.error.json`."""
+    """Trains and examines the folder's run; an error is left in `ranks/<rank>.error.json`."""
     die_with_parent()
+    if os.environ.get("RANK", "0") == "0":
+        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     folder = RunFolder(Path(sys.argv[1]))
     try:
-        run = folder.read_run()
-        assert run.folder == folder.path, f"{folder.path} is not the folder of {run.key}"
-        from alps.training.fit import fit
-
-        fit(run)
+        if sys.argv[2:] == ["examine"]:
+            examine(folder)
+        else:
+            train(folder)
         leave_group()
     except Exception as error:
         traceback.print_exc()
@@ -29,6 +31,36 @@ def main() -> None:
             folder.path / "ranks" / f"{rank}.error.json", {"time": time.time(), "message": message}
         )
         sys.exit(1)
+
+
+def train(folder: RunFolder) -> None:
+    """This rank's part of the folder's run."""
+    from alps.evals.callback import Evaluations
+    from alps.training.fit import fit
+
+    run = folder.read_run()
+    assert run.folder == folder.path, f"{folder.path} is not the folder of {run.key}"
+    fit(run, [Evaluations(run)])
+
+
+def examine(folder: RunFolder) -> None:
+    """This rank's part of the benchmarks that `examine.yaml` asks for."""
+    import torch
+    import torch.distributed as dist
+
+    from alps.evals.evaluate import evaluate
+    from alps.evals.examined import base_weights, trained_weights
+    from alps.execute import base_subject, trained_subject
+    from alps.training.fit import PATIENCE
+
+    run = RunFolder(folder.path).read_run("examine.yaml")
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    if folder.path == run.base_folder:
+        evaluate(run.evals, folder, base_weights(run), lambda: base_subject(run))
+    else:
+        evaluate(run.evals, folder, trained_weights(run), lambda: trained_subject(run))
 
 
 def leave_group() -> None:

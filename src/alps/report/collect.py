@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 from typing import Any
 
 from alps.report.table import Row
@@ -14,7 +13,7 @@ def collect(runs: Sequence[Run]) -> list[Row]:
     """One row for each distinct run, in order, after the rows of their base models if evaluated."""
     rows = {}
     for run in runs:
-        base = RunFolder(Path(run.output_dir) / "evals" / run.base_key)
+        base = RunFolder(run.base_folder)
         if base.result_path.exists():
             names = {"model": run.model.name, "data": run.data.name}
             rows[run.base_key] = row(run.base_key, base, names)

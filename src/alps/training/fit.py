@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import torch.distributed as dist
 from pytorch_lightning.strategies import DDPStrategy
-from torch import nn
 from torch.utils.data import DataLoader
 
 from alps.data.batches import Batching, FromStep, MicroBatches, Schedule
@@ -29,26 +28,32 @@ from alps.models.apply import (
 )
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model, load_tokenizer, pad_id
-from alps.models.rows import ROWS_FILE, rows_of
-from alps.models.weights import save_trained
-from alps.results import RunFailed, RunFolder, write_json
+from alps.results import RunFailed, RunFolder
 from alps.settings import Run
 from alps.training.metrics import Metrics, final_loss
 from alps.training.module import AlignmentModule
 from alps.training.predicted import micro_batch_size, predicted
 from alps.training.progress import TrainingProgress
 from alps.training.resume import AtomicCheckpointIO, ResumePoints, Stopped, resume_point
+from alps.training.saved import SaveTrained, completed
 from alps.training.wandb_log import WandbLog
+
+PATIENCE = timedelta(hours=2)
+"""Ranks wait for each other so long: rank 0 judges generated code while the others are done."""
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips are not ours
 
 
-def fit(run: Run) -> None:
+def fit(run: Run, callbacks: Sequence[pl.Callback] = ()) -> None:
     """Trains, from the last resume point if there is one, and writes weights and measurements.
 
     Expects `heads.json` in the run's folder if the method chose heads. Rank 0 leaves
     `weights/trained.safetensors` (what the run is restored from), `weights/heads.safetensors` if
     nothing but rows of heads trained (for other programs), then `training.json`.
+
+    Args:
+        run: What to train.
+        callbacks: Of Lightning, beside the training's own; their `on_fit_end` finds the files.
 
     Raises:
         RunFailed: If the loss is not finite, memory runs out or a file is damaged.
@@ -70,47 +75,31 @@ def fit(run: Run) -> None:
     module = AlignmentModule(model, run.optim, schedule_of(run, len(rows), size), run.seed)
     metrics = Metrics(folder.path / "metrics.csv")
     resume = ResumePoints(folder.checkpoint_path, run.trainer.checkpoint_every_n_steps)
-    trainer = build_trainer(run, module, folder, metrics, resume)
+    measured = lambda trainer: {  # noqa: E731
+        "num_trainable": num_trainable(model),
+        "trainable_fraction": num_trainable(model) / total,
+        "train_seconds": metrics.seconds,
+        "tokens_per_second": metrics.tokens / max(metrics.seconds, 1e-9),
+        "peak_memory_bytes": metrics.peak,
+        "final_train_loss": final_loss(metrics.path),
+        "precision": trainer.precision,
+        "num_steps": trainer.global_step,
+        "num_examples": len(rows),
+        "num_dropped": rows.num_dropped,
+        "dropped": dict(rows.tally),
+        "num_truncated": rows.num_truncated,
+        "devices": run.trainer.devices,
+        **predicted(run, base, plan, rows, size, str(trainer.precision)),
+    }
+    own = [metrics, SaveTrained(run, measured), *callbacks]
+    trainer = build_trainer(run, module, folder, own, resume)
     batching = "packed" if run.data.batching == "auto" else run.data.batching
     loader = build_loader(rows, module, trainer, pad_id(tokenizer), batching)
     with _worded_failures():
         start = resume_point(folder.checkpoint_path)
         trainer.fit(module, loader, ckpt_path=start, weights_only=True)
-    if resume.signal and trainer.global_step < module.schedule.num_steps:
+    if not completed(trainer, module):
         raise Stopped(128 + resume.signal)
-    if not all(p.isfinite().all() for p in model.parameters() if p.requires_grad):
-        raise RunFailed("the last step left weights that are not numbers; try a lower optim.lr")
-    if trainer.is_global_zero:
-        save_weights(model, run, folder)
-        measured = {
-            "num_trainable": num_trainable(model),
-            "trainable_fraction": num_trainable(model) / total,
-            "train_seconds": metrics.seconds,
-            "tokens_per_second": metrics.tokens / max(metrics.seconds, 1e-9),
-            "peak_memory_bytes": metrics.peak,
-            "final_train_loss": final_loss(metrics.path),
-            "precision": trainer.precision,
-            "num_steps": trainer.global_step,
-            "num_examples": len(rows),
-            "num_dropped": rows.num_dropped,
-            "dropped": dict(rows.tally),
-            "num_truncated": rows.num_truncated,
-            "devices": run.trainer.devices,
-            **predicted(run, base, plan, rows, size, str(trainer.precision)),
-        }
-        write_json(folder.training_path, measured)
-        folder.checkpoint_path.unlink(missing_ok=True)
-    if dist.is_initialized():
-        dist.barrier()
-
-
-def save_weights(model: nn.Module, run: Run, folder: RunFolder) -> None:
-    """Writes what trained; rows of heads also under their names in the plain model."""
-    save_trained(model, folder.weights_path)
-    plan = run.method.plan(folder.read_heads())
-    if plan.qkv == "heads" and not plan.rest:
-        rows = rows_of(model, run.model.fingerprint())
-        rows.write(folder.weights_path.with_name(ROWS_FILE))
 
 
 def schedule_of(run: Run, num_examples: int, micro_batch_size: int) -> Schedule:
@@ -127,7 +116,11 @@ def schedule_of(run: Run, num_examples: int, micro_batch_size: int) -> Schedule:
 
 
 def build_trainer(
-    run: Run, module: AlignmentModule, folder: RunFolder, metrics: Metrics, resume: ResumePoints
+    run: Run,
+    module: AlignmentModule,
+    folder: RunFolder,
+    own: Sequence[pl.Callback],
+    resume: ResumePoints,
 ) -> pl.Trainer:
     """Lightning's trainer with our callbacks; ranks, if several, were started by torchrun."""
     gpu = run.trainer.accelerator == "gpu" or (
@@ -136,7 +129,8 @@ def build_trainer(
     precision = run.optim.precision
     if precision == "auto":
         precision = "bf16-mixed" if gpu else "32"
-    callbacks: list[pl.Callback] = [metrics]
+    callbacks = list(own)
+    metrics = next(c for c in own if isinstance(c, Metrics))
     if run.trainer.progress != "off":
         callbacks.append(TrainingProgress(metrics, run.key, bar=run.trainer.progress == "auto"))
     if run.logger.name == "wandb":
@@ -146,7 +140,7 @@ def build_trainer(
     return pl.Trainer(
         accelerator="gpu" if gpu else "cpu",
         devices=run.trainer.devices,
-        strategy=DDPStrategy(process_group_backend="nccl" if gpu else "gloo")
+        strategy=DDPStrategy(process_group_backend="nccl" if gpu else "gloo", timeout=PATIENCE)
         if several
         else "auto",
         precision=precision,  # pyright: ignore[reportArgumentType]

@@ -27,9 +27,10 @@ class Metrics(StepCallback):
     """
 
     def __init__(self, path: Path):
-        """Writes to `path`."""
+        """Writes to `path`; `scores` is for what others measure, and goes to loggers only."""
         self.path = path
         self.latest: dict[str, float] = {}
+        self.scores: dict[str, float] = {}
         self.seconds, self.tokens, self.peak = 0.0, 0, 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -63,6 +64,10 @@ class Metrics(StepCallback):
         if trainer.is_global_zero:
             with self.path.open("a") as file:
                 file.write(",".join(str(self.latest[c]) for c in COLUMNS) + "\n")
+
+    def skip(self, seconds: float) -> None:
+        """Leaves out time that was no training."""
+        self._clock += seconds
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed training needs."""

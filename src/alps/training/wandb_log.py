@@ -39,11 +39,15 @@ class WandbLog(StepCallback):
     def on_step_end(self, trainer: pl.Trainer, module: Any, batch: Any) -> None:
         """Sends each optimizer step."""
         if self._session and not self._broken:
-            latest = self.metrics.latest
-            self._guarded(lambda: self._session.log(dict(latest), step=int(latest["step"])))
+            latest = {**self.metrics.latest, **self.metrics.scores}
+            self._guarded(lambda: self._session.log(latest, step=int(latest["step"])))
+            self.metrics.scores = {}
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Finishes the W&B run."""
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Sends the scores of the trained model and finishes the W&B run."""
+        scores = dict(self.metrics.scores)
+        if self._session and scores and not self._broken:
+            self._guarded(lambda: self._session.summary.update(scores))
         self._close(0)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:

@@ -1,0 +1,123 @@
+"""Benchmarks from inside a training: after some epochs, and when it is done."""
+
+from __future__ import annotations
+
+import logging
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from alps.evals.evaluate import evaluate
+from alps.evals.examined import subject_of, trained_weights
+from alps.results import RunFolder
+from alps.settings import Evals, Run
+from alps.training.metrics import Metrics
+from alps.training.saved import completed
+from alps.training.step_callback import StepCallback
+
+log = logging.getLogger(__name__)
+
+
+class Evaluations(StepCallback):
+    """Examines the model on all ranks and leaves it exactly as it found it.
+
+    At the end of the fit the run's benchmarks are evaluated as `alps evaluate` would; with
+    `evals.every_n_epochs` also in between, on `evals.epoch_limit` documents each, with results in
+    `epochs/<epoch>/evals/`.
+    """
+
+    def __init__(self, run: Run):
+        """Of a run."""
+        self.run = run
+
+    def on_step_end(self, trainer: pl.Trainer, module: Any, batch: Any) -> None:
+        """Examines where an epoch has just ended that is to be examined."""
+        every, steps = self.run.evals.every_n_epochs, module.schedule.steps_per_epoch
+        epoch, rest = divmod(trainer.global_step, steps)
+        if every is None or rest or epoch % every or completed(trainer, module):
+            return
+        folder = RunFolder(self.run.folder / "epochs" / f"{epoch:03d}")
+        evals = first_documents(self.run.evals, self.run.evals.epoch_limit)
+        self._examine(trainer, module, evals, folder, f"{self.run.key} epoch {epoch}")
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Examines what the training has made."""
+        if self.run.evals.allowed and completed(trainer, pl_module):
+            folder = RunFolder(self.run.folder)
+            weights = trained_weights(self.run)
+            self._examine(trainer, pl_module, self.run.evals, folder, weights)
+
+    def _examine(
+        self, trainer: pl.Trainer, module: Any, evals: Evals, folder: RunFolder, weights: str
+    ) -> None:
+        began = time.perf_counter()
+        run = replace(self.run, evals=evals)
+        with as_found(module.model), stoppable():
+            module.model.eval()
+            found = evaluate(evals, folder, weights, lambda: subject_of(run, module.model))
+        for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+            if isinstance(callback, Metrics):
+                callback.skip(time.perf_counter() - began)
+                callback.scores = {
+                    f"{name}/{metric}": value
+                    for name, evaluation in found.items()
+                    for metric, value in evaluation.metrics.items()
+                }
+        for name, evaluation in found.items() if trainer.is_global_zero else ():
+            metric, value = next(iter(evaluation.metrics.items()))
+            log.info("step %d: %s %s %.4f", trainer.global_step, name, metric, value)
+
+
+def first_documents(evals: Evals, limit: int) -> Evals:
+    """The same benchmarks on at most so many documents."""
+    benchmarks = (replace(b, limit=min(limit, b.limit or limit)) for b in evals.benchmarks)
+    return replace(evals, benchmarks=tuple(benchmarks))
+
+
+@contextmanager
+def as_found(model: torch.nn.Module) -> Iterator[None]:
+    """Gives modes and the state of all random generators back as they were."""
+    modes = [(module, module.training) for module in model.modules()]
+    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(cpu)
+        if gpus:
+            torch.cuda.set_rng_state_all(gpus)
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """A signal ends the process at once: answers are kept as they come, weights are saved.
+
+    The training's own handler would wait for the end of a step that never comes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    watched = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, stop) for number in watched}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

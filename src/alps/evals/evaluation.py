@@ -1,0 +1,93 @@
+"""`evals/<benchmark>/<protocol>.json`: what came out of one benchmark, and of what."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from alps.families import Benchmark
+from alps.plain import to_plain
+from alps.results import RunFolder, utc_now, versions_of, write_json
+
+SCHEMA_VERSION = 1
+PACKAGES = ("alps", "lm-eval", "evalplus", "transformers", "torch", "vllm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """One benchmark under one protocol.
+
+    Attributes:
+        benchmark: Its settings, limit and protocol among them.
+        weights: Hash of what was examined.
+        documents: Content of the documents, or None where it was not known.
+        metrics: Name -> value; the first is the headline.
+        uncertainty: Metric -> `stderr`, `low` and `high` of the 95 % interval.
+        num_documents: Documents judged.
+        details: What the benchmark adds.
+        backend: What generated.
+        seconds: Wall time of this evaluation; of the last attempt, if it was interrupted.
+        generation: In that attempt, over all ranks: `answers` and their `tokens`, the longest
+            rank's `seconds`, and `tokens_per_second` of generated text.
+        versions: Package -> version.
+        finished_at: UTC time.
+        schema_version: Of this file.
+    """
+
+    benchmark: Mapping[str, Any]
+    weights: str
+    documents: str | None = None
+    metrics: Mapping[str, float]
+    uncertainty: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    num_documents: int
+    details: Mapping[str, Any] = field(default_factory=dict)
+    backend: str = "hf"
+    seconds: float = 0.0
+    generation: Mapping[str, float] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=lambda: versions_of(PACKAGES))
+    finished_at: str = field(default_factory=lambda: utc_now())
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def name(self) -> str:
+        """Of the benchmark."""
+        return self.benchmark["name"]
+
+    @property
+    def protocol(self) -> str:
+        """How it was asked."""
+        return self.benchmark["protocol"]
+
+    def of(self, benchmark: Benchmark, weights: str, data_dir: Path | None) -> bool:
+        """Whether it answers the same question about the same model."""
+        documents = benchmark.fingerprint(data_dir)
+        same_documents = None in (documents, self.documents) or documents == self.documents
+        asked = json.loads(json.dumps(to_plain(benchmark)))
+        return self.weights == weights and self.benchmark == asked and same_documents
+
+    def write(self, folder: RunFolder) -> None:
+        """Writes it, whole or not at all."""
+        write_json(folder.evaluation_path(self.name, self.protocol), asdict(self))
+
+
+def read_evaluation(folder: RunFolder, benchmark: str, protocol: str) -> Evaluation | None:
+    """What is there; None if it is not, damaged or of another schema."""
+    try:
+        plain = json.loads(folder.evaluation_path(benchmark, protocol).read_text())
+        if plain["schema_version"] != SCHEMA_VERSION:
+            return None
+        known = {f.name for f in fields(Evaluation)}
+        return Evaluation(**{k: v for k, v in plain.items() if k in known})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def remembered(
+    benchmark: Benchmark, folder: RunFolder, weights: str, data_dir: Path | None
+) -> Evaluation | None:
+    """The stored evaluation, if it was made under the same settings from the same documents."""
+    found = read_evaluation(folder, benchmark.name, benchmark.protocol)
+    return found if found and found.of(benchmark, weights, data_dir) else None

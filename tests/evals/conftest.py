@@ -1,0 +1,94 @@
+"""Benchmarks over rows made by hand, and a model that answers as a test tells it to."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@dataclass
+class Asked:
+    """What a benchmark asked, and its result."""
+
+    requests: list[Any] = field(default_factory=list)
+    card: Any = None
+    folder: Path = Path()
+
+    @property
+    def prompts(self) -> list[str]:
+        return [request.args[0] for request in self.requests]
+
+
+@pytest.fixture
+def make_benchmark(make_run, tmp_path):
+    """A benchmark by its YAML, with these rows in `tmp_path/documents` for the real ones."""
+
+    def make(name: str, *overrides: str, test=None, shots=None, **changes):
+        settings = [f"evals.benchmarks.x.{override}" for override in overrides]
+        run = make_run(f"+evals/benchmark@evals.benchmarks.x={name}", *settings)
+        (benchmark,) = run.evals.benchmarks
+        splits = dict(benchmark.splits)
+        for split, rows in (("test", test), ("shots", shots)):
+            if rows is not None:
+                splits[split] = replace(splits[split], num_rows=len(rows), path=f"{split}.jsonl")
+                path = tmp_path / "documents" / f"{split}.jsonl"
+                path.parent.mkdir(exist_ok=True)
+                path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return replace(benchmark, splits=splits, **changes)
+
+    return make
+
+
+@pytest.fixture
+def ask(tmp_path) -> Callable[..., Asked]:
+    """Evaluates a benchmark on a model that gives `answer(request)`."""
+    from lm_eval.api.model import LM
+
+    from alps.evals.journal import Journal
+    from alps.evals.language_model import LanguageModel
+    from alps.evals.subject import Subject
+    from alps.models.byte_tokenizer import byte_tokenizer
+
+    class Told(LM):
+        def __init__(self, answer, asked):
+            super().__init__()
+            self.answer, self.asked = answer, asked
+
+        def generate_until(self, requests, disable_tqdm=False):
+            self.asked.requests += requests
+            return [self.answer(request) for request in requests]
+
+        def loglikelihood(self, requests, disable_tqdm=False):
+            self.asked.requests += requests
+            return [(float(self.answer(request)), False) for request in requests]
+
+        def loglikelihood_rolling(self, requests, disable_tqdm=False):
+            raise NotImplementedError
+
+    def evaluate(benchmark, answer, tokenizer=None, name="answers"):
+        asked = Asked(folder=tmp_path / name)
+        asked.folder.mkdir()
+        tokenizer = tokenizer or byte_tokenizer()
+
+        class Examined(Subject):
+            def language_model(self, protocol, title):
+                template = {"alpaca": "alpaca", "meta": "chat"}.get(protocol, "plain")
+                journal = Journal(self.folder, "told")
+                return LanguageModel(Told(answer, asked), journal, tokenizer, template, title)
+
+        subject = Examined(
+            model=None,
+            tokenizer=tokenizer,
+            data=None,
+            batch_size=1,
+            folder=asked.folder,
+            weights="told",
+            data_dir=tmp_path / "documents",
+        )
+        asked.card = benchmark.evaluate(subject)
+        return asked
+
+    return evaluate

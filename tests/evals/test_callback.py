@@ -1,0 +1,181 @@
+"""A training that is examined is the same training."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from alps.evals.callback import Evaluations, as_found, first_documents, stoppable
+from alps.execute import evaluate_base, execute
+from alps.launch.ranks import examine_on_devices, fit_on_devices
+from alps.results import RunFolder
+from alps.training.fit import fit
+from alps.training.metrics import Metrics
+
+SMALL = ("evals=mini", "evals.limit=3", "optim.epochs=3", "evals.epoch_limit=2")
+
+
+def fit_examined(run):
+    fit(run, [Evaluations(run)])
+
+
+def curve(run) -> list[str]:
+    with (run.folder / "metrics.csv").open() as file:
+        return [row["loss"] for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("method", ["random", "lora"])
+def test_the_loss_curve_is_the_same_with_and_without(make_run, tmp_path, method):
+    settings = (f"method={method}", *SMALL)
+    plain = make_run(*settings, output_dir=str(tmp_path / "plain"))
+    examined = make_run(*settings, "evals.every_n_epochs=1", output_dir=str(tmp_path / "examined"))
+    assert plain.key == examined.key
+    execute(plain, fit)
+    execute(examined, fit_examined)
+    assert len(curve(plain)) == 9 and curve(plain) == curve(examined)
+    weights = [load_file(RunFolder(r.folder).weights_path) for r in (plain, examined)]
+    assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
+
+
+def test_epochs_are_examined_and_so_is_the_end(make_run):
+    run = make_run("method=random", *SMALL, "evals.every_n_epochs=1")
+    result = execute(run, fit_examined)
+    epochs = sorted(p.name for p in (run.folder / "epochs").iterdir())
+    assert epochs == ["001", "002"], "the last one is the end"
+    for epoch in epochs:
+        folder = RunFolder(run.folder / "epochs" / epoch)
+        stored = json.loads(folder.evaluation_path("mini_math", "alpaca").read_text())
+        assert stored["num_documents"] == 2
+    assert set(result.evals) == {"held_out", "mini_math"}
+    losses = [
+        json.loads(RunFolder(f).evaluation_path("held_out", "answer_tokens").read_text())
+        for f in (run.folder / "epochs" / "001", run.folder / "epochs" / "002")
+    ]
+    first, second = (found["metrics"]["loss"] for found in losses)
+    assert first > second, "each epoch's own weights are examined"
+
+
+def test_every_second_epoch(make_run):
+    run = make_run("method=random", *SMALL, "optim.epochs=5", "evals.every_n_epochs=2")
+    execute(run, fit_examined)
+    assert sorted(p.name for p in (run.folder / "epochs").iterdir()) == ["002", "004"]
+
+
+def test_the_end_is_what_evaluate_says_afterwards(make_run, tmp_path):
+    """One engine: the callback's scores are those of the restored model."""
+    inside = make_run("method=random", "ratio=0.5", *SMALL, output_dir=str(tmp_path / "a"))
+    after = make_run("method=random", "ratio=0.5", *SMALL, output_dir=str(tmp_path / "b"))
+    found, expected = execute(inside, fit_examined).evals, execute(after, fit).evals
+    assert found.keys() == expected.keys()
+    for name, metrics in expected.items():
+        assert dict(found[name]) == pytest.approx(dict(metrics), abs=1e-5)
+
+
+def test_examining_is_no_training_time(make_run, monkeypatch):
+    skipped = []
+    real = Metrics.skip
+    monkeypatch.setattr(Metrics, "skip", lambda m, s: skipped.append(s) or real(m, s))
+    execute(make_run("method=random", *SMALL, "evals.every_n_epochs=1"), fit_examined)
+    assert len(skipped) == 3 and min(skipped) > 0
+
+
+def test_modes_and_random_states_come_back():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout())
+    model[1].eval()
+    torch.manual_seed(1)
+    np.random.seed(1)
+    with pytest.raises(RuntimeError), as_found(model):
+        model.eval()
+        torch.rand(3)
+        np.random.rand(3)
+        raise RuntimeError
+    assert [m.training for m in model.modules()] == [True, True, False]
+    drawn = torch.rand(1), np.random.rand()
+    torch.manual_seed(1)
+    np.random.seed(1)
+    assert drawn == (torch.rand(1), np.random.rand())
+
+
+def test_a_signal_ends_an_examination_at_once():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stopped, stoppable():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_fewer_documents_but_never_more(make_run):
+    evals = make_run("evals=mini", "evals.limit=5").evals
+    assert {b.limit for b in first_documents(evals, 2).benchmarks} == {2}
+    assert {b.limit for b in first_documents(evals, 50).benchmarks} == {5}
+
+
+def scores(folder: Path) -> dict[str, object]:
+    found = {}
+    for path in sorted((folder / "evals").rglob("*.json")):
+        stored = json.loads(path.read_text())
+        found[path.parent.name] = (stored["metrics"], stored["num_documents"])
+    for path in sorted((folder / "evals").rglob("samples*.jsonl")):
+        found[path.name] = path.read_text()
+    return found
+
+
+def test_two_ranks_score_as_one(make_run, tmp_path):
+    """Of a base model: shares of the documents, gathered, to the last sample."""
+    settings = ("evals=mini", "evals.limit=7", "data=mini_general")
+    one = make_run(*settings, output_dir=str(tmp_path / "one"))
+    two = make_run(*settings, "trainer.devices=2", output_dir=str(tmp_path / "two"))
+    evaluate_base(one)
+    examine_on_devices(two, RunFolder(two.base_folder))
+    found = scores(two.base_folder)
+    assert found == scores(one.base_folder)
+    assert len(found) == 3 and len(list(two.base_folder.rglob("answers.?.jsonl"))) == 2
+
+
+def test_two_ranks_examine_what_they_trained(make_run, tmp_path):
+    settings = ("method=random", "evals=mini", "evals.limit=5", "optim.max_steps=2")
+    run = make_run(*settings, "trainer.devices=2")
+    result = execute(run, fit_on_devices)
+    assert {p.name for p in run.folder.rglob("answers.*")} == {"answers.0.jsonl", "answers.1.jsonl"}
+    again = make_run(*settings, "evals.limit=6", "trainer.devices=2")
+    examine_on_devices(again, RunFolder(run.folder))
+    assert execute(again, fit_on_devices).evals.keys() == result.evals.keys()
+
+
+KILLED = """
+import os, sys
+from alps.evals import language_model
+from alps.cli import main
+journal = language_model.Journal
+real = journal.add
+def add(self, request, answer):
+    real(self, request, answer)
+    if len(self._answers) == 2:
+        os.kill(os.getpid(), 9)
+journal.add = add
+sys.argv[1:] = {arguments}
+main()
+"""
+
+
+def test_an_evaluation_killed_between_two_answers_goes_on(tmp_path, alps):
+    arguments = ["evaluate", "model=tiny", "evals=mini", "evals.limit=4", "evals.batch_size=1"]
+    code = KILLED.format(arguments=arguments)
+    died = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False)
+    assert died.returncode == -signal.SIGKILL
+    (path,) = tmp_path.glob("outputs/evals/*/evals/mini_math/alpaca/answers.0.jsonl")
+    assert len(path.read_text().splitlines()) == 3
+    assert not path.parent.with_suffix(".json").exists()
+    alps(*arguments, check=0)
+    stored = json.loads(path.parent.with_suffix(".json").read_text())
+    assert stored["num_documents"] == 4 and stored["generation"]["answers"] == 2

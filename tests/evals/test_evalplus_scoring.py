@@ -1,0 +1,295 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from alps.evals import evalplus_scoring
+from alps.evals.evalplus_problems import released, subset
+from alps.evals.evalplus_scoring import command, environment, run_trusted, score
+from alps.results import RunFailed
+
+RIGHT = "def double(x):\n    return 2 * x\n"
+LONG = 'NUMBERS = [\n    1,\n    2,\n]\n\n"""text"""\n'  # what sanitizing leaves out
+
+
+def row(name, **changes):
+    return {
+        "task_id": name,
+        "prompt": 'def double(x):\n    """Twice x."""\n',
+        "entry_point": "double",
+        "contract": "",
+        "canonical_solution": "    return 2 * x\n",
+        "base_input": [[1], [2]],
+        "plus_input": [[0], [-3]],
+        "atol": 0,
+        **changes,
+    }
+
+
+def problems(count, dataset="humaneval", **changes):
+    name = {"humaneval": "HumanEval", "mbpp": "Mbpp"}[dataset]
+    rows = tuple(row(f"{name}/{number}", **changes) for number in range(count))
+    return subset(dataset, "by hand", rows)
+
+
+def named(problems, programs):
+    return {r["task_id"]: p for r, p in zip(problems.rows, programs, strict=True)}
+
+
+@pytest.fixture(autouse=True)
+def short_limits(monkeypatch):
+    limits = {"min_time_limit": 0.3, "gt_time_limit_factor": 4.0}
+    monkeypatch.setattr(evalplus_scoring, "LIMITS", limits)
+    longer = {"min_time_limit": 0.8, "gt_time_limit_factor": 8.0}
+    monkeypatch.setattr(evalplus_scoring, "LONGER_LIMITS", longer)
+
+
+VERDICTS = [
+    # program, base, base and plus, reason
+    (RIGHT, True, True, None),
+    (f"Here it is:\n```python\n{RIGHT}```\nDone.", True, True, None),
+    (f"{LONG}\n{RIGHT}\nexit(0)\n", True, True, None),
+    ("def double(x):\n    return x * 3", False, False, "base tests"),
+    ("def double(x):\n    return abs(2 * x)", True, False, "plus tests only"),
+    ("def double(x:\n    return", False, False, "no Python"),
+    ("((", False, False, "no Python"),
+    ("", False, False, "function missing"),
+    ("def other(x):\n    return 2 * x", False, False, "function missing"),
+    ("def double(x):\n    while True: pass\n    return 1", False, False, "too slow"),
+    ("import sys\ndef double(x):\n    sys.exit(0)\n    return 1", False, False, "base tests"),
+    ("import os\ndef double(x):\n    os._exit(0)\n    return 1", False, False, "ended its process"),
+    ("def double(x):\n    return len(bytearray(6 * 1024**3)) * x", False, False, "base tests"),
+    ("def double(x):\n    raise ValueError\n    return 1", False, False, "base tests"),
+    ("def double(x):\n    print(2 * x)\n", False, False, "base tests"),
+    (
+        "import os, posix\ndef double(x):\n    posix.kill(os.getppid(), 9)\n    return 2 * x",
+        False,
+        False,
+        "ended its process",
+    ),
+    (RIGHT, True, True, None),
+    ("x = '\ud800'", False, False, "no Python"),
+    ("def double(x):\n    return 0 if x > 0 else 2 * x", False, False, "base tests"),
+]
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("judged")
+    wanted = problems(len(VERDICTS))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            evalplus_scoring, "LIMITS", {"min_time_limit": 0.3, "gt_time_limit_factor": 4.0}
+        )
+        longer = {"min_time_limit": 0.8, "gt_time_limit_factor": 8.0}
+        patch.setattr(evalplus_scoring, "LONGER_LIMITS", longer)
+        patch.setattr(evalplus_scoring, "workers", lambda: 2)
+        found = score(wanted, named(wanted, [v[0] for v in VERDICTS]), folder)
+    return wanted, found, folder
+
+
+@pytest.mark.parametrize("number", range(len(VERDICTS)))
+def test_verdicts(judged, number):
+    wanted, found, _ = judged
+    task = wanted.rows[number]["task_id"]
+    _, base, plus, reason = VERDICTS[number]
+    assert found.passed(plus=False)[task] is base, found.eval_results["eval"][task]
+    assert found.passed(plus=True)[task] is plus
+    assert found.notes[task]["reason"] == reason
+
+
+def test_plus_means_base_too(judged):
+    _, found, _ = judged
+    [entry] = found.eval_results["eval"]["HumanEval/18"]
+    assert (entry["base_status"], entry["plus_status"]) == ("fail", "pass")
+
+
+def test_only_what_may_lack_time_is_judged_again_alone(judged):
+    _, found, _ = judged
+    again = {t for t, note in found.notes.items() if note["judged_again"]}
+    assert {"HumanEval/9", "HumanEval/11", "HumanEval/15"} <= again
+    assert not again & {"HumanEval/3", "HumanEval/4", "HumanEval/7", "HumanEval/8"}
+
+
+def test_what_sanitizing_breaks_on_stays_as_it_was(judged):
+    _, found, _ = judged
+    assert [t for t, n in found.notes.items() if not n["sanitized"]] == ["HumanEval/17"]
+
+
+def test_files_are_in_evalplus_format_and_evalplus_agrees(judged, tmp_path):
+    wanted, found, folder = judged
+    assert (folder / "problems.jsonl").read_bytes() == wanted.content
+    results = json.loads((folder / "eval_results.json").read_text())
+    assert results == found.eval_results
+    again = rescored(folder, tmp_path, "humaneval")
+    assert again["hash"] == results["hash"] == wanted.md5
+    assert again["eval"].keys() == results["eval"].keys()
+    for task, [own] in results["eval"].items():
+        [theirs] = again["eval"][task]
+        assert own.keys() == theirs.keys()
+        if task not in ("HumanEval/11", "HumanEval/15"):  # theirs is broken by what kills it
+            assert own == theirs
+
+
+def rescored(folder, scratch, dataset):
+    """What `evalplus.evaluate` itself makes of the samples, without the pause at its end."""
+    samples = scratch / "samples.jsonl"
+    lines = (folder / "samples.jsonl").read_text().splitlines(keepends=True)
+    killer = "posix.kill"
+    samples.write_text("".join(x.replace(killer, "str") for x in lines))
+    variable = {"humaneval": "HUMANEVAL_OVERRIDE_PATH", "mbpp": "MBPP_OVERRIDE_PATH"}[dataset]
+    code = (
+        "import time; pause = time.sleep; time.sleep = lambda s: pause(min(s, 0.1))\n"
+        "from evalplus.evaluate import evaluate\n"
+        f"evaluate({dataset!r}, {str(samples)!r}, parallel=1, min_time_limit=0.8)"
+    )
+    outer = {k: v for k, v in os.environ.items() if not k.startswith("EVALPLUS")}
+    env = {
+        **outer,
+        variable: str(folder / "problems.jsonl"),
+        "XDG_CACHE_HOME": str(scratch),
+    }
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads((scratch / "samples_eval_results.json").read_text())
+
+
+def test_mbpp_inputs_that_json_cannot_hold(tmp_path):
+    """Mbpp/252 takes complex numbers: they are text in the file, and again among failed tests."""
+    own = row(
+        "Mbpp/252",
+        prompt='"""Double it."""\n',
+        canonical_solution=RIGHT,
+        base_input=[["1j"]],
+        plus_input=[["2j"]],
+    )
+    wanted = subset("mbpp", "complex", (own,))
+    found = score(
+        wanted, {"Mbpp/252": "def double(x):\n    return x if x == 1j else 2 * x"}, tmp_path
+    )
+    [entry] = found.eval_results["eval"]["Mbpp/252"]
+    assert (entry["base_status"], entry["base_fail_tests"]) == ("fail", [["1j"]])
+    assert rescored(tmp_path, tmp_path, "mbpp")["eval"]["Mbpp/252"] == [entry]
+
+
+def test_humaneval_32_cannot_pass(tmp_path):
+    find_zero = row(
+        "HumanEval/32",
+        entry_point="find_zero",
+        prompt="def find_zero(xs):\n",
+        canonical_solution="    return -xs[0] / xs[1]\n",
+        base_input=[[[1, 2]]],
+        plus_input=[[[3, 6]]],
+        atol=1e-4,
+    )
+    wanted = subset("humaneval", "one", (find_zero,))
+    right = find_zero["prompt"] + find_zero["canonical_solution"]
+    found = score(wanted, {"HumanEval/32": right}, tmp_path)
+    assert not found.passed(plus=False)["HumanEval/32"]
+    assert found.notes["HumanEval/32"]["reason"] == "cannot pass in EvalPlus 0.3.1"
+
+
+def test_base_only_leaves_the_added_tests_out(tmp_path):
+    wanted = problems(1)
+    half = {"HumanEval/0": "def double(x):\n    return abs(2 * x)"}
+    found = score(wanted, half, tmp_path, base_only=True)
+    assert found.passed(plus=False) == {"HumanEval/0": True}
+    assert found.eval_results["eval"]["HumanEval/0"][0]["plus_status"] is None
+    assert score(wanted, half, tmp_path).eval_results["eval"]["HumanEval/0"][0]["plus_status"]
+
+
+def test_the_same_is_judged_once_and_anything_else_anew(tmp_path, monkeypatch):
+    wanted, right = problems(1), {"HumanEval/0": RIGHT}
+    first = score(wanted, right, tmp_path)
+
+    def refuse(*_):
+        raise AssertionError("judged anew")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evalplus_scoring, "_in_fresh_processes", refuse)
+        assert score(wanted, right, tmp_path) == first
+        for other in (problems(1, atol=0.1), problems(1, base_input=[[5]])):
+            with pytest.raises(AssertionError, match="anew"):
+                score(other, right, tmp_path)
+        with pytest.raises(AssertionError, match="anew"):
+            score(wanted, {"HumanEval/0": "def double(x): return x"}, tmp_path)
+        results = tmp_path / "eval_results.json"
+        results.write_text(results.read_text().replace('"pass"', '"fail"'))
+        with pytest.raises(AssertionError, match="anew"):
+            score(wanted, right, tmp_path)
+    assert score(wanted, right, tmp_path).eval_results["eval"] == first.eval_results["eval"]
+
+
+def test_generated_code_sees_no_environment_and_no_torch(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    monkeypatch.setenv("EVALPLUS_TIMEOUT_PER_TASK", "5")
+    monkeypatch.setenv("EVALPLUS_MAX_MEMORY_BYTES", "1")
+    note = tmp_path / "seen"
+    spy = (
+        "import os, sys, io\n"
+        "def double(x):\n"
+        f"    with io.open({str(note)!r}, 'w') as file:\n"
+        "        file.write(repr([dict(os.environ), 'torch' in sys.modules]))\n"
+        "    return 2 * x\n"
+    )
+    found = score(problems(1), {"HumanEval/0": spy}, tmp_path / "folder")
+    assert found.passed(plus=True) == {"HumanEval/0": True}
+    seen, torch = eval(note.read_text())
+    assert torch is False and "secret" not in str(seen)
+    assert set(seen) == set(environment(problems(1), tmp_path))
+
+
+def test_a_torn_file_of_expected_values_is_never_read(tmp_path, monkeypatch):
+    """A process that is killed while it writes leaves a file that no other takes for whole."""
+    monkeypatch.setenv("ALPS_CACHE_DIR", str(tmp_path / "cache"))
+    score(problems(1), {"HumanEval/0": RIGHT}, tmp_path / "first")
+    [made] = (tmp_path / "cache/evalplus").glob("*.pkl")
+    code = (
+        "import os\nfrom alps.evals import evalplus_judge\n"
+        "os.getpid = lambda: 77\nfrom pathlib import Path\nimport sys\n"
+        "evalplus_judge.main('expected', Path(sys.argv[1]))"
+    )
+    made.unlink()
+    made.with_name(f"{made.stem}.77.pkl").write_bytes(b"torn")
+    place = tmp_path / "place"
+    place.mkdir()
+    wanted = problems(1)
+    (place / wanted.file_name).write_bytes(wanted.content)
+    request = {"dataset": "humaneval", "expected": {"HumanEval/0": made.stem}}
+    (place / "request.json").write_text(json.dumps(request))
+    process = [sys.executable, "-c", code, str(place)]
+    run_trusted(process, environment(wanted, place), place, 60)
+    assert [path.name for path in made.parent.glob("*.pkl")] == [made.name]
+    assert made.stat().st_size > 20
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [("raise OSError('full')", "code 1: .*full"), ("import time; time.sleep(60)", "1 seconds")],
+)
+def test_a_judge_that_fails_is_one_sentence(tmp_path, code, message):
+    with pytest.raises(RunFailed, match=message):
+        run_trusted([sys.executable, "-c", f"import os\n{code}"], {}, tmp_path, 1.0)
+
+
+def test_the_process_is_a_module_of_its_own(tmp_path):
+    assert command("judge", tmp_path)[1:4] == ["-P", "-m", "alps.evals.evalplus_judge"]
+    code = (
+        "import sys, alps.evals.evalplus_judge, evalplus.evaluate; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.skipif("ALPS_DATA_DIR" not in os.environ, reason="needs ALPS_DATA_DIR")
+@pytest.mark.parametrize("dataset", ["humaneval", "mbpp"])
+def test_reference_solutions_of_real_problems_pass(dataset, tmp_path, monkeypatch):
+    monkeypatch.undo()  # EvalPlus' own limits
+    real = released(dataset, Path(os.environ["ALPS_DATA_DIR"]), 5)
+    reference = {r["task_id"]: r["prompt"] + r["canonical_solution"] for r in real.rows}
+    found = score(real, reference, tmp_path)
+    assert all(found.passed(plus=True).values()) and len(found.notes) == 5
+    wrong = {task: "def nothing():\n    return 1" for task in reference}
+    assert not any(score(real, wrong, tmp_path).passed(plus=False).values())
