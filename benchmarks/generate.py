@@ -97,11 +97,14 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2_135m_q4")
     parser.add_argument("--limit", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--max-new-tokens", type=int, help="shorter answers than the benchmark's")
     parser.add_argument("--data-dir", type=Path)
     given = parser.parse_args()
     place = [f"evals.data_dir={given.data_dir.resolve()}"] if given.data_dir else []
     chosen = f"+evals/benchmark@evals.benchmarks.it={given.benchmark}"
     settings = [f"model={given.model}", "evals=none", chosen, f"evals.limit={given.limit}", *place]
+    if given.max_new_tokens:
+        settings.append(f"evals.benchmarks.it.max_new_tokens={given.max_new_tokens}")
     run = build(compose_config(settings))
     folder = materialize(run.model)
     model, tokenizer = load_model(folder).eval(), load_tokenizer(folder)

@@ -67,6 +67,7 @@ def test_every_command_composes(page: str, line: str, tmp_path: Path):
         requested(settings)
         return
     settings = [s.replace("data.path=rows", f"data.path={tmp_path}/rows") for s in settings]
+    settings = [s.replace("data_dir=FOLDER", f"data_dir={tmp_path}") for s in settings]
     single = [s for s in settings if "," not in s]
     swept = [s for s in settings if "," in s]
     name = "evaluate" if command == "evaluate" else "train"

@@ -170,7 +170,7 @@ def test_a_target_must_be_a_dataclass():
 
 
 def test_a_list_of_components_names_the_one_that_is_wrong():
-    held_out = {"_target_": "alps.evals.held_out.HeldOut", "name": "h", "protocol": "p"}
+    held_out = {"_target_": "alps.evals.held_out.HeldOut", "name": "h", "protocol": "plain"}
     benchmarks = [held_out, {**held_out, "limi": 3}]
     (problem,) = problems({"benchmarks": benchmarks}, Evals, "evals")
     assert problem == "evals.benchmarks[1].limi is not a setting, did you mean 'limit'?"

@@ -55,7 +55,7 @@ def test_answers_are_those_of_the_harness(parts, shots, batch_size):
 def test_the_prefix_is_used(parts, monkeypatch):
     used = []
     real = hf_engine.repeated
-    monkeypatch.setattr(hf_engine, "repeated", lambda p, n: used.append(n) or real(p, n))
+    monkeypatch.setattr(hf_engine, "repeated", lambda p, n, room: used.append(n) or real(p, n, room))
     engine = HFEngine(*parts, "auto", None)
     engine.generate_until(prompts(), disable_tqdm=True)
     engine.loglikelihood(choices(), disable_tqdm=True)

@@ -23,7 +23,7 @@ def test_logits_behind_a_prefix_are_those_of_whole_rows(model):
     assert prefix is not None and len(prefix.ids) == 40
     with torch.no_grad():
         whole = model(rows).logits[:, 40:]
-        rest = model(rows[:, 40:], past_key_values=repeated(prefix, 3)).logits
+        rest = model(rows[:, 40:], past_key_values=repeated(prefix, 3, 43)).logits
     torch.testing.assert_close(rest, whole, atol=1e-5, rtol=1e-5)
 
 
@@ -39,7 +39,7 @@ def test_the_next_batch_finds_it_there(model, monkeypatch):
 def test_using_a_prefix_does_not_change_it(model):
     rows = rows_of([1, 2], [3, 4])
     prefix = SharedPrefix(model).of(rows, 41)
-    cache = repeated(prefix, 2)
+    cache = repeated(prefix, 2, 41)
     with torch.no_grad():
         model(rows[:, 40:], past_key_values=cache)
     assert cache.get_seq_length() == 42 and prefix.cache.get_seq_length() == 40

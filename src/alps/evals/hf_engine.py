@@ -11,6 +11,7 @@ from lm_eval.models.huggingface import HFLM
 from torch import Tensor, nn
 
 from alps.evals.batch_size import fitting
+from alps.evals.kv_cache import roomy_cache
 from alps.evals.shared_prefix import SharedPrefix, left_aligned, prefix_first, repeated
 from alps.models.load import Tokenizer
 
@@ -94,7 +95,7 @@ class HFEngine(_HFLM):
         prefix = self._prefix.of(inps, self._longest_prefix)
         if prefix is None:
             return super()._model_call(inps, attn_mask, labels)
-        cache = repeated(prefix, len(inps))
+        cache = repeated(prefix, *inps.shape)
         with torch.no_grad():
             rest = inps[:, len(prefix.ids) :]
             return self.model(input_ids=rest, past_key_values=cache, use_cache=True).logits
@@ -109,5 +110,8 @@ class HFEngine(_HFLM):
         if prefix is not None:
             context, kept = prefix_first(context, mask, len(prefix.ids))
             generation_kwargs["attention_mask"] = kept.to(mask.dtype)
-            generation_kwargs["past_key_values"] = repeated(prefix, len(context))
+            generation_kwargs["past_key_values"] = repeated(prefix, len(context), max_length)
+        elif self._prefix.possible:
+            layers = self.model.config.num_hidden_layers
+            generation_kwargs["past_key_values"] = roomy_cache(layers, max_length)
         return super()._model_generate(context, max_length, stop, **generation_kwargs)

@@ -13,6 +13,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import DynamicCache
 
+from alps.evals.kv_cache import roomy_cache
+
 FEWEST_TOKENS = 32
 """A shorter prefix is not worth the bookkeeping."""
 
@@ -65,11 +67,17 @@ class SharedPrefix:
         return Prefix(ids.clone(), cache)
 
 
-def repeated(prefix: Prefix, rows: int) -> DynamicCache:
-    """A cache of its own for some rows that all begin with the prefix."""
-    cache = DynamicCache()
-    length = len(prefix.ids)
+def repeated(prefix: Prefix, rows: int, room: int) -> DynamicCache:
+    """A cache of its own for some rows that all begin with the prefix.
+
+    Args:
+        prefix: What they begin with.
+        rows: How many.
+        room: Longest of them, with what is generated.
+    """
     layers: list[Any] = prefix.cache.layers
+    cache = roomy_cache(len(layers), room)
+    length = len(prefix.ids)
     for number, layer in enumerate(layers):
         keys, values = layer.keys[:, :, :length], layer.values[:, :, :length]
         shape = (rows, -1, -1, -1)
