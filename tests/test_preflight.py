@@ -4,6 +4,7 @@ import logging
 import pytest
 
 from alps.identity import cache_dir
+from alps.plain import SettingsError
 from alps.preflight import check
 
 
@@ -55,3 +56,39 @@ def test_a_bad_row_is_told_before_the_model_is_fetched(make_run, tmp_path, monke
     path.write_text("no JSON\n")
     with pytest.raises(ValueError, match="JSON"):
         check(make_run("data=jsonl", f"data.path={path}", "data.task=math"))
+
+
+def test_what_a_benchmark_lacks_is_told_before_a_folder_exists(make_run, tmp_path):
+    chosen = [f"+evals/benchmark@evals.benchmarks.{n}={n}" for n in ("gsm8k", "mmlu")]
+    run = make_run("method=full", *chosen, f"evals.data_dir={tmp_path}")
+    with pytest.raises(SettingsError) as told:
+        check(run)
+    first, second = told.value.problems
+    assert "gsm8k" in first and "gsm8k/test.jsonl" in first and "mmlu" in second
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_the_models_own_template_must_exist(make_run, monkeypatch):
+    from alps import preflight
+
+    run = make_run("method=full", "evals=mini", "evals.protocol=meta")
+    check(run, trains=False)
+    monkeypatch.setattr(preflight, "_has_chat_template", lambda run: False)
+    with pytest.raises(ValueError, match=r"protocol=meta .* tokenizer of tiny has none"):
+        check(run, trains=False)
+
+
+def test_vllm_is_looked_for_first(make_run):
+    run = make_run("method=full", "evals=mini", "evals.backend=vllm")
+    with pytest.raises(ValueError, match="needs the vllm package and a GPU"):
+        check(run, trains=False)
+
+
+def test_what_is_evaluated_already_needs_nothing(make_run, tmp_path, monkeypatch):
+    from alps.evals.held_out import HeldOut
+    from alps.execute import evaluate_base
+
+    run = make_run("evals=mini", "evals.limit=2")
+    evaluate_base(run)
+    monkeypatch.setattr(HeldOut, "ready", lambda *_: pytest.fail("asked"))
+    check(run, trains=False)

@@ -1,3 +1,4 @@
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -6,6 +7,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
 from alps.data.template import ALPACA
+from alps.evals import language_model
 from alps.evals.examined import subject_of
 from alps.evals.journal import Journal
 from alps.evals.language_model import LanguageModel
@@ -110,6 +112,26 @@ def test_requests_of_a_task_are_asked_together(speak):
     mixed = [*asked("a1", task="a"), *asked("b1", task="b"), *asked("a2", task="a")]
     speak(parrot).generate_until(mixed)
     assert parrot.heard == ["a1", "a2", "b1"]
+
+
+def test_progress_counts_documents_that_are_done(tmp_path, tokenizer, monkeypatch):
+    told = []
+
+    @contextmanager
+    def shown(title, total, show, what, known):
+        told.append((title, total, what, known))
+        yield told.append
+
+    monkeypatch.setattr(language_model, "shown", shown)
+    lm = LanguageModel(Parrot(), Journal(tmp_path, "w"), tokenizer, "alpaca", "mmlu")
+    lm.generate_until(asked("a"))
+    choices = [
+        Instance("generate_until", {}, (f"{doc}{c}", {}), 0, metadata=("t", doc, 1))
+        for doc in (0, 1)
+        for c in "ABC"
+    ]
+    lm.generate_until([*asked("a"), *choices])
+    assert told == [("mmlu", 1, "documents", 0), 1, ("mmlu", 2, "documents", 0), 1, 2]
 
 
 def test_a_question_is_asked_in_the_template_of_the_training(speak):

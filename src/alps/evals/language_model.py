@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -133,9 +134,13 @@ class LanguageModel(LM):
         names = [hash_args(kind, request.args) for request in requests]
         open_ones = {n: r for n, r in zip(names, requests, strict=True) if n not in self.journal}
         if open_ones:
-            began, known = time.perf_counter(), len(set(names)) - len(open_ones)
-            with shown(self.title, len(set(names)), self.progress, "requests", known) as report:
-                self.engine.set_cache_hook(_Hook(self.journal, report, known))  # pyright: ignore
+            began = time.perf_counter()
+            documents = {name: _document(request) for name, request in open_ones.items()}
+            total = len({_document(request) for request in requests})
+            known = total - len(set(documents.values()))
+            with shown(self.title, total, self.progress, "documents", known) as report:
+                hook: Any = _Hook(self.journal, documents, report, known)
+                self.engine.set_cache_hook(hook)
                 for group in _by_task(list(open_ones.values())):
                     self._ask(kind, group)
             self.work.seconds += time.perf_counter() - began
@@ -166,15 +171,26 @@ class LanguageModel(LM):
 
 
 class _Hook:
-    """What lm-eval's models call with each answer they have."""
+    """What lm-eval's models call with each answer they have; tells how many documents are done."""
 
-    def __init__(self, journal: Journal, report: Callable[[int], None], done: int):
-        self.journal, self.report, self.done = journal, report, done
+    def __init__(
+        self,
+        journal: Journal,
+        documents: Mapping[str, Hashable],
+        report: Callable[[int], None],
+        done: int,
+    ):
+        self.journal, self.documents, self.report, self.done = journal, documents, report, done
+        self._open = Counter(documents.values())
 
     def add_partial(self, attr: str, req: Any, res: Any) -> None:
         name = hash_args(attr, req)
-        if name not in self.journal:
-            self.journal.add(name, res)
+        if name in self.journal:
+            return
+        self.journal.add(name, res)
+        document = self.documents[name]
+        self._open[document] -= 1
+        if not self._open[document]:
             self.done += 1
             self.report(self.done)
 
@@ -215,6 +231,10 @@ def rank_and_size() -> tuple[int, int]:
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
+
+
+def _document(request: Instance) -> Hashable:
+    return request.task_name, request.doc_id
 
 
 def _by_task(requests: list[Instance]) -> list[list[Instance]]:
