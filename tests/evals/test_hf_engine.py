@@ -55,7 +55,8 @@ def test_answers_are_those_of_the_harness(parts, shots, batch_size):
 def test_the_prefix_is_used(parts, monkeypatch):
     used = []
     real = hf_engine.repeated
-    monkeypatch.setattr(hf_engine, "repeated", lambda p, n, room: used.append(n) or real(p, n, room))
+    counted = lambda p, rows, room: used.append(rows) or real(p, rows, room)  # noqa: E731
+    monkeypatch.setattr(hf_engine, "repeated", counted)
     engine = HFEngine(*parts, "auto", None)
     engine.generate_until(prompts(), disable_tqdm=True)
     engine.loglikelihood(choices(), disable_tqdm=True)
@@ -68,6 +69,25 @@ def test_a_continuation_is_never_taken_for_the_prefix(parts):
     stock = HFLM(pretrained=parts[0], tokenizer=parts[1], batch_size=1)
     found = HFEngine(*parts, 2, None).loglikelihood(same, disable_tqdm=True)
     wanted = stock.loglikelihood(same, disable_tqdm=True)
+    assert [v for v, _ in found] == pytest.approx([v for v, _ in wanted], abs=1e-4)
+
+
+def test_prompts_that_are_the_beginning_of_others(parts):
+    """Of the shortest one token is left behind the prefix, so that it is asked at all."""
+    settings = {"until": ["e"], "max_gen_toks": 12, "do_sample": False}
+    texts = [SHOTS, SHOTS, f"{SHOTS}Question: why?"]
+    requests = [Instance("generate_until", {}, (text, settings), 0) for text in texts]
+    stock = HFLM(pretrained=parts[0], tokenizer=parts[1], batch_size=1)
+    expected = stock.generate_until(requests, disable_tqdm=True)
+    assert HFEngine(*parts, 3, None).generate_until(requests, disable_tqdm=True) == expected
+
+
+def test_likelihoods_of_prompts_that_lose_their_beginning(parts):
+    engines = [HFLM(pretrained=parts[0], tokenizer=parts[1], batch_size=1)]
+    engines.append(HFEngine(*parts, "auto", None))
+    for engine in engines:
+        engine._max_length = 150
+    wanted, found = (e.loglikelihood(choices(), disable_tqdm=True) for e in engines)
     assert [v for v, _ in found] == pytest.approx([v for v, _ in wanted], abs=1e-4)
 
 

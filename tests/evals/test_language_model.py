@@ -107,6 +107,19 @@ def test_less_at_a_time_where_memory_runs_out(speak):
         speak(parrot).generate_until(asked("x"))
 
 
+def test_what_was_answered_before_memory_ran_out_is_not_asked_again(speak):
+    class Late(Parrot):
+        def generate_until(self, requests, disable_tqdm=False):
+            if self.batch_size_per_gpu == 8:
+                super().generate_until(requests[:1])
+                raise torch.OutOfMemoryError
+            return super().generate_until(requests)
+
+    late = Late()
+    assert speak(late).generate_until(asked("a", "b", "c")) == ["A", "B", "C"]
+    assert late.heard == ["a", "b", "c"]
+
+
 def test_requests_of_a_task_are_asked_together(speak):
     parrot = Parrot()
     mixed = [*asked("a1", task="a"), *asked("b1", task="b"), *asked("a2", task="a")]
@@ -138,6 +151,8 @@ def test_a_question_is_asked_in_the_template_of_the_training(speak):
     turn = {"role": "user", "content": "Why?"}
     lm = speak(Parrot())
     assert lm.apply_chat_template([turn]) == ALPACA.format(instruction="Why?")
+    loose = {**turn, "content": "Why?\n"}
+    assert lm.apply_chat_template([loose]) == ALPACA.format(instruction="Why?"), "as in training"
     begun = [turn, {"role": "assistant", "content": "Because"}]
     text = lm.apply_chat_template(begun, add_generation_prompt=False)
     assert text == ALPACA.format(instruction="Why?") + "Because"

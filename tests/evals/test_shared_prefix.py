@@ -36,6 +36,23 @@ def test_the_next_batch_finds_it_there(model, monkeypatch):
     assert shared.of(rows_of([5, 6]), 41) is not None, "a single row takes what is there"
 
 
+def test_what_only_one_row_shares_with_the_last_batch_is_no_prefix(model):
+    shared = SharedPrefix(model)
+    shared.of(rows_of([1, 2], [1, 3], shared=60), 61)
+    rows = rows_of([1, 1], [2, 2], shared=60)
+    rows[1, 40] = 99  # the first row goes on as before, the second does not
+    prefix = shared.of(rows, 61)
+    assert len(prefix.ids) == 40 and prefix.ids.equal(rows[0, :40])
+
+
+def test_a_much_longer_prefix_is_worth_computing(model):
+    shared = SharedPrefix(model)
+    shared.of(rows_of([91, 1], [92, 1], shared=40), 41)
+    rows = rows_of([1, 1], [2, 2], shared=80)
+    rows[:, :40] = rows_of([1], shared=40)[0, :40]
+    assert len(shared.of(rows, 81).ids) == 80
+
+
 def test_using_a_prefix_does_not_change_it(model):
     rows = rows_of([1, 2], [3, 4])
     prefix = SharedPrefix(model).of(rows, 41)

@@ -88,8 +88,6 @@ def run(benchmark: HarnessTask, documents: Mapping[str, Sequence[Row]], lm: LM) 
     samples = found["samples"][benchmark.name]
     for sample in samples:  # a rank with fewer requests repeats its last one, for other engines
         sample["resps"] = [answers[: task.config.repeats] for answers in sample["resps"]]
-    for sample in samples:  # a rank with fewer documents asks its last one more than once
-        sample["resps"] = [answers[:1] for answers in sample["resps"]]
     samples.sort(key=lambda sample: sample["doc_id"])  # ranks come one after the other; stable
     generates = task.OUTPUT_TYPE == "generate_until"
     generation = task.config.generation_kwargs if generates else None
