@@ -63,11 +63,14 @@ def test_the_prefix_is_used(parts, monkeypatch):
     assert used and sum(used) >= 4 + 3
 
 
-def test_a_continuation_is_never_taken_for_the_prefix(parts):
-    """One prompt, answers that begin alike: their logits must not be left out."""
+@pytest.mark.parametrize("max_length", [2048, 100])
+def test_a_continuation_is_never_taken_for_the_prefix(parts, max_length):
+    """One prompt, whole or cut, and answers that begin alike: their logits are needed."""
     same = [Instance("loglikelihood", {}, (SHOTS, f" the hen {a}"), 0) for a in ("x y", "z y")]
     stock = HFLM(pretrained=parts[0], tokenizer=parts[1], batch_size=1)
-    found = HFEngine(*parts, 2, None).loglikelihood(same, disable_tqdm=True)
+    ours = HFEngine(*parts, 2, None)
+    stock._max_length = ours._max_length = max_length
+    found = ours.loglikelihood(same, disable_tqdm=True)
     wanted = stock.loglikelihood(same, disable_tqdm=True)
     assert [v for v, _ in found] == pytest.approx([v for v, _ in wanted], abs=1e-4)
 
