@@ -175,12 +175,14 @@ class Benchmark(ABC):
         protocol: How it is asked: `alpaca`, in the template the model was trained on, as one
             instruction; `plain`, the harness's text as it is; `meta`, in the model's own chat
             template, each shot a turn; `answer_tokens`, not at all. Two protocols never mix.
+        version: Raised when it is asked or judged otherwise; results of two versions never mix.
         task: The task it belongs to, or None if it fits every task.
         limit: Number of documents, or None for all.
     """
 
     name: str
     protocol: Protocol
+    version: int = 1
     task: Task | None = None
     limit: int | None = None
     runs_generated_code: bool = False
@@ -189,6 +191,10 @@ class Benchmark(ABC):
         """Sentences about settings that cannot be used."""
         if self.limit is not None and self.limit < 1:
             yield f"the limit of benchmark {self.name} must be at least 1, got {self.limit}"
+
+    def protected(self) -> bool:
+        """Whether what it executes can do no harm here: where it runs no generated code, always."""
+        return not self.runs_generated_code
 
     def ready(self, data_dir: Path | None) -> None:  # noqa: B027 - some need nothing
         """Refuses what would fail after hours: packages and files that are not there.

@@ -144,7 +144,24 @@ def test_progress_counts_documents_that_are_done(tmp_path, tokenizer, monkeypatc
         for c in "ABC"
     ]
     lm.generate_until([*asked("a"), *choices])
-    assert told == [("mmlu", 1, "documents", 0), 1, ("mmlu", 2, "documents", 0), 1, 2]
+    assert told == [("mmlu", 1, "documents", 0), 1, 1, ("mmlu", 2, "documents", 0), 1, 2, 2]
+
+
+def test_progress_of_an_engine_that_works_in_batches(subject, monkeypatch):
+    told = []
+
+    @contextmanager
+    def shown(*_):
+        yield told.append
+
+    monkeypatch.setattr(language_model, "shown", shown)
+    lm = replace(subject, batch_size=2).language_model("plain", "x")
+    settings = {"until": [], "max_gen_toks": 2, "do_sample": False}
+    asked = [(f"Why {n}?", settings) for n in range(5)]
+    lm.generate_until(
+        [Instance("generate_until", {}, a, 0, ("t", n, 1)) for n, a in enumerate(asked)]
+    )
+    assert told == [0, 2, 4, 5]
 
 
 def test_a_question_is_asked_in_the_template_of_the_training(speak):

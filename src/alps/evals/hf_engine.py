@@ -81,6 +81,11 @@ class HFEngine(_HFLM):
             self._fit(tokens, tokens - max(0, self._longest_prefix), len(requests))
         return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
 
+    def _tell(self) -> None:
+        """Answers come a batch at a time; what counts them wants to know where one begins."""
+        if tell := getattr(self.cache_hook, "batch_begins", None):
+            tell()
+
     def _fit(self, tokens: int, logits: int, rows: int) -> None:
         config = self.model.config
         self.batch_size_per_gpu = min(rows, fitting(config, self.model.dtype, tokens, logits))
@@ -92,6 +97,7 @@ class HFEngine(_HFLM):
 
         HFLM counts positions from the end of the logits, so that it finds its continuations.
         """
+        self._tell()
         prefix = self._prefix.of(inps, self._longest_prefix)
         if prefix is None:
             return super()._model_call(inps, attn_mask, labels)
@@ -104,6 +110,7 @@ class HFEngine(_HFLM):
         self, context: Tensor, max_length: int, stop: list[str], **generation_kwargs: Any
     ) -> Tensor:
         """Token ids of prompts [rows, tokens] with what follows each."""
+        self._tell()
         mask = generation_kwargs["attention_mask"]
         moved, shortest = left_aligned(context, mask)
         prefix = self._prefix.of(moved, shortest - 1)

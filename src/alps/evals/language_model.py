@@ -143,6 +143,7 @@ class LanguageModel(LM):
                 self.engine.set_cache_hook(hook)
                 for group in _by_task(list(open_ones.values())):
                     self._ask(kind, group)
+                report(total)
             self.work.seconds += time.perf_counter() - began
             self.work.num_answers += len(open_ones)
             if kind == "generate_until":
@@ -182,6 +183,12 @@ class _Hook:
     ):
         self.journal, self.documents, self.report, self.done = journal, documents, report, done
         self._open = Counter(documents.values())
+        self._in_batches = False
+
+    def batch_begins(self) -> None:
+        """An engine that calls this is asked how far it is then, not at a batch's first answer."""
+        self._in_batches = True
+        self.report(self.done)
 
     def add_partial(self, attr: str, req: Any, res: Any) -> None:
         name = hash_args(attr, req)
@@ -192,7 +199,8 @@ class _Hook:
         self._open[document] -= 1
         if not self._open[document]:
             self.done += 1
-            self.report(self.done)
+            if not self._in_batches:
+                self.report(self.done)
 
 
 def language_model(subject: Subject, protocol: Protocol, title: str) -> LanguageModel:
@@ -234,7 +242,8 @@ def rank_and_size() -> tuple[int, int]:
 
 
 def _document(request: Instance) -> Hashable:
-    return request.task_name, request.doc_id
+    """Names what a request belongs to: lm-eval's document, or the prompt itself."""
+    return request.task_name, request.args[0] if request.doc_id is None else request.doc_id
 
 
 def _by_task(requests: list[Instance]) -> list[list[Instance]]:
