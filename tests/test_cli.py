@@ -136,16 +136,30 @@ def test_train_py_is_the_same_command(tmp_path):
     assert done.returncode == 2 and "there is no method=nope" in sentence(done)
 
 
-def test_generated_code_is_not_run_without_consent(alps, tmp_path):
+def test_generated_code_is_not_run_without_sandbox_or_consent(alps, tmp_path):
     settings = ("model=tiny", "data=mini_code", "evals.limit=2", "evals.batch_size=2")
-    done = alps("evaluate", *settings, check=0)
-    assert "executes generated code without protection and is skipped" in done.stderr
+    empty = tmp_path / "bin"
+    empty.mkdir()
+    bare = {**os.environ, "PATH": str(empty)}
+    done = alps("evaluate", *settings, check=0, env=bare)
+    assert "mini_code is skipped: generated code needs a sandbox" in done.stderr
     (result,) = tmp_path.glob("outputs/evals/*/result.json")
     assert set(json.loads(result.read_text())["evals"]) == {"held_out"}
-    alps("evaluate", *settings, "evals.allow_unsafe_code=true", check=0)
+    by_name = ("evals=none", "+evals/benchmark@evals.benchmarks.x=mini_code")
+    refused = sentence(alps("evaluate", *settings, *by_name, check=2, env=bare))
+    assert "mini_code: generated code needs a sandbox" in refused and "apt install" in refused
+    done = alps("evaluate", *settings, "evals.allow_unsafe_code=true", check=0, env=bare)
+    assert "mini_code executes generated code without any protection" in done.stderr
     found = json.loads(result.read_text())
     assert found["evals"]["mini_code"] == {"pass@1": 0.0}
     assert found["uncertainty"]["mini_code"]["pass@1"]["high"] == 0.0
+
+
+@pytest.mark.sandbox
+def test_generated_code_runs_in_a_sandbox_by_default(alps, tmp_path):
+    alps("evaluate", "model=tiny", "data=mini_code", "evals.limit=2", check=0)
+    (details,) = tmp_path.glob("outputs/evals/*/evals/mini_code/alpaca.json")
+    assert json.loads(details.read_text())["details"]["sandbox"] in ("bubblewrap", "unshare")
 
 
 @pytest.mark.skipif("ALPS_DATA_DIR" not in os.environ, reason="needs ALPS_DATA_DIR")

@@ -8,7 +8,8 @@ import pytest
 
 from alps.cli_embed import requested
 from alps.cli_heads import bracketed
-from alps.config import build, build_request, compose_config, explain
+from alps.cli_plan import sorted_out, tables
+from alps.config import build, build_assumed, build_request, compose_config, explain
 from alps.plain import SettingsError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -16,7 +17,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 PAGES += sorted((ROOT / "experiments").rglob("*.md"))
 
 
-COMMANDS = "train|evaluate|localize|heads|data|embed|prefetch|runs|export"
+COMMANDS = "train|evaluate|localize|heads|data|embed|plan|prefetch|runs|export"
 
 
 def commands() -> list[tuple[str, str]]:
@@ -65,6 +66,10 @@ def test_every_command_composes(page: str, line: str, tmp_path: Path):
         (tmp_path / name).write_text('{"instruction": "a", "input": "", "output": "b"}\n')
     if command == "embed":
         requested(settings)
+        return
+    if command == "plan":
+        own, rest = sorted_out(settings)
+        assert build_assumed(own) and tables(rest), line
         return
     settings = [s.replace("data.path=rows", f"data.path={tmp_path}/rows") for s in settings]
     settings = [s.replace("data_dir=FOLDER", f"data_dir={tmp_path}") for s in settings]

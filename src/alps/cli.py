@@ -13,7 +13,7 @@ HELP = """\
 alps: localize attention heads, train only those, compare honestly.
 
   alps train [-m] [setting=value ...]      train, evaluate and tabulate (same as python train.py)
-  alps evaluate [run=KEY|model=PATH] [setting=value]
+  alps evaluate [-m] [run=KEY|model=PATH] [setting=value]
                                            benchmarks for a trained run, or for a model as it is
   alps localize base=A task=B [metric=pad,kl] [ratio=0.1]
                                            which heads differ between two checkpoints
@@ -21,8 +21,10 @@ alps: localize attention heads, train only those, compare honestly.
   alps heads compare FILE FILE ...         how far head sets agree
   alps data data=NAME [samples=2]          rows of a dataset as a model reads them
   alps embed data=A,B,C                    where datasets lie in a model's space (Figure 7)
+  alps plan experiment=A,B [gpu=a100_80g]  which runs tables need, and what those to come cost
   alps prefetch [setting=value ...]        fetch what runs need, for machines without a network
   alps runs [FILTER ...]                   list runs; a filter is a word or name=value
+  alps report experiment=table1            an experiment's table beside the paper's, and its figures
   alps export run=KEY format=hf to=FOLDER  write a run as a folder that transformers loads
 
   alps train --cfg job                     show the settings and stop
@@ -47,6 +49,8 @@ def main() -> None:
     from alps.cli_data import data, prefetch
     from alps.cli_embed import embed
     from alps.cli_heads import heads, localize
+    from alps.cli_plan import plan
+    from alps.cli_report import report
 
     commands = {
         "train": train,
@@ -55,8 +59,10 @@ def main() -> None:
         "heads": heads,
         "data": data,
         "embed": embed,
+        "plan": plan,
         "prefetch": prefetch,
         "runs": runs,
+        "report": report,
         "export": export,
     }
     if command not in commands:
@@ -109,21 +115,35 @@ def train(arguments: Sequence[str]) -> None:
 
 
 def evaluate(arguments: Sequence[str]) -> None:
-    """Benchmarks for a trained run (`run=KEY`) or for the base model of the settings."""
+    """Benchmarks for a trained run (`run=KEY`), or for base models: one, or with -m a grid's."""
     from alps import config
     from alps.preflight import check
-    from alps.report.evaluated import print_evaluations
-    from alps.results import RunFolder
 
     _log_plainly()
+    settings = [a for a in arguments if a not in ("-m", "--multirun")]
     try:
-        run, trained = _examined(arguments)
-        check(run, trains=trained)
+        whole_grid = len(settings) < len(arguments)
+        examined = _bases(settings) if whole_grid else [_examined(settings)]
+        for run, trained in examined:
+            check(run, trains=trained)
     except (ValueError, OSError) as error:
         sys.exit(config.refuse(getattr(error, "problems", [str(error)])))
+    failed = False
+    for run, trained in examined:
+        try:
+            _examine(run, trained)
+        except SystemExit as ended:  # told already; the others go on
+            if ended.code != 1:
+                raise
+            failed = True
+    sys.exit(int(failed))
 
+
+def _examine(run: Any, trained: bool) -> None:
     from alps.execute import evaluate_base, execute
     from alps.launch.ranks import examine_on_devices, fit_on_devices
+    from alps.report.evaluated import print_evaluations
+    from alps.results import RunFolder
 
     folder = RunFolder(run.folder if trained else run.base_folder)
     with _one_sentence(folder.path.name):
@@ -133,6 +153,13 @@ def evaluate(arguments: Sequence[str]) -> None:
         else:
             evaluate_base(run)
     print_evaluations(folder, run.evals.allowed)
+
+
+def _bases(arguments: Sequence[str]) -> list[tuple[Any, bool]]:
+    """A run for each base model and data of a grid; none of them is to be trained."""
+    from alps.config import runs_of
+
+    return [(run, False) for run in {run.base_key: run for run in runs_of(arguments)}.values()]
 
 
 def _examined(arguments: Sequence[str]) -> tuple[Any, bool]:

@@ -15,7 +15,6 @@ from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -23,12 +22,17 @@ from alps import complaints
 from alps.complaints import first_line, refuse, without_repeats
 from alps.composing import conf_dir, expand, loader, paths_told, plain_config
 from alps.families import Method, Scope, Source, Task
+from alps.grids import Choices
 from alps.localization.request import Request
 from alps.plain import TARGET, SettingsError, did_you_mean, from_plain, target_class
+from alps.plan.assumed import Assumed
 from alps.settings import Evals, Logger, Model, Optim, Run, Trainer
 
 SHARED_WITH_METHODS = ("ratio", "scope", "task_model")
 """Settings of a run that a method receives if it declares a field of that name."""
+
+Seen = dict[str, Any]
+"""Parts of runs by their plain settings: the points of a grid share most of them."""
 
 
 def register_resolvers() -> None:
@@ -43,18 +47,22 @@ def build(config: DictConfig) -> Run:
     Raises:
         SettingsError: All problems together.
     """
+    return _run_of(plain_config(config), {})
+
+
+def _run_of(plain: Mapping[str, Any], seen: Seen) -> Run:
+    """The run that a config without interpolations describes."""
     problems: list[str] = []
-    plain = plain_config(config)
     problems += _shared_problems(plain)
-    data = _part(plain["data"], Source, "data", problems)
+    data = _part(plain["data"], Source, "data", problems, seen)
     evals = None
     if data is not None:
-        evals = build_evals(plain["evals"], data.task, problems)
-    method = _method(plain, problems) if not problems else None
+        evals = build_evals(plain["evals"], data.task, problems, seen)
+    method = _method(plain, problems, seen) if not problems else None
     parts: dict[str, Any] = {"method": method, "data": data, "evals": evals}
-    parts["model"] = _part(_named_by_path(plain["model"]), Model, "model", problems)
+    parts["model"] = _part(_named_by_path(plain["model"]), Model, "model", problems, seen)
     for name, cls in {"optim": Optim, "trainer": Trainer, "logger": Logger}.items():
-        parts[name] = _part(plain[name], cls, name, problems)
+        parts[name] = _part(plain[name], cls, name, problems, seen)
     for name, kind, word in (("seed", int, "a whole number"), ("output_dir", str, "a path")):
         if not isinstance(plain[name], kind):
             problems.append(f"{name} must be {word}, got {plain[name]!r}")
@@ -66,13 +74,16 @@ def build(config: DictConfig) -> Run:
     return run
 
 
-def build_evals(plain: Mapping[str, Any], task: Task, problems: list[str]) -> Evals | None:
+def build_evals(
+    plain: Mapping[str, Any], task: Task, problems: list[str], seen: Seen | None = None
+) -> Evals | None:
     """The benchmarks of a set; with `follow_task`, only those of the data's task.
 
     Args:
         plain: The `evals` part of a config.
         task: The data's task.
         problems: Receives what cannot be used.
+        seen: Parts built before.
     """
     chosen = dict(plain)
     benchmarks = [dict(b) for b in chosen.pop("benchmarks").values()]
@@ -84,7 +95,7 @@ def build_evals(plain: Mapping[str, Any], task: Task, problems: list[str]) -> Ev
     if protocol is not None:  # a loss is not asked for in any protocol
         asked = {"protocol": protocol}
         benchmarks = [b if b["protocol"] == "answer_tokens" else {**b, **asked} for b in benchmarks]
-    return _part({**chosen, "benchmarks": benchmarks}, Evals, "evals", problems)
+    return _part({**chosen, "benchmarks": benchmarks}, Evals, "evals", problems, seen)
 
 
 def build_request(config: DictConfig) -> Request:
@@ -99,6 +110,15 @@ def build_request(config: DictConfig) -> Request:
     plain = plain_config(config)
     own = {f.name: plain.pop(f.name) for f in fields(Request) if f.name in plain}
     return from_plain({**own, "options": plain}, Request)
+
+
+def build_assumed(overrides: Sequence[str]) -> Assumed:
+    """What `alps plan` takes for granted.
+
+    Raises:
+        SettingsError: All problems together.
+    """
+    return from_plain(plain_config(compose_config(overrides, "plan")), Assumed)
 
 
 def model_choice(name: str) -> Model | None:
@@ -129,8 +149,12 @@ def compose_config(
         raise SettingsError(explain(overrides, error, config_name)) from None
 
 
-def runs_of(overrides: Sequence[str]) -> list[Run]:
+def runs_of(overrides: Sequence[str], choices: Choices | None = None) -> list[Run]:
     """The distinct runs that `alps train -m` would do with these arguments.
+
+    Args:
+        overrides: As on the command line.
+        choices: Kept by a caller that asks for several grids.
 
     Raises:
         SettingsError: If some point of the grid does not fit, all problems together.
@@ -138,14 +162,12 @@ def runs_of(overrides: Sequence[str]) -> list[Run]:
     register_resolvers()
     problems: list[str] = []
     runs: dict[str, Run] = {}
+    choices = choices or Choices()
     try:
         with loader() as hydra:
-            grid = hydra.load_configuration(
-                "train", paths_told(overrides), run_mode=RunMode.MULTIRUN
-            )
-            for name, config in expand(grid, hydra):
+            for name, plain in choices.points(overrides, hydra):
                 try:
-                    run = build(config)
+                    run = _run_of(plain, choices.parts)
                     runs.setdefault(run.key, run)
                 except SettingsError as error:
                     problems += [f"point [{name}]: {p}" for p in error.problems]
@@ -160,8 +182,8 @@ def explain(
     overrides: Sequence[str], error: Exception | None = None, config_name: str = "train"
 ) -> list[str]:
     """All complaints about overrides that Hydra could not compose, or `build` not accept."""
-    builder = build_request if config_name == "localize" else build
-    return complaints.explain(overrides, builder, error, config_name)
+    builders = {"localize": build_request, "plan": plain_config}
+    return complaints.explain(overrides, builders.get(config_name, build), error, config_name)
 
 
 class Preflight(Callback):
@@ -171,7 +193,9 @@ class Preflight(Callback):
     """
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """One run."""
+        """One run, here: Hydra would not tell a launcher that it has nothing to launch."""
+        if "basic_launcher" not in config.hydra.launcher._target_:
+            raise SystemExit(refuse(["hydra/launcher is for sweeps: add -m"]))
         _refuse_or_plan([("", config)], sweep=False)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
@@ -225,15 +249,18 @@ def _key_or_placeholder(*, _root_: DictConfig) -> str:
         return "invalid"
 
 
-def _part(plain: Any, cls: type, where: str, problems: list[str]) -> Any:
+def _part(plain: Any, cls: type, where: str, problems: list[str], seen: Seen | None = None) -> Any:
+    known, name = {} if seen is None else seen, f"{where} {plain!r}"
     try:
-        return from_plain(plain, cls, where)
+        if name not in known:
+            known[name] = from_plain(plain, cls, where)
+        return known[name]
     except SettingsError as error:
         problems += error.problems
         return None
 
 
-def _method(plain: Mapping[str, Any], problems: list[str]) -> Method | None:
+def _method(plain: Mapping[str, Any], problems: list[str], seen: Seen) -> Method | None:
     settings = dict(plain["method"])
     try:
         wanted = {f.name for f in fields(target_class(settings.get(TARGET, ""), Method))}
@@ -241,7 +268,7 @@ def _method(plain: Mapping[str, Any], problems: list[str]) -> Method | None:
         problems.append(f"method: {error}")
         return None
     shared = {name: plain[name] for name in SHARED_WITH_METHODS if name in wanted}
-    method = _part({**settings, **shared}, Method, "method", problems)
+    method = _part({**settings, **shared}, Method, "method", problems, seen)
     return method.normalized() if method else None
 
 

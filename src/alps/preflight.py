@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from alps.data.subset import training_examples
-from alps.evals.evaluate import missing
+from alps.evals.evaluate import missing, refusals
 from alps.evals.examined import base_weights, trained_weights
 from alps.evals.vllm_engine import vllm_problem
 from alps.families import Source
@@ -65,7 +65,7 @@ def _check_benchmarks(run: Run, trains: bool) -> None:
         folder = RunFolder(run.folder)
         weights = trained_weights(run) if folder.training_path.exists() else ""
     asked = missing(run.evals, folder, weights)
-    problems = []
+    problems = refusals(run.evals, folder, weights)
     for benchmark in asked:
         try:
             benchmark.ready(run.evals.documents_dir)

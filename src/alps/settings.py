@@ -34,6 +34,8 @@ class Model:
         file: Name of the GGUF file in the package.
         random: Llama configuration of a model with random weights (tests).
         seed: Seed of those random weights.
+        shape: What its `config.json` says, for plans, which fetch nothing.
+        tuned: Task -> hub id of a model that somebody tuned from this one (`task_model=readily`).
     """
 
     name: str = not_identity("model")
@@ -44,6 +46,8 @@ class Model:
     file: str | None = not_identity()
     random: Mapping[str, int | bool] | None = not_identity()  # the fingerprint holds these two
     seed: int = not_identity(0)
+    shape: Mapping[str, str | int | bool] | None = not_identity()
+    tuned: Mapping[str, str] | None = not_identity()
 
     def problems(self) -> Iterator[str]:
         """Sentences about settings that cannot be used."""
@@ -243,7 +247,7 @@ class Evals:
         data_dir: Folder with the benchmarks' documents as local files, or None for the hub's.
         every_n_epochs: Examine during the training too, after so many epochs; or None.
         epoch_limit: Documents of every benchmark then.
-        allow_unsafe_code: Score benchmarks that execute generated code, without protection.
+        allow_unsafe_code: Where there is no sandbox, execute generated code without protection.
     """
 
     name: str = "none"
@@ -257,9 +261,15 @@ class Evals:
 
     @property
     def allowed(self) -> tuple[Benchmark, ...]:
-        """Those that may run: executing generated code needs the user's consent."""
+        """Those that may run: generated code needs a sandbox or the user's consent."""
         consent = self.allow_unsafe_code
-        return tuple(b for b in self.benchmarks if consent or not b.runs_generated_code)
+        return tuple(b for b in self.benchmarks if consent or b.protected())
+
+    @property
+    def refused(self) -> tuple[Benchmark, ...]:
+        """Those that were asked for and may not run; of the mini sets, nobody asked for one."""
+        asked = () if self.name in ("mini", "mini_every_task") else self.benchmarks
+        return tuple(b for b in asked if b not in self.allowed)
 
     @property
     def documents_dir(self) -> Path | None:

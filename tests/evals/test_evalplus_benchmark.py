@@ -112,7 +112,7 @@ def test_base_and_plus_share_answers_and_verdicts(subject, tmp_path, monkeypatch
     base = benchmark("humaneval").evaluate(subject(clever))
     assert base.metrics == {"pass@1": 0.75} and base.num_documents == 4
     assert base.details["failed"] == {"base tests": 1} and base.details["passed"] == 3
-    monkeypatch.setattr(evalplus_scoring, "_in_fresh_processes", None)  # not judged again
+    monkeypatch.setattr(evalplus_scoring, "_by_service", None)  # not judged again
     examined = subject(clever, "humaneval_plus")
     plus = benchmark("humaneval_plus").evaluate(examined)
     assert plus.metrics == {"pass@1": 0.5}
@@ -126,7 +126,9 @@ def test_what_a_reader_wants_to_know(subject):
     card = benchmark("humaneval").evaluate(subject(clever))
     assert card.details["problems"] == "HumanEval+ v0.1.10, first 4"
     assert card.details["evalplus"] == "0.3.1" and card.details["timeouts"] == 0
-    assert "ceiling" not in card.details
+    assert card.details["stock_pass@1"] == card.metrics["pass@1"]
+    assert card.details["other_in_evalplus"] == []
+    assert card.details["sandbox"] in ("bubblewrap", "unshare")
     sure = card.uncertainty["pass@1"]
     assert sure.stderr == pytest.approx(0.25) and sure.low < 0.75 <= sure.high
     assert json.loads(json.dumps(card.details)) == card.details
@@ -137,9 +139,16 @@ def test_one_problem_has_no_spread(subject):
     assert card.metrics == {"pass@1": 1.0} and not card.uncertainty
 
 
-def test_the_ceiling_is_told(data_dir, subject):
-    card = benchmark("humaneval", limit=34).evaluate(subject(clever))
-    assert card.details["ceiling"].startswith("33 of 34: EvalPlus 0.3.1 fails HumanEval/32")
+def test_where_evalplus_says_otherwise_is_told(subject, monkeypatch):
+    verdicts = {"HumanEval/0": True, "HumanEval/1": False}
+    wanted = benchmark(limit=2)
+    judged = evalplus_scoring.Judged({"eval": {}}, {}, "bubblewrap")
+    monkeypatch.setattr(evalplus_scoring.Judged, "passed_in_evalplus", lambda *_, **__: verdicts)
+    notes = {"judged_again": False, "sanitized": True, "reason": None}
+    judged = replace(judged, notes={t: notes | {"hardened": {"base": "pass"}} for t in verdicts})
+    card = wanted._card(wanted.read(subject(clever).data_dir), judged)
+    assert card.metrics == {"pass@1": 1.0} and card.details["stock_pass@1"] == 0.5
+    assert card.details["other_in_evalplus"] == ["HumanEval/1"]
 
 
 def test_questions_are_greedy_and_as_long_as_asked(subject):
@@ -231,13 +240,18 @@ def test_a_real_model_under_every_protocol(make_run, data_dir, tmp_path):
         assert raw.startswith('def add_0(x):\n    """x plus 0."""\n') is (protocol == "plain")
 
 
-def test_every_choice_builds_and_asks_for_consent():
+def test_every_choice_builds_and_needs_a_sandbox_or_consent(monkeypatch):
     from alps.config import build, compose_config
 
     small = ["model=tiny", "data=mini_code", "evals=code"]
-    run = build(compose_config([*small, "evals.allow_unsafe_code=true"]))
-    names = [b.name for b in run.evals.allowed]
-    assert names == ["humaneval", "humaneval_plus", "mbpp", "mbpp_plus"]
-    assert [b.tests for b in run.evals.allowed] == ["base", "plus"] * 2
-    assert {b.max_new_tokens for b in run.evals.allowed} == {768}
-    assert build(compose_config(small)).evals.allowed == ()
+    names = ["humaneval", "humaneval_plus", "mbpp", "mbpp_plus"]
+    evals = build(compose_config(small)).evals
+    assert [b.name for b in evals.allowed] == names and evals.refused == ()
+    assert [b.tests for b in evals.allowed] == ["base", "plus"] * 2
+    assert {b.max_new_tokens for b in evals.allowed} == {768}
+    monkeypatch.setattr("alps.evals.sandbox.find", lambda: None)
+    assert evals.allowed == () and [b.name for b in evals.refused] == names
+    consented = build(compose_config([*small, "evals.allow_unsafe_code=true"])).evals
+    assert [b.name for b in consented.allowed] == names and consented.refused == ()
+    mini = build(compose_config(["model=tiny", "data=mini_code", "evals=mini"])).evals
+    assert [b.name for b in mini.allowed] == ["held_out"] and mini.refused == ()

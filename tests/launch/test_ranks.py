@@ -1,13 +1,15 @@
 """Two ranks end where one does, alone and in a sweep, and an error of a rank is told."""
 
 import json
+import os
+import sys
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from alps.execute import execute
-from alps.launch.ranks import first_error, fit_on_devices
+from alps.launch.ranks import _run_workers, first_error, fit_on_devices
 from alps.results import RunFailed, RunFolder
 
 SMALL = ("model=tiny", "evals=none", "data.max_examples=17", "trainer.progress=off")
@@ -44,3 +46,9 @@ def test_the_first_error_is_told_not_the_lost_connections(tmp_path):
         (tmp_path / f"{rank}.error.json").write_text(json.dumps(plain))
     assert first_error(tmp_path) == "rank 1 broke"
     assert first_error(tmp_path / "none") is None
+
+
+def test_workers_leave_the_warning_before_a_time_limit_to_their_parent(tmp_path):
+    """SLURM may send SIGUSR2 to every process of a job; it would end those that don't listen."""
+    code = "import signal, sys; sys.exit(signal.getsignal(signal.SIGUSR2) != signal.SIG_IGN)"
+    assert _run_workers([sys.executable, "-c", code], os.environ) == 0

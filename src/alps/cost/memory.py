@@ -38,9 +38,13 @@ from dataclasses import dataclass
 from alps.cost.autograd import Block, Linear, blocks, output_layer
 from alps.cost.shape import ModelShape
 from alps.models.plan import Plan
+from alps.settings import Run
 
 FULL_BYTES = 4
 """Of a float32 number, in which norms and the loss are computed under any precision."""
+
+ROOM = 0.85
+"""Share of a device's memory that a prediction may fill: it leaves out some of what there is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +72,21 @@ class Storage:
     def mixed(self) -> bool:
         """Whether matrix products work on copies of lower precision."""
         return self.activation_bytes < self.trainable_bytes
+
+
+def storage(run: Run, precision: str) -> Storage:
+    """How a run keeps its numbers.
+
+    Args:
+        run: The run.
+        precision: What its trainer really uses.
+    """
+    return Storage(
+        frozen_bytes=4 if run.optim.frozen_dtype == "float32" else 2,
+        matrix_bytes=0.5625 if run.optim.frozen_dtype == "nf4" else None,
+        activation_bytes=2 if "mixed" in precision or "16" in precision else 4,
+        checkpointing=run.trainer.activation_checkpointing,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from alps.heads import Geometry
-from alps.models.checkpoint import read_config, read_geometry
+from alps.models.checkpoint import geometry_of, read_config
 from alps.models.plan import Plan
 
 
@@ -43,7 +45,20 @@ class ModelShape:
         Raises:
             ValueError: If there is none, or its architecture is not supported; one sentence.
         """
-        geometry, config = read_geometry(folder), read_config(folder)
+        return cls.of(read_config(folder), folder)
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], folder: Path | str) -> ModelShape:
+        """The shape that a `config.json` describes.
+
+        Args:
+            config: What is in it.
+            folder: Where it is, for messages.
+
+        Raises:
+            ValueError: If its architecture is not supported; one sentence.
+        """
+        geometry = geometry_of(config, folder)
         missing = {"intermediate_size", "vocab_size"} - config.keys()
         if missing:
             raise ValueError(f"config.json in {folder} has no {', '.join(sorted(missing))}")

@@ -21,13 +21,16 @@ if TYPE_CHECKING:
     from alps.evals.language_model import LanguageModel
 
 METRIC = "pass@1"
+STOCK_METRIC = "stock_pass@1"
+"""By EvalPlus' own verdicts, which fail HumanEval/32 whatever the answer."""
+
 EVALPLUS = "0.3.1"
 PROTOCOLS = ("alpaca", "plain", "meta")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CodeBenchmark(Benchmark):
-    """One greedy answer a problem, run on the problem's tests by EvalPlus.
+    """One greedy answer a problem, run on EvalPlus' tests in a sandbox and judged by its rules.
 
     Attributes:
         max_new_tokens: Longest answer.
@@ -63,6 +66,12 @@ class CodeBenchmark(Benchmark):
     def ends(self) -> list[str]:
         """Texts that end an answer."""
 
+    def protected(self) -> bool:
+        """Whether there is a sandbox here."""
+        from alps.evals.sandbox import find
+
+        return find() is not None
+
     @property
     def needs_added_tests(self) -> bool:
         """Whether the tests that EvalPlus added must pass too."""
@@ -97,7 +106,15 @@ class CodeBenchmark(Benchmark):
         if programs is None:
             return None
         base_only = not self.has_added_tests
-        return self._card(problems, score(problems, programs, subject.folder, base_only))
+        judged = score(
+            problems,
+            programs,
+            subject.folder,
+            base_only,
+            allow_unsafe=subject.allow_unsafe_code,
+            progress=subject.progress,
+        )
+        return self._card(problems, judged)
 
     def folder(self, own: Path) -> Path:
         """Where answers and samples are kept."""
@@ -145,22 +162,20 @@ class CodeBenchmark(Benchmark):
     ) -> dict[str, Any]:
         notes = judged.notes
         failed = Counter(str(notes[task]["reason"]) for task, right in passed.items() if not right)
-        details = {
+        stock = judged.passed_in_evalplus(plus=self.needs_added_tests)
+        return {
             "problems": problems.label,
             "problems_md5": problems.md5,
             "evalplus": EVALPLUS,
+            "sandbox": judged.sandbox,
+            STOCK_METRIC: sum(stock.values()) / len(stock),
+            "other_in_evalplus": sorted(t for t, right in passed.items() if right != stock[t]),
             "passed": sum(passed.values()),
             "failed": dict(failed.most_common()),
             "timeouts": failed["too slow"],
             "judged_again": sorted(t for t, note in notes.items() if note["judged_again"]),
             "not_sanitized": sorted(t for t, note in notes.items() if not note["sanitized"]),
         }
-        if "HumanEval/32" in passed:
-            details["ceiling"] = (
-                f"{len(passed) - 1} of {len(passed)}: EvalPlus {EVALPLUS} fails HumanEval/32 "
-                "whatever the answer, also in published numbers"
-            )
-        return details
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,25 +35,25 @@ def evaluate(
         subject: Loads the model; called only if a benchmark has no result yet.
 
     Raises:
-        ValueError: If a benchmark's documents or packages are missing; one sentence.
+        ValueError: If a benchmark's documents or packages are missing, or one that was asked for
+            would run generated code unprotected; one sentence.
     """
-    for benchmark in evals.benchmarks:
-        if benchmark not in evals.allowed:
-            log.warning(
-                "%s executes generated code without protection and is skipped; "
-                "evals.allow_unsafe_code=true runs it",
-                benchmark.name,
-            )
+    problems = _agreed(refusals(evals, folder, weights))  # rank 0 judges: its machine counts
+    if problems:
+        raise ValueError(problems[0])
+    _warn(evals)
     names = _agreed([b.name for b in missing(evals, folder, weights)])
-    todo = [b for b in evals.allowed if b.name in names]
+    todo = [b for b in evals.benchmarks if b.name in names]
     for benchmark in todo:
         benchmark.ready(evals.documents_dir)
     loaded = subject() if todo else None
     for benchmark in todo:
         assert loaded is not None
-        _evaluate_one(benchmark, folder, replace(loaded, weights=weights))
+        consent = evals.allow_unsafe_code
+        mine = replace(loaded, weights=weights, allow_unsafe_code=consent)
+        _evaluate_one(benchmark, folder, mine)
     _wait()
-    pairs = [(b, remembered(b, folder, weights, evals.documents_dir)) for b in evals.allowed]
+    pairs = [(b, remembered(b, folder, weights, evals.documents_dir)) for b in evals.benchmarks]
     return {benchmark.name: evaluation for benchmark, evaluation in pairs if evaluation}
 
 
@@ -78,6 +78,33 @@ def missing(evals: Evals, folder: RunFolder, weights: str) -> Sequence[Benchmark
     """Benchmarks that may run and have no result of these weights yet."""
     place = evals.documents_dir
     return [b for b in evals.allowed if remembered(b, folder, weights, place) is None]
+
+
+def refusals(evals: Evals, folder: RunFolder, weights: str) -> list[str]:
+    """Why benchmarks that were asked for, and have no result yet, may not run: a sentence, or none.
+
+    Args:
+        evals: The set.
+        folder: Where results are.
+        weights: Hash of what is examined.
+    """
+    from alps.evals.sandbox import no_sandbox
+
+    place = evals.documents_dir
+    names = [b.name for b in evals.refused if remembered(b, folder, weights, place) is None]
+    return [f"{', '.join(names)}: {no_sandbox()}"] if names else []
+
+
+def _warn(evals: Evals) -> None:
+    from alps.evals.sandbox import no_sandbox
+
+    for benchmark in evals.benchmarks:
+        if benchmark.protected():
+            continue
+        if evals.allow_unsafe_code:
+            log.warning("%s executes generated code without any protection", benchmark.name)
+        else:
+            log.warning("%s is skipped: %s", benchmark.name, no_sandbox())
 
 
 def _evaluate_one(benchmark: Benchmark, folder: RunFolder, subject: Subject) -> None:

@@ -49,6 +49,7 @@ class Subject:
         backend: What generates: `hf`, or `vllm` from the folder `checkpoint`.
         checkpoint: The model as a folder that other programs load.
         progress: How it is shown.
+        allow_unsafe_code: Where there is no sandbox, run generated code without.
         work: Counts what answering takes.
     """
 
@@ -62,6 +63,7 @@ class Subject:
     backend: Backend = "hf"
     checkpoint: Path | None = None
     progress: Show = "off"
+    allow_unsafe_code: bool = False
     work: Work = field(default_factory=Work)
 
     def language_model(self, protocol: Protocol, title: str) -> LanguageModel:

@@ -108,6 +108,12 @@ def _environment(devices: int) -> Mapping[str, str]:
     return {"OMP_NUM_THREADS": str(threads), **kept, "PYTHONPATH": path}
 
 
+def _prepare(parent: int) -> None:
+    # SLURM signals every process of a job before its time limit; only our parent answers to it.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    die_with_parent(parent)
+
+
 def _run_workers(command: list[str], environment: Mapping[str, str]) -> int:
     """Runs torchrun in a session of its own; our signals are passed on, and it dies with us."""
     me = os.getpid()
@@ -115,7 +121,7 @@ def _run_workers(command: list[str], environment: Mapping[str, str]) -> int:
         command,
         env=dict(environment),
         start_new_session=True,
-        preexec_fn=lambda: die_with_parent(me),
+        preexec_fn=lambda: _prepare(me),
     )
     received: list[int] = []
 

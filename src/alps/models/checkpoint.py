@@ -82,7 +82,19 @@ def read_geometry(folder: Path) -> Geometry:
     Raises:
         ValueError: If the architecture has no separate q, k and v projections or is unknown.
     """
-    config = read_config(folder)
+    return geometry_of(read_config(folder), folder)
+
+
+def geometry_of(config: Mapping[str, Any], folder: Path | str) -> Geometry:
+    """The shape that a `config.json` describes.
+
+    Args:
+        config: What is in it.
+        folder: Where it is, for messages.
+
+    Raises:
+        ValueError: If the architecture has no separate q, k and v projections or is unknown.
+    """
     kind = config.get("model_type", "unknown")
     if kind in FUSED:
         raise ValueError(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alps.report.heat_map import DPI, WIDTH, save
+from alps.report.style import DPI, WIDTH, save
 from alps.report.table import DASH
 from alps.results import write_text
 
@@ -84,7 +84,7 @@ def draw_picture(points: Sequence[Points], measures: Mapping[str, Any], path: Pa
     labels = axis_labels(measures)
     for axis, label in zip((axes.xaxis, axes.yaxis, axes.zaxis), labels, strict=True):
         axis.set_label_text(label, fontsize=9)
-        axis.set_tick_params(labelsize=7)
+        axis.set_tick_params(labelsize=8)
         axis.set_pane_color("#f7f7f9")
     axes.view_init(elev=18, azim=-58)
     legend = figure.legend(

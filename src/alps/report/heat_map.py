@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 
 from alps.heads import HeadSet
 from alps.report.score_scale import PERCENTILE, facts, pair_name, scale, score_array
-from alps.results import replacing
+from alps.report.style import DPI, WIDTH, save
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DPI = 150
-WIDTH = 8.0
 LEFT, MAP_WIDTH, GAP, BARS_WIDTH = 0.75, 5.75, 0.12, 0.95
 TITLE, GROUP_LABELS, COLOUR_BAR, HEAD_LABELS = 0.6, 0.4, 0.65, 0.6
 COLOURS, MARK, PLAIN, BAR = "viridis", "#ff2a2a", "#e4e4e8", "#4c5b70"
@@ -27,14 +25,14 @@ MOST_TICKS, MOST_LINES = 17, 48
 
 
 def draw(head_set: HeadSet, path: Path, title: str | None = None) -> None:
-    """Draws layers (0 at the top) by heads as PNG, 1200 pixels wide.
+    """Draws layers (0 at the top) by heads, as PNG 1200 pixels wide.
 
     Colour is the score; a head set without scores shows only which heads are chosen. White gaps
     part the KV groups. Bars at the right count the chosen heads of each layer.
 
     Args:
         head_set: What to draw.
-        path: The PNG; written whole or not at all.
+        path: PNG or PDF, as its suffix says; written whole or not at all.
         title: First line, instead of the names of the two checkpoints.
 
     Raises:
@@ -66,12 +64,6 @@ def draw(head_set: HeadSet, path: Path, title: str | None = None) -> None:
     _draw_counts(place(LEFT + MAP_WIDTH + GAP, bottom, BARS_WIDTH, map_height), head_set)
     _write_title(figure, head_set, title)
     save(figure, path)
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Writes a figure as PNG, whole or not at all."""
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png")
 
 
 def _draw_scores(
@@ -168,7 +160,7 @@ def _draw_counts(axes: Axes, head_set: HeadSet) -> None:
             if count:
                 axes.annotate(
                     str(count), (count, place), (2, 0), textcoords="offset points",
-                    va="center", fontsize=7,
+                    va="center", fontsize=8,
                 )  # fmt: skip
     axes.set_xlabel("chosen per layer", fontsize=8)
 

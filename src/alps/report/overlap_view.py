@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alps.report.heat_map import BAR, COLOURS, DPI, WIDTH, save, ticks
+from alps.report.heat_map import BAR, COLOURS, ticks
 from alps.report.overlap import Comparison
+from alps.report.style import DPI, WIDTH, save
 from alps.report.table import DASH
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def print_comparison(comparison: Comparison) -> None:
 
 
 def draw_overlap(comparison: Comparison, path: Path) -> None:
-    """Draws the comparison as PNG, 1200 pixels wide, written whole or not at all.
+    """Draws the comparison, as PNG 1200 pixels wide, written whole or not at all.
 
     Above, half a matrix: shared heads over their Jaccard index, which is the colour too; its
     diagonal holds the sizes of the sets. Below, the chosen heads of each layer as bars, a row for
@@ -142,7 +143,7 @@ def _draw_matrix(axes: Axes, c: Comparison) -> None:
                 color="white" if jaccard[i, j] < 0.6 else "black",
                 ha="center",
                 va="center",
-                fontsize=9 if count <= 7 else 7,
+                fontsize=9 if count <= 7 else 8,
             )
     places = [i + 0.5 for i in range(count)]
     axes.set_xticks(places, [str(i + 1) for i in range(count)])

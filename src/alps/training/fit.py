@@ -14,6 +14,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
@@ -137,6 +139,8 @@ def build_trainer(
         callbacks.append(WandbLog(run, folder.path, metrics))
     callbacks.append(resume)  # last, so that a resume point holds what the others counted
     several = run.trainer.devices > 1
+    # Named, not detected: in a SLURM job our ranks are still those of torchrun.
+    environment = TorchElasticEnvironment() if several else LightningEnvironment()
     return pl.Trainer(
         accelerator="gpu" if gpu else "cpu",
         devices=run.trainer.devices,
@@ -149,7 +153,7 @@ def build_trainer(
         accumulate_grad_batches=module.schedule.num_micro,
         gradient_clip_val=run.optim.clip_norm,
         callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), environment],
         use_distributed_sampler=False,
         logger=False,
         enable_checkpointing=False,
@@ -179,6 +183,7 @@ def _worded_failures() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*")
+        warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
         try:
             yield
         except torch.OutOfMemoryError:

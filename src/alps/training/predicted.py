@@ -8,15 +8,12 @@ from pathlib import Path
 import torch
 
 from alps.cost.flops import Workload, flops_vs_full, step_flops
-from alps.cost.memory import Storage, largest_micro_batch, peak_memory
+from alps.cost.memory import ROOM, largest_micro_batch, peak_memory, storage
 from alps.cost.shape import ModelShape
 from alps.data.encoded import EncodedRows
 from alps.models.plan import Plan
 from alps.results import RunFailed
 from alps.settings import Run
-
-ROOM = 0.85
-"""Share of a device's memory that a prediction may fill: it leaves out some of what there is."""
 
 
 def predicted(
@@ -75,13 +72,3 @@ def device_memory(on_gpu: bool, devices: int) -> int:
     if on_gpu:
         return torch.cuda.get_device_properties(0).total_memory
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // devices
-
-
-def storage(run: Run, precision: str) -> Storage:
-    """How the run keeps its numbers."""
-    return Storage(
-        frozen_bytes=4 if run.optim.frozen_dtype == "float32" else 2,
-        matrix_bytes=0.5625 if run.optim.frozen_dtype == "nf4" else None,
-        activation_bytes=2 if "mixed" in precision or "16" in precision else 4,
-        checkpointing=run.trainer.activation_checkpointing,
-    )

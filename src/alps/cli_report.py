@@ -1,0 +1,167 @@
+"""`alps report`: an experiment's table as the paper has it, and its figures."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alps.cli_heads import sentence
+from alps.plain import SettingsError, did_you_mean
+
+if TYPE_CHECKING:
+    from alps.report.cells import Filled
+    from alps.report.provenance import Provenance
+    from alps.report.table_notes import Notes
+
+FORMATS = {"md": "table.md", "latex": "table.tex", "csv": "results.csv", "json": "results.json"}
+"""Format -> file."""
+
+KEPT = ("csv", "md")
+"""What `to=FOLDER` receives."""
+
+OWN = ("format", "to", "figures", "experiment")
+"""Settings of the report itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What the command line asks for.
+
+    Attributes:
+        experiments: Names of experiments.
+        settings: Of their grids; `output_dir` too.
+        output_dir: Where runs and reports live.
+        formats: To be written.
+        figures: Whether figures are drawn.
+        to: Folder that receives `results.csv` and `table.md`, or None.
+    """
+
+    experiments: tuple[str, ...]
+    settings: tuple[str, ...]
+    output_dir: Path
+    formats: tuple[str, ...] = tuple(FORMATS)
+    figures: bool = True
+    to: Path | None = None
+
+
+def report(arguments: Sequence[str]) -> None:
+    """Reads the results of experiments, lays out their tables, writes, draws and prints them."""
+    from alps import config
+
+    try:
+        asked = asked_for(arguments)
+        unreadable = [gap for name in asked.experiments for gap in _report(name, asked)]
+    except (ValueError, OSError) as error:
+        sys.exit(config.refuse([sentence(error)]))
+    if unreadable:
+        sys.exit(config.refuse(unreadable))
+
+
+def asked_for(arguments: Sequence[str]) -> Asked:
+    """What the arguments ask for.
+
+    Args:
+        arguments: `name=value`; what is no setting of the report is one of the grid.
+
+    Raises:
+        SettingsError: All problems together.
+    """
+    problems = [f"'{a}' is not understood: write setting=value" for a in arguments if "=" not in a]
+    own = {name: value for name, _, value in (a.partition("=") for a in arguments)}
+    names = tuple(n for n in own.get("experiment", "").split(",") if n)
+    formats = tuple(f for f in own.get("format", ",".join(FORMATS)).split(",") if f)
+    if not names:
+        problems.append("experiment=... is missing, as in `alps report experiment=table1`")
+    problems += [
+        f"format={f} is not possible{did_you_mean(f, FORMATS)}" for f in formats if f not in FORMATS
+    ]
+    if own.get("figures", "true") not in ("true", "false"):
+        problems.append(f"figures must be true or false, got {own['figures']}")
+    if "to" in own and len(names) > 1:
+        problems.append("to=... is the folder of one experiment: report them one by one")
+    if problems:
+        raise SettingsError(problems)
+    return Asked(
+        experiments=names,
+        settings=tuple(
+            a for a in arguments if a.split("=", 1)[0] not in OWN or a.startswith("output_dir=")
+        ),
+        output_dir=Path(own.get("output_dir", "outputs")),
+        formats=formats,
+        figures=own.get("figures", "true") == "true",
+        to=Path(own["to"]) if own.get("to") else None,
+    )
+
+
+def _report(experiment: str, asked: Asked) -> list[str]:
+    """One experiment's report; returns what could not be read."""
+    from alps import config
+    from alps.composing import conf_dir
+    from alps.report.cells import fill
+    from alps.report.figures import draw_figures
+    from alps.report.layout import lay_out
+    from alps.report.on_terminal import print_filled
+    from alps.report.paper import find_paper, read_paper
+    from alps.report.provenance import provenance
+    from alps.report.table_notes import notes_of
+    from alps.results import write_text
+
+    overrides = [f"experiment={experiment}", *asked.settings]
+    runs = config.runs_of(overrides)
+    path = find_paper(experiment, (Path("experiments"), conf_dir().parent / "experiments"))
+    paper = read_paper(path) if path else []
+    filled = fill(lay_out(runs, paper))
+    found = provenance(filled)
+    command = shlex.join(["alps", "train", *overrides])
+    notes = notes_of(filled, found, command)
+    title = _title(experiment, asked)
+    texts = _texts(title, experiment, command, filled, found, notes)
+
+    folder = asked.output_dir / "reports" / experiment
+    files = [folder / FORMATS[f] for f in asked.formats]
+    for form, file in zip(asked.formats, files, strict=True):
+        write_text(file, texts[form]())
+    for form in KEPT if asked.to else ():
+        assert asked.to is not None
+        files.append(asked.to / FORMATS[form])
+        write_text(files[-1], texts[form]())
+    print_filled(title, filled, found, notes)
+    if asked.figures:
+        files += draw_figures(title, filled, folder)
+    _conclude(filled, bool(paper), files, asked)
+    return [g.reason for g in filled.gaps if g.trouble == "unreadable"]
+
+
+def _texts(
+    title: str, experiment: str, command: str, filled: Filled, found: Provenance, notes: Notes
+) -> dict[str, Callable[[], str]]:
+    """Format -> what writes it."""
+    from alps.report.latex import latex
+    from alps.report.written import csv_text, json_text, markdown
+
+    return {
+        "md": lambda: markdown(title, filled, found, notes),
+        "latex": lambda: latex(title, experiment, filled, found, notes),
+        "csv": lambda: csv_text(filled, found),
+        "json": lambda: json_text(experiment, command, filled, found, notes),
+    }
+
+
+def _conclude(filled: Filled, has_paper: bool, files: Sequence[Path], asked: Asked) -> None:
+    if not has_paper:
+        print("no paper.csv stands for this experiment, so that no numbers are compared with it")
+    if not any(s.result for each in filled.subjects for s in each):
+        print(f"no run of it has finished in {asked.output_dir / 'runs'} yet", file=sys.stderr)
+    print("files: " + " ".join(map(str, files)))
+
+
+def _title(experiment: str, asked: Asked) -> str:
+    """`Table 3, scale=mini` of `table3`."""
+    name = re.sub(r"^(table|figure)(\d+)$", r"\1 \2", experiment)
+    scale = [s for s in asked.settings if s.startswith("scale=")]
+    return ", ".join([name[:1].upper() + name[1:], *scale])

@@ -1,0 +1,340 @@
+"""The runs of a sweep as SLURM jobs: what a job asks for, submission in order, waiting.
+
+What came of a run is read from its folder; the queue is asked only whether a job is still there.
+So nothing depends on the cluster's accounting (`sacct`), which small clusters do not have.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import alps
+from alps.launch.slurm_job import Work
+from alps.plain import to_plain
+from alps.results import RunFolder
+from alps.settings import Run
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slurm:
+    """What each job asks the cluster for.
+
+    Attributes:
+        name: Of the jobs, as `squeue` shows them.
+        account: Who pays.
+        partition: Queue; None for the cluster's default.
+        qos: Quality of service.
+        constraint: Features a node must have.
+        gpus: GPUs of a job; a run uses `trainer.devices` of them.
+        cpus: CPUs of a job.
+        mem: Memory of a job with its unit; None for the cluster's default.
+        time: Limit in minutes, or as sbatch reads it.
+        setup: Lines of shell before Python.
+        additional: Any other option of sbatch.
+        parallel: Jobs of one array that may run at once.
+        max_timeouts: How often a run whose time is up goes back into the queue.
+        signal_seconds: How long before the limit a resume point is written.
+        poll_seconds: Longest pause between two looks at the queue.
+    """
+
+    name: str = "alps"
+    account: str | None = None
+    partition: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    gpus: int | None = None
+    cpus: int = 4
+    mem: str | None = None
+    time: str | int = "24:00:00"
+    setup: tuple[str, ...] = ()
+    additional: Mapping[str, Any] = field(default_factory=dict)
+    parallel: int = 256
+    max_timeouts: int = 5
+    signal_seconds: int = 120
+    poll_seconds: int = 15
+
+    def problems(self) -> list[str]:
+        """What cannot be asked for."""
+        where, found = "hydra.launcher", []
+        for name in ("cpus", "parallel", "signal_seconds", "poll_seconds"):
+            if getattr(self, name) < 1:
+                found.append(f"{where}.{name} must be at least 1, got {getattr(self, name)}")
+        if self.max_timeouts < 0:
+            found.append(f"{where}.max_timeouts must be at least 0, got {self.max_timeouts}")
+        if self.mem is not None and not re.fullmatch(r"\d+[KMGT]?", self.mem):
+            found.append(f"{where}.mem={self.mem} is no amount of memory: write it as 64G")
+        try:
+            limit = 60 * minutes(self.time)
+        except ValueError as error:
+            return [*found, f"{where}.{error}"]
+        if limit <= self.signal_seconds:
+            found.append(
+                f"{where}.time={self.time} is over before a resume point is written: ask for more "
+                f"than {where}.signal_seconds={self.signal_seconds}"
+            )
+        return found
+
+
+def minutes(limit: str | int) -> int:
+    """A time limit in whole minutes.
+
+    Raises:
+        ValueError: If sbatch would not read it either.
+    """
+    text = str(limit)
+    found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d\d))?(?::(\d\d))?", text)
+    if not found:
+        raise ValueError(f"time={limit} is no time limit: write minutes, hh:mm:ss or d-hh:mm:ss")
+    days, *rest = found.groups()
+    first, second, third = (int(part or 0) for part in rest)
+    if days is not None or rest[2] is not None:
+        hours, mins, seconds = first, second, third
+    else:  # sbatch reads 90 and 90:00 as minutes
+        hours, mins, seconds = 0, first, second
+    total = ((int(days or 0) * 24 + hours) * 60 + mins) * 60 + seconds
+    return -(-total // 60)
+
+
+def missing() -> str | None:
+    """What this machine lacks to submit jobs, as a sentence with the remedy."""
+    if find_spec("submitit") is None:
+        return "hydra/launcher=slurm needs submitit: pip install 'alps[slurm]'"
+    gone = [c for c in ("sbatch", "srun", "squeue", "scontrol") if shutil.which(c) is None]
+    if gone:
+        return f"hydra/launcher=slurm needs {' and '.join(gone)}: run it where jobs are submitted"
+    return None
+
+
+def run_jobs(runs: Sequence[Run], slurm: Slurm, jobs_dir: Path) -> Mapping[str, str]:
+    """Submits every run that is not finished, waits for all, and says which failed.
+
+    A task model that several runs need is a job of its own, and theirs wait for it in the queue
+    without holding a GPU. They start however it ended: a task model that is still missing is then
+    trained by the first of them.
+
+    Args:
+        runs: Points of a sweep; two that are one run become one job.
+        slurm: What to ask the cluster for.
+        jobs_dir: Where submitit keeps scripts and logs.
+
+    Returns:
+        Key of each run asked for that failed -> reason.
+
+    Raises:
+        ValueError: If the cluster takes none of them.
+    """
+    if short := [r for r in runs if slurm.gpus is not None and slurm.gpus < r.trainer.devices]:
+        raise ValueError(
+            f"hydra.launcher.gpus={slurm.gpus} is fewer than "
+            f"trainer.devices={short[0].trainer.devices}: ask for as many"
+        )
+    asked = {run.key: run for run in runs}
+    jobs, refused = submit(missing_runs(asked.values()), slurm, jobs_dir)
+    try:
+        wait(jobs, slurm.poll_seconds)
+    except KeyboardInterrupt:
+        ids = sorted({job.split("_")[0] for job in jobs.values()})
+        log.warning("no longer waiting; the jobs go on. To end them: scancel %s", " ".join(ids))
+        raise
+    told = {key: failure(run, jobs.get(key), jobs_dir) for key, run in asked.items()}
+    told.update(refused)
+    return {key: reason for key, reason in told.items() if reason is not None and key in asked}
+
+
+def missing_runs(runs: Iterable[Run]) -> list[Run]:
+    """Runs with something left to do, and the task models that they need and nobody has made."""
+    found: dict[str, Run] = {}
+    for run in runs:
+        if _finished(run):
+            continue
+        task = run.task_run()
+        if task is not None and not _has_weights(run) and not _has_weights(task):
+            found.setdefault(task.key, task)
+        found[run.key] = run  # as asked for, benchmarks included
+    return list(found.values())
+
+
+def submit(
+    runs: Sequence[Run], slurm: Slurm, jobs_dir: Path
+) -> tuple[dict[str, str], dict[str, str]]:
+    """One array for the runs that need nothing, and one for those behind each task model.
+
+    Returns:
+        Key -> job, and key -> why the cluster refused it.
+
+    Raises:
+        ValueError: If it refused all.
+    """
+    import submitit
+    from submitit.core.utils import FailedJobError
+
+    groups: dict[str | None, list[Run]] = {}
+    keys = {run.key for run in runs}
+    for run in runs:
+        task = run.task_run()
+        groups.setdefault(task.key if task and task.key in keys else None, []).append(run)
+    jobs: dict[str, str] = {}
+    refused: dict[str, str] = {}
+    for needed in sorted(groups, key=lambda k: k is not None):  # first those that need nothing
+        executor = submitit.SlurmExecutor(jobs_dir, max_num_timeout=slurm.max_timeouts)
+        executor.update_parameters(**parameters(slurm, jobs.get(needed or "")))
+        members = groups[needed]
+        work = Work(slurm.cpus, slurm.signal_seconds)
+        try:
+            with _outside_of_jobs():
+                submitted = executor.map_array(work, [to_plain(run) for run in members])
+        except FailedJobError as error:
+            refused |= dict.fromkeys((run.key for run in members), _refusal(error))
+            continue
+        for run, job in zip(members, submitted, strict=True):
+            jobs[run.key] = job.job_id
+            log.info("job %s: %s", job.job_id, run.key)
+    if refused and not jobs:
+        raise ValueError(next(iter(refused.values())))
+    return jobs, refused
+
+
+def parameters(slurm: Slurm, after: str | None = None) -> dict[str, Any]:
+    """What submitit's executor is told.
+
+    Args:
+        slurm: What to ask for.
+        after: Job to wait for, however it ends.
+    """
+    # A checkout that isn't installed works too, and a script that cleans the environment.
+    path = f'export PYTHONPATH="{Path(alps.__file__).parents[1]}${{PYTHONPATH:+:$PYTHONPATH}}"'
+    asked = {
+        "job_name": slurm.name,
+        "account": slurm.account,
+        "partition": slurm.partition,
+        "qos": slurm.qos,
+        "constraint": slurm.constraint,
+        "gpus_per_node": slurm.gpus,
+        "cpus_per_task": slurm.cpus,
+        "mem": slurm.mem,
+        "dependency": f"afterany:{after}" if after else None,
+    }
+    return {
+        **{name: value for name, value in asked.items() if value is not None},
+        "time": minutes(slurm.time),
+        "nodes": 1,
+        "ntasks_per_node": 1,  # ranks are workers of that one task
+        "srun_args": [f"--cpus-per-task={slurm.cpus}"],  # since 22.05 srun doesn't take the job's
+        "setup": [*slurm.setup, path],
+        "signal_delay_s": slurm.signal_seconds,
+        "array_parallelism": slurm.parallel,
+        "additional_parameters": dict(slurm.additional),
+    }
+
+
+def wait(jobs: Mapping[str, str], poll_seconds: float) -> None:
+    """Returns when no job is in the queue any more; says which run is through.
+
+    Args:
+        jobs: Key of a run -> its job.
+        poll_seconds: Longest pause between two looks.
+    """
+    left, pause, silent, told = dict(jobs), 1.0, False, ""
+    gone_before: set[str] = set()
+    while left:
+        time.sleep(min(pause, poll_seconds))
+        pause *= 1.5
+        try:
+            there = queued()
+        except (OSError, subprocess.SubprocessError) as error:
+            if not silent:
+                said = (getattr(error, "stderr", None) or str(error)).strip()
+                log.warning("the queue does not answer (%s); still waiting", said)
+            silent = True
+            continue
+        silent = False
+        # A job that is being requeued may be missing for an instant.
+        gone = {key for key, job in left.items() if job not in there}
+        for key in sorted(gone & gone_before):
+            log.info("job %s ended: %s", left.pop(key), key)
+        gone_before = gone
+        # A job that asks for more than there is waits for ever; its reason tells.
+        counts = Counter(there[job] for job in left.values() if job in there)
+        summary = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
+        if summary not in ("", told):
+            log.info("jobs: %s", summary)
+            told = summary
+
+
+def queued() -> dict[str, str]:
+    """This user's jobs that wait or run -> state; elements of an array one by one, as 7_0."""
+    command = ["squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i %T %r"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    found = {}
+    for line in done.stdout.splitlines():
+        job, state, reason = line.split(maxsplit=2)
+        found[job] = state.lower() if reason == "None" else f"{state.lower()} ({reason})"
+    return found
+
+
+def failure(run: Run, job: str | None, jobs_dir: Path) -> str | None:
+    """Why a run is not finished, or None if it is; what SLURM did is put into its status."""
+    if _finished(run):
+        return None
+    folder = RunFolder(run.folder)
+    status, state = folder.status(), state_of(job) if job else None
+    if status["state"] == "running":
+        return "another process is running it"
+    if status["state"] == "failed" and state in (None, "COMPLETED", "FAILED"):
+        return status["reason"]
+    reason = (
+        f"SLURM job {job} ended {state or 'without a trace'}; the same command goes on from there "
+        f"(log: {jobs_dir / f'{job}_0_log.err'})"
+    )
+    if folder.settings_path.exists():
+        folder.set_status("stopped", reason)
+    return reason
+
+
+def state_of(job: str) -> str | None:
+    """How a job ended, as long as the controller remembers it (minutes)."""
+    command = ["scontrol", "show", "job", "--oneliner", job]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = re.search(r"JobState=(\w+)", done.stdout)
+    return found[1] if found else None
+
+
+@contextmanager
+def _outside_of_jobs() -> Iterator[None]:
+    """Hides the job that we may be in ourselves, but not what the user told SLURM."""
+    from submitit.helpers import clean_env
+
+    told = {n: v for n, v in os.environ.items() if n == "SLURM_CONF" or n.startswith("SBATCH_")}
+    with clean_env():
+        os.environ.update(told)
+        yield
+
+
+def _finished(run: Run) -> bool:
+    from alps.execute import finished
+
+    return finished(run, RunFolder(run.folder))
+
+
+def _has_weights(run: Run) -> bool:
+    return RunFolder(run.folder).training_path.exists()
+
+
+def _refusal(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if "error:" in line]
+    said = lines[-1].split("error:")[-1].strip() if lines else " ".join(str(error).split())
+    return f"sbatch did not take the jobs ({said}): see the settings of hydra.launcher"

@@ -1,0 +1,125 @@
+"""What happens inside a SLURM job: one run, stopped in time and put back into the queue.
+
+submitit starts this on a compute node. SLURM sends SIGUSR2 before the time limit; the training
+then writes a resume point, and the requeued job goes on from there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from alps.plain import from_plain
+from alps.results import RunFolder
+from alps.settings import Run
+
+Handler = Callable[[int, Any], Any]
+
+
+@dataclass
+class Work:
+    """Trains and examines a run in a job; submitit pickles it.
+
+    Attributes:
+        cpus: CPUs of the job; its ranks share them.
+        signal_seconds: How long before the limit SLURM says so.
+        time_is_up: Whether it did.
+    """
+
+    cpus: int
+    signal_seconds: int
+    time_is_up: bool = field(default=False, init=False)
+
+    def __call__(self, plain: Mapping[str, Any]) -> None:
+        """Does the run that `plain` describes; what it leaves is in its folder."""
+        run = from_plain(plain, Run, check=False)
+        # Threads for the CPUs we have, not for all the node has; before torch is imported.
+        threads = max(1, self.cpus // run.trainer.devices)
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+        from alps.execute import execute
+        from alps.launch.ranks import fit_on_devices
+
+        folder = RunFolder(run.folder)
+        with _logged(folder), self._stopped_in_time() as requeue:
+            try:
+                execute(run, fit_on_devices)
+            except SystemExit:
+                if self.time_is_up:
+                    self._go_on_later(folder, requeue)
+                raise
+
+    def checkpoint(self, plain: Mapping[str, Any]) -> Any:
+        """What submitit starts when the job is requeued: the same; the run's folder knows more."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(Work(self.cpus, self.signal_seconds), plain)
+
+    @contextmanager
+    def _stopped_in_time(self) -> Iterator[Handler]:
+        """Turns SIGUSR2 into a stop; yields submitit's own handler, which requeues the job.
+
+        That handler ends the process where it stands. A training that listens to SIGTERM is told
+        that way and completes its step; anything else, and one that does not stop, is interrupted.
+        """
+        requeue: Any = signal.getsignal(signal.SIGUSR2)
+        idle = signal.getsignal(signal.SIGTERM)
+        me = os.getpid()
+        # Daemonic: does not keep a process alive that has stopped.
+        again = threading.Timer(0.7 * self.signal_seconds, os.kill, (me, signal.SIGUSR2))
+        again.daemon = True
+
+        def stop(number: int, frame: Any) -> None:
+            if self.time_is_up or signal.getsignal(signal.SIGTERM) == idle:
+                self.time_is_up = True
+                raise SystemExit(128 + number)
+            self.time_is_up = True
+            again.start()
+            signal.raise_signal(signal.SIGTERM)
+
+        signal.signal(signal.SIGUSR2, stop)
+        try:
+            yield requeue
+        finally:
+            again.cancel()
+            signal.signal(signal.SIGUSR2, requeue)
+
+    def _go_on_later(self, folder: RunFolder, requeue: Handler) -> None:
+        from submitit.core.utils import UncompletedJobError
+
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # the timer's, if it is late
+        try:
+            requeue(signal.SIGUSR2, None)  # ends the process
+        except UncompletedJobError:
+            folder.set_status(
+                "failed",
+                "the job's time was up more often than hydra.launcher.max_timeouts allows; the "
+                "same command goes on from the last resume point",
+            )
+
+
+@contextmanager
+def _logged(folder: RunFolder) -> Iterator[None]:
+    """Logs to the job's own output and to `train.log`, as a run without a job does."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    handlers = [logging.StreamHandler(), logging.FileHandler(folder.path / "train.log")]
+    line = logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    for handler in handlers:
+        handler.setFormatter(line)
+        root.addHandler(handler)
+    try:
+        yield
+    except Exception:
+        root.exception("the run failed")
+        raise
+    finally:
+        for handler in handlers:
+            root.removeHandler(handler)
+            handler.close()

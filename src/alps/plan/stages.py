@@ -1,0 +1,94 @@
+"""The distinct runs of several tables, task models first, and what is there of each already."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from alps.results import RunFailed, RunFolder
+from alps.settings import Run
+
+State = Literal["done", "trained", "failed", "running", "missing"]
+
+
+@dataclass(kw_only=True)
+class Planned:
+    """A training that is needed once, whoever asks for it.
+
+    Attributes:
+        run: The run.
+        key: Its key, which takes a while to compute.
+        variants: The same run with the benchmarks that each table asks for.
+        tables: Tables that ask for it; none for a task model that is no row of any.
+        needs: Key of its task model's run, or None.
+        stage: 0 for runs that nothing else waits for, 1 for their task models, and so on.
+        state: `done`; `trained`, some benchmarks missing; `failed`; `running`; `missing`.
+        reason: Why it failed.
+    """
+
+    run: Run
+    key: str
+    variants: list[Run] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
+    needs: str | None = None
+    stage: int = 0
+    state: State = "missing"
+    reason: str | None = None
+
+
+def planned(tables: Mapping[str, Iterable[Run]]) -> dict[str, Planned]:
+    """The trainings that tables need together, by key; task models included.
+
+    Args:
+        tables: Name of a table -> runs of its grid.
+    """
+    found: dict[str, Planned] = {}
+    for table, runs in tables.items():
+        for run in runs:
+            _add(found, run, 0, table)
+    for each in found.values():
+        each.state, each.reason = state_of(each.variants)
+    return found
+
+
+def in_stages(runs: Iterable[Planned]) -> list[list[Planned]]:
+    """The runs by stage, those that others wait for first."""
+    stages = defaultdict(list)
+    for each in runs:
+        stages[each.stage].append(each)
+    return [stages[number] for number in sorted(stages, reverse=True)]
+
+
+def state_of(variants: Sequence[Run]) -> tuple[State, str | None]:
+    """What is there of a run, by the files it left, and why it failed."""
+    folder = RunFolder(variants[0].folder)
+    if not folder.path.is_dir():
+        return "missing", None
+    from alps.execute import finished
+
+    status = folder.status()
+    if status["state"] == "failed":
+        return "failed", status["reason"]
+    if status["state"] == "running":
+        return "running", None
+    try:
+        if all(finished(run, folder) for run in variants):
+            return "done", None
+    except RunFailed as error:
+        return "failed", str(error)
+    return ("trained" if folder.training_path.exists() else "missing"), None
+
+
+def _add(found: dict[str, Planned], run: Run, stage: int, table: str | None) -> str:
+    key = run.key
+    each = found.setdefault(key, Planned(run=run, key=key))
+    each.variants.append(run)
+    each.stage = max(each.stage, stage)
+    if table is not None:
+        each.tables.append(table)
+    task_run = run.task_run()
+    if task_run is not None:
+        each.needs = _add(found, task_run, each.stage + 1, None)
+    return key

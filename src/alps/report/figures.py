@@ -1,0 +1,114 @@
+"""Which figures an experiment has, by what is in its table; drawn as PNG and PDF."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alps.heads import HeadSet
+from alps.report import bars, ratio_curve
+from alps.report.cells import Filled
+from alps.report.run_kind import task_data
+from alps.report.state import Subject
+from alps.report.style import SUFFIXES, save_all
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+THE_METHOD = "alps"
+"""Whose heads are drawn where several methods have scores."""
+
+
+def draw_figures(title: str, filled: Filled, folder: Path) -> list[Path]:
+    """Draws every figure for which there are numbers or heads.
+
+    Args:
+        title: First words of each.
+        filled: The table.
+        folder: Receives the files.
+
+    Returns:
+        The files.
+    """
+    found = []
+    for name, figure in _of_numbers(title, filled):
+        found += save_all(figure, folder, name)
+    chosen = head_sets(filled)
+    return found + _overlaps(chosen, folder) + _heat_maps(chosen, folder)
+
+
+def _of_numbers(title: str, filled: Filled) -> Iterator[tuple[str, Figure]]:
+    columns = filled.layout.columns
+    has = [any(cells[j].value is not None for cells in filled.cells) for j in range(len(columns))]
+    scores = [j for j, c in enumerate(columns) if c.kind in ("score", "average") and has[j]]
+    blocks = {row.block for row in filled.layout.rows}
+    if scores:
+        transferred = any(task_data(s.run) for each in filled.subjects for s in each)
+        yield (
+            "transfer" if transferred else "bars",
+            bars.draw_bars(f"{title}: scores by benchmark", filled),
+        )
+    averages = [j for j in scores if columns[j].kind == "average"]
+    if averages and len(blocks) > 1:
+        yield "averages", bars.draw_averages(f"{title}: averages by model", filled, averages[0])
+    curves = [c for c in ratio_curve.curves(filled) if c.values()]
+    if curves:
+        yield "ratio", ratio_curve.draw_curves(f"{title}: share of heads that train", curves)
+    for j, column in enumerate(columns):
+        if column.kind == "hours" and has[j]:
+            yield "hours", bars.draw_hours(f"{title}: {column.label}", filled, j)
+
+
+def head_sets(filled: Filled) -> list[tuple[Subject, HeadSet]]:
+    """The scored head sets, one for each model, data and method.
+
+    Of several seeds it is the first, of several ratios the smallest. Where there is `alps`, it is
+    the only method, unless all runs are of one dataset.
+    """
+    subjects = [s for each in filled.subjects for s in each if not s.base]
+    found: dict[tuple[str, str, str], tuple[Subject, HeadSet]] = {}
+    for subject in sorted(subjects, key=lambda s: getattr(s.run.method, "ratio", 1.0)):
+        run = subject.run
+        place = (run.model.name, run.data.name, run.method.name)
+        if place not in found:
+            heads = subject.folder.read_heads()
+            if heads is not None and heads.scores is not None:
+                found[place] = (subject, heads)
+    several = len({data for _, data, _ in found}) > 1
+    only = THE_METHOD if several and any(m == THE_METHOD for *_, m in found) else None
+    return [pair for place, pair in found.items() if only in (None, place[2])]
+
+
+def _overlaps(chosen: Sequence[tuple[Subject, HeadSet]], folder: Path) -> list[Path]:
+    """For each model, how far the heads of its tasks agree; of one task, those of its methods."""
+    from alps.report.overlap import compare
+    from alps.report.overlap_view import draw_overlap
+
+    several = len({s.run.data.name for s, _ in chosen}) > 1
+    models: dict[str, list[tuple[str, HeadSet]]] = {}
+    for subject, heads in chosen:
+        run = subject.run
+        name = f"{run.data.name}, {run.method.name}" if several else run.method.name
+        models.setdefault(run.model.name, []).append((name, heads))
+    paths = []
+    for model, sets in models.items():
+        if len(sets) > 1:
+            own = [folder / f"overlap_{model}{suffix}" for suffix in SUFFIXES]
+            for path in own:
+                draw_overlap(compare(sets), path)
+            paths += own
+    return paths
+
+
+def _heat_maps(chosen: Sequence[tuple[Subject, HeadSet]], folder: Path) -> list[Path]:
+    from alps.report.heat_map import draw
+
+    paths = []
+    for subject, heads in chosen:
+        run = subject.run
+        name = f"heads_{run.model.name}_{run.data.name}_{run.method.name}"
+        for suffix in SUFFIXES:
+            paths.append(folder / f"{name}{suffix}")
+            draw(heads, paths[-1], f"{run.model.name}, {run.data.name}: {heads.metric}")
+    return paths

@@ -1,0 +1,150 @@
+"""Figure 4: how the score changes with the share of heads that train, and the efficient range."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from alps.report.bars import block_label
+from alps.report.cells import Cell, Filled
+from alps.report.line import basis
+from alps.report.style import BAND, LINES, PAPER, SMALL, TEXT, TITLE, new_figure, plain_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+HEIGHT = 3.3
+ENDS = {"full": 1.0, "no_attn": 0.0}
+"""The methods at both ends of the curve."""
+
+FEWEST = 3
+"""Points of a curve, both ends included."""
+
+LEAST_RANGE = 2.0
+"""Points that an axis spans at least, so that equal scores look equal."""
+
+HALF_BAND = 2.0
+"""Percent of heads that a range of one ratio is drawn wide to either side."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Scores of one model: share of heads that train -> cell, ascending."""
+
+    name: str
+    points: Mapping[float, Cell]
+
+    def values(self) -> dict[float, float]:
+        """Share -> score, where there is one."""
+        return {r: c.value for r, c in self.points.items() if c.value is not None}
+
+    def printed(self) -> dict[float, float]:
+        """Share -> the paper's score, where there is one."""
+        return {r: c.printed for r, c in self.points.items() if c.printed is not None}
+
+
+def curves(filled: Filled) -> list[Curve]:
+    """A curve for each block and method that has enough shares of heads."""
+    if not any(c.kind == "score" for c in filled.layout.columns):
+        return []
+    column = list(filled.layout.columns).index(basis(filled.layout))
+    ends: dict[str, dict[float, Cell]] = {}
+    inner: dict[tuple[str, str, str], dict[float, Cell]] = {}
+    names = {row.block: block_label([row]) for row in reversed(filled.layout.rows)}
+    for row, cells in filled.lines():
+        kind = row.kind
+        if kind.method in ENDS:
+            ends.setdefault(row.block, {})[ENDS[kind.method]] = cells[column]
+        elif kind.ratio is not None:
+            own = inner.setdefault((row.block, kind.method, row.variant), {})
+            own[kind.ratio] = cells[column]
+    found = []
+    blocks = [block for block, *_ in inner]
+    for (block, method, variant), points in inner.items():
+        whole = {**points, **ends.get(block, {})}
+        if len(points) > 1 and len(whole) >= FEWEST:
+            name = names[block] + f", {method}" * (blocks.count(block) > 1)
+            name += f" [{variant}]" if variant else ""
+            found.append(Curve(name, dict(sorted(whole.items()))))
+    return found
+
+
+def efficient(found: Sequence[Curve]) -> list[float]:
+    """Shares of heads at which every curve lies above its w/ full."""
+    shares: list[set[float]] = []
+    for curve in found:
+        values = curve.values()
+        if 1.0 not in values:
+            return []
+        shares.append({r for r, v in values.items() if 0 < r < 1 and v > values[1.0]})
+    return sorted(set.intersection(*shares)) if shares else []
+
+
+def ranges(shares: Sequence[float], measured: Sequence[float]) -> list[tuple[float, float]]:
+    """Neighbouring shares as ranges.
+
+    Args:
+        shares: To be joined.
+        measured: All shares; two are neighbours if none lies between them.
+    """
+    order = sorted(measured)
+    found: list[tuple[float, float]] = []
+    for share in shares:
+        before = order[order.index(share) - 1] if order.index(share) else None
+        if found and found[-1][1] == before:
+            found[-1] = (found[-1][0], share)
+        else:
+            found.append((share, share))
+    return found
+
+
+def draw_curves(title: str, found: Sequence[Curve]) -> Figure:
+    """A panel for each curve, with w/ full as a level and the efficient range shaded."""
+    figure = new_figure(HEIGHT)
+    panels = figure.subplots(1, len(found), squeeze=False)[0]
+    measured = sorted({r for curve in found for r in curve.points})
+    bands = ranges(efficient(found), measured)
+    for i, (axes, curve) in enumerate(zip(panels, found, strict=True)):
+        for low, high in bands:
+            wide = HALF_BAND if low == high else 0.0
+            axes.axvspan(100 * low - wide, 100 * high + wide, color=BAND, zorder=0,
+                         label="efficient range: above w/ full")  # fmt: skip
+        _draw(axes, curve, LINES[i % len(LINES)])
+        axes.set_xlabel("heads that train (%)", fontsize=TEXT)
+        if i == 0:
+            axes.set_ylabel("average score (%)", fontsize=TEXT)
+    handles = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", fontsize=SMALL,
+                  ncols=len(handles), frameon=False)  # fmt: skip
+    figure.suptitle(title, fontsize=TITLE, x=0.01, ha="left", parse_math=False)
+    return figure
+
+
+def _draw(axes: Axes, curve: Curve, colour: str) -> None:
+    if printed := curve.printed():
+        axes.plot([100 * r for r in printed], list(printed.values()), "--", color=PAPER,
+                  linewidth=1.0, marker="D", markersize=4, markerfacecolor="white",
+                  label="the paper's numbers")  # fmt: skip
+    values = curve.values()
+    x, y = [100 * r for r in values], list(values.values())
+    sure = [curve.points[r].interval for r in values]
+    below = [max(0.0, v - s.low) if s else 0.0 for v, s in zip(y, sure, strict=True)]
+    above = [max(0.0, s.high - v) if s else 0.0 for v, s in zip(y, sure, strict=True)]
+    label = "ours, 95 % interval over documents" if any(sure) else "ours"
+    axes.errorbar(x, y, yerr=[below, above], color=colour, marker="o", markersize=5, linewidth=1.6,
+                  capsize=2.5, elinewidth=0.9, label=label)  # fmt: skip
+    if 1.0 in values:
+        axes.axhline(
+            values[1.0], color=colour, linewidth=0.9, linestyle=":", label="w/ full (100 %)"
+        )
+    axes.set_xticks([100 * r for r in curve.points], [f"{100 * r:g}" for r in curve.points])
+    low, high = axes.get_ylim()
+    if high - low < LEAST_RANGE:
+        axes.set_ylim((low + high - LEAST_RANGE) / 2, (low + high + LEAST_RANGE) / 2)
+    axes.set_title(curve.name, fontsize=TEXT, loc="left", parse_math=False)
+    plain_axes(axes)

@@ -1,0 +1,171 @@
+"""What became of a run: its result, or why there is none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from alps.evals.evaluation import Evaluation, read_evaluation
+from alps.families import Benchmark
+from alps.plain import to_plain
+from alps.report.documents import Documents, documents_of
+from alps.results import Result, RunFailed, RunFolder
+from alps.settings import Run
+
+LONGEST = 40
+"""Letters of a setting's value in a note."""
+
+Trouble = Literal["missing", "running", "failed", "unreadable", "not evaluated"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """Why a number is not there.
+
+    Attributes:
+        key: Of the run.
+        what: The run in words.
+        trouble: Of what sort.
+        reason: One sentence, where there is more to say.
+        base_of: Of a model as it is: the data in whose template it is asked.
+    """
+
+    key: str
+    what: str
+    trouble: Trouble
+    reason: str = ""
+    base_of: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """The headline of one benchmark of one model.
+
+    Attributes:
+        value: As the benchmark has it: a share, or a loss.
+        low: Lower end of the 95 % interval over documents, or None.
+        high: Its upper end.
+        documents: Behind it, where samples are kept.
+        evaluation: The file it was read from, or None if only `result.json` has it.
+        otherwise: How it was asked otherwise than the experiment asks, or empty.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    documents: Documents | None = None
+    evaluation: Evaluation | None = None
+    otherwise: str = ""
+
+
+class Subject:
+    """A run, or its base model, as its files show it; each is read once."""
+
+    def __init__(self, run: Run, base: bool = False):
+        """Of a run."""
+        self.run, self.base = run, base
+        self.folder = RunFolder(run.base_folder if base else run.folder)
+        self.key = self.folder.path.name
+        self.result, self.gap = self._read()
+        self._scores: dict[str, Score | Gap] = {}
+
+    @property
+    def what(self) -> str:
+        """The run in words."""
+        run = self.run
+        if self.base:
+            return f"{run.model.name} as it is, asked in the template of {run.data.name}"
+        ratio = getattr(run.method, "ratio", None)
+        share = f" {100 * ratio:g}%" if ratio is not None else ""
+        return f"{run.method.name}{share}, {run.model.name}, {run.data.name}, seed {run.seed}"
+
+    def score(self, benchmark: str) -> Score | Gap:
+        """The headline of a benchmark."""
+        if benchmark not in self._scores:
+            self._scores[benchmark] = self._score(benchmark)
+        return self._scores[benchmark]
+
+    def _score(self, name: str) -> Score | Gap:
+        if self.result is None:
+            assert self.gap is not None
+            return self.gap
+        asked = next((b for b in self.run.evals.benchmarks if b.name == name), None)
+        found = read_evaluation(self.folder, name, asked.protocol) if asked else self._any(name)
+        if found is not None and found.metrics:
+            metric, value = next(iter(found.metrics.items()))
+            sure = found.uncertainty.get(metric, {})
+            return Score(
+                value=value,
+                low=sure.get("low"),
+                high=sure.get("high"),
+                documents=documents_of(self.folder, found),
+                evaluation=found,
+                otherwise=_otherwise(asked, found),
+            )
+        values = self.result.evals.get(name)
+        if values and not (self.folder.path / "evals" / name).exists():  # else of another protocol
+            metric, value = next(iter(values.items()))
+            sure = self.result.uncertainty.get(name, {}).get(metric, {})
+            return Score(value=value, low=sure.get("low"), high=sure.get("high"))
+        return self._gap("not evaluated", f"{name} was not asked")
+
+    def _any(self, name: str) -> Evaluation | None:
+        """The evaluation of a benchmark that the grid does not ask for, if there is just one."""
+        protocols = [p.stem for p in (self.folder.path / "evals" / name).glob("*.json")]
+        return read_evaluation(self.folder, name, protocols[0]) if len(protocols) == 1 else None
+
+    def _read(self) -> tuple[Result | None, Gap | None]:
+        status = self.folder.status()
+        state, reason = status["state"], status["reason"] or ""
+        if state == "failed":
+            return None, self._gap("failed", reason)
+        if self.folder.result_path.exists():
+            try:
+                return Result.read(self.folder.result_path), None
+            except RunFailed as error:
+                return None, self._gap("unreadable", str(error))
+        if state == "running":
+            return None, self._gap("running", "another process is at it")
+        return None, self._gap("missing", reason)
+
+    def _gap(self, trouble: Trouble, reason: str) -> Gap:
+        return Gap(
+            key=self.key,
+            what=self.what,
+            trouble=trouble,
+            reason=reason,
+            base_of=self.run.data.name if self.base else None,
+        )
+
+
+def subjects() -> Callable[[Run, bool], Subject]:
+    """A reader that reads no file twice."""
+    known: dict[str, Subject] = {}
+
+    def subject(run: Run, base: bool = False) -> Subject:
+        key = run.base_key if base else run.key
+        if key not in known:
+            known[key] = Subject(run, base)
+        return known[key]
+
+    return subject
+
+
+def _otherwise(asked: Benchmark | None, found: Evaluation) -> str:
+    """Settings in which an evaluation differs from what the experiment asks."""
+    if asked is None:
+        return ""
+    wanted = json.loads(json.dumps(to_plain(asked)))  # as the file has it
+    names = [n for n in wanted if wanted[n] != found.benchmark.get(n)]
+    return ", ".join(_setting(n, found.benchmark) for n in names)
+
+
+def _setting(name: str, recorded: Mapping[str, Any]) -> str:
+    """A setting with its value, where that is known and short."""
+    if name not in recorded:
+        return f"{name} was not recorded"
+    value = recorded[name]
+    short = value is None or (isinstance(value, int | float | str) and len(str(value)) < LONGEST)
+    return f"{name}={value}" if short else name

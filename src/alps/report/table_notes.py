@@ -1,0 +1,115 @@
+"""What is said below a table: how to read it, which rows are unlike others, and what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from alps.report.cell_text import PARTIAL, UNLIKE_RANDOM
+from alps.report.cells import Filled
+from alps.report.provenance import Provenance
+from alps.report.run_kind import BASE
+from alps.report.state import Gap
+from alps.report.table import DASH
+
+MOST_LISTED = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notes:
+    """Sentences below a table.
+
+    Attributes:
+        reading: How to read it.
+        marks: Letter and what it says of the rows that have it.
+        facts: What the runs have in common, or not.
+        gaps: What is missing, why, and the command that fills it.
+    """
+
+    reading: tuple[str, ...]
+    marks: tuple[tuple[str, str], ...]
+    facts: tuple[str, ...]
+    gaps: tuple[str, ...]
+
+
+def notes_of(filled: Filled, found: Provenance, command: str) -> Notes:
+    """The sentences below a table.
+
+    Args:
+        filled: The table.
+        found: Where its numbers come from.
+        command: What runs the experiment.
+    """
+    return Notes(
+        reading=tuple(_reading(filled)),
+        marks=tuple(found.notes.items()),
+        facts=found.facts,
+        gaps=tuple(_gaps(filled, command)),
+    )
+
+
+def _reading(filled: Filled) -> Iterator[str]:
+    cells = [cell for row in filled.cells for cell in row]
+    kinds = {column.kind for column in filled.layout.columns}
+    units = {"score": "scores in percent", "loss": "losses in nats per token",
+             "hours": "hours of training in wall time"}  # fmt: skip
+    yield "; ".join(text for kind, text in units.items() if kind in kinds)
+    if any(cell.best for cell in cells):
+        yield "bold: best of its model" + (
+            " (lowest)" if kinds <= {"loss", "hours"} else ", vanilla left out"
+            if any(row.kind.method == BASE for row in filled.layout.rows) else ""
+        )  # fmt: skip
+    if any(cell.printed is not None for cell in cells):
+        yield "in parentheses: the paper's number"
+    seeds = sorted({s for cell in cells for s in cell.seeds})
+    if any(cell.std is not None for cell in cells):
+        yield (
+            f"mean ± standard deviation over seeds {', '.join(map(str, seeds))}; the intervals "
+            "are of documents, not of seeds"
+        )
+    elif seeds:
+        yield f"one seed ({', '.join(map(str, seeds))}): how much another would change is unknown"
+    if any(cell.interval is not None for cell in cells):
+        yield "below each number: 95 % bootstrap interval over documents, for changes a paired one"
+    if any(cell.interval and cell.interval.low == cell.interval.high for cell in cells):
+        yield "an interval without width: all documents came out alike, which says nothing"
+    if any(cell.from_random for cell in cells):
+        yield (
+            f"{UNLIKE_RANDOM} differs from Random: the paired 95 % interval of the difference "
+            "excludes zero (not corrected for the number of comparisons)"
+        )
+    if any(cell.value is not None and cell.gaps for cell in cells):
+        yield f"{PARTIAL} only of those seeds that are there"
+
+
+def _gaps(filled: Filled, command: str) -> Iterator[str]:
+    gaps = filled.gaps
+    for trouble in ("failed", "unreadable"):
+        for gap in (g for g in gaps if g.trouble == trouble):
+            yield f"{trouble}: {gap.what}: {gap.reason} ({gap.key})"
+    running = [g for g in gaps if g.trouble == "running"]
+    if running:
+        yield f"running now: {_listed(running)}"
+    unasked = [g for g in gaps if g.trouble == "not evaluated"]
+    for reason in dict.fromkeys(g.reason for g in unasked):
+        yield f"{reason}: {_listed([g for g in unasked if g.reason == reason])}"
+    missing = [g for g in gaps if g.trouble == "missing"]
+    own = [g for g in missing if g.base_of is None]
+    if own:
+        yield f"not run yet ({len(own)}): {_listed(own)}"
+    if any(g.base_of is None for g in gaps):
+        yield f"{DASH} is filled by `{command}`, which does only what is not done"
+    data = list(dict.fromkeys(g.base_of for g in gaps if g.base_of is not None))
+    if data:
+        own = "" if " data=" in command else f" data={','.join(data)}"
+        evaluate = command.replace("alps train", "alps evaluate -m", 1)
+        yield f"{DASH} of models as they are is filled by `{evaluate}{own}`"
+    if filled.layout.absent:
+        rows = "; ".join(filled.layout.absent)
+        yield f"rows of the paper without a run in this grid: {rows}"
+
+
+def _listed(gaps: Sequence[Gap]) -> str:
+    shown = "; ".join(g.what for g in gaps[:MOST_LISTED])
+    more = len(gaps) - MOST_LISTED
+    return f"{shown}; and {more} more" if more > 0 else shown

@@ -1,0 +1,173 @@
+"""A filled table as Markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from alps.report.cell_text import CellText, cell_text
+from alps.report.cells import Cell, Filled
+from alps.report.columns import Column
+from alps.report.layout import Row
+from alps.report.line import terms
+from alps.report.provenance import Provenance
+from alps.report.resampling import Interval
+from alps.report.table_notes import Notes
+
+INTERVAL = "95 %"
+FIELDS: tuple[str, ...] = (
+    "row", "model", "method", "ratio", "task_model", "variant", "column", "kind", "benchmarks",
+    "data", "value", "num_seeds", "std", "low", "high", "from_full", "from_full_low",
+    "from_full_high", "from_random", "from_random_low", "from_random_high", "unlike_random", "best",
+    "paper", "marks", "missing", "runs",
+)  # fmt: skip
+
+
+def markdown(title: str, filled: Filled, found: Provenance, notes: Notes) -> str:
+    """The table with everything that is to be said about it.
+
+    Args:
+        title: Heading.
+        filled: The table.
+        found: Where its numbers come from.
+        notes: Sentences below it.
+    """
+    heads = ["", *(c.label for c in filled.layout.columns)]
+    lines = [_line(heads), _line(["---"] + ["---:"] * (len(heads) - 1))]
+    for i, (row, cells) in enumerate(filled.lines()):
+        texts = [cell_text(c, k) for c, k in zip(cells, filled.layout.columns, strict=True)]
+        mark = f" <sup>{found.marks[i]}</sup>" if i in found.marks else ""
+        lines.append(_line([row.label + mark, *map(_in_markdown, texts)]))
+        if any(text.interval for text in texts):
+            lines.append(_line([INTERVAL, *(text.interval for text in texts)]))
+    below = [*notes.reading, *(f"{m}: {t}" for m, t in notes.marks), *notes.facts, *notes.gaps]
+    return f"# {title}\n\n" + "\n".join(lines) + "\n\n" + "".join(f"- {_one(t)}\n" for t in below)
+
+
+def _in_markdown(text: CellText) -> str:
+    value = f"**{text.value}**" if text.best else text.value
+    marks = text.marks.replace("*", "\\*")
+    parts = [value + marks, text.std, f"({text.printed})" if text.printed else ""]
+    return " ".join(part for part in parts if part)
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(_one(cell.replace('|', '/')) for cell in cells)} |"
+
+
+def _one(text: str) -> str:
+    return " ".join(text.split())
+
+
+def csv_text(filled: Filled, found: Provenance) -> str:
+    """One line for each cell, with every number in full."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, FIELDS, lineterminator="\n")
+    writer.writeheader()
+    for record in records(filled, found):
+        writer.writerow({k: _in_csv(v) for k, v in record.items()})
+    return out.getvalue()
+
+
+def json_text(
+    experiment: str, command: str, filled: Filled, found: Provenance, notes: Notes
+) -> str:
+    """Cells, notes and the runs behind them, for other programs.
+
+    Args:
+        experiment: Its name.
+        command: What runs it.
+        filled: The table.
+        found: Where its numbers come from.
+        notes: Sentences below it.
+    """
+    whole = {
+        "experiment": experiment,
+        "command": command,
+        "cells": list(records(filled, found)),
+        "notes": asdict(notes),
+        "missing": [asdict(gap) for gap in filled.gaps],
+        "runs": _runs(filled),
+    }
+    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+
+
+def records(filled: Filled, found: Provenance) -> Iterator[dict[str, Any]]:
+    """Every cell with its place, as plain values under the names of `FIELDS`."""
+    for i, (row, cells) in enumerate(filled.lines()):
+        for cell, column in zip(cells, filled.layout.columns, strict=True):
+            yield {
+                **_place(row, column, filled),
+                **_numbers(cell),
+                "marks": found.marks.get(i, ""),
+                "missing": [f"{g.key}: {g.trouble}" for g in cell.gaps],
+                "runs": [s.key for s in filled.subjects[i]],
+            }
+
+
+def _place(row: Row, column: Column, filled: Filled) -> dict[str, Any]:
+    own = terms(row, column, filled.layout) if column.kind != "hours" else []
+    return {
+        "row": row.label,
+        "model": row.kind.model,
+        "method": row.kind.method,
+        "ratio": row.kind.ratio,
+        "task_model": row.kind.task_model,
+        "variant": row.variant,
+        "column": column.label,
+        "kind": column.kind,
+        "benchmarks": list(dict.fromkeys(t.benchmark for t in own)),
+        "data": list(dict.fromkeys(t.data for t in own)) or list(row.runs),
+    }
+
+
+def _numbers(cell: Cell) -> dict[str, Any]:
+    full, random = cell.from_full, cell.from_random
+    return {
+        "value": cell.value,
+        "num_seeds": len(cell.seeds),
+        "std": cell.std,
+        **_ends("", cell.interval),
+        "from_full": full.value if full else None,
+        **_ends("from_full_", full.interval if full else None),
+        "from_random": random.value if random else None,
+        **_ends("from_random_", random.interval if random else None),
+        "unlike_random": cell.unlike_random,
+        "best": cell.best,
+        "paper": cell.printed,
+    }
+
+
+def _ends(prefix: str, ends: Interval | None) -> dict[str, float | None]:
+    return {
+        f"{prefix}low": ends.low if ends else None,
+        f"{prefix}high": ends.high if ends else None,
+    }
+
+
+def _in_csv(value: Any) -> Any:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return " ".join(value) if isinstance(value, list) else value
+
+
+def _runs(filled: Filled) -> Mapping[str, Any]:
+    found = {}
+    for subject in (s for each in filled.subjects for s in each):
+        result = subject.result
+        found[subject.key] = {
+            "what": subject.what,
+            **({} if result is None else {
+                name: getattr(result, name) for name in (
+                    "seed", "precision", "devices", "train_seconds", "data_hash", "base_hash",
+                    "commits", "git_commit", "git_dirty", "versions", "finished_at",
+                )
+            }),
+        }  # fmt: skip
+    return found

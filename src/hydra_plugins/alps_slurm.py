@@ -1,0 +1,78 @@
+"""`hydra/launcher=slurm`: Hydra looks for launchers in this namespace only.
+
+Hydra imports this file whenever it starts, so everything else is imported where it is needed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class SlurmLauncher(Launcher):
+    """Makes runs of a sweep's points, hands them to `alps.launch.slurm`, and tells who failed."""
+
+    def __init__(self, **settings: Any) -> None:
+        """Keeps what `conf/hydra/launcher/slurm.yaml` says."""
+        self.settings = settings
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Refuses settings and machines that cannot work, before any folder is made."""
+        from omegaconf import OmegaConf
+
+        from alps.complaints import refuse
+        from alps.launch.slurm import Slurm, missing
+        from alps.plain import SettingsError, from_plain
+
+        self.config, self.loader = config, hydra_context.config_loader
+        plain = OmegaConf.to_container(OmegaConf.create(self.settings), resolve=True)
+        assert isinstance(plain, dict)
+        try:
+            self.slurm = from_plain({str(k): v for k, v in plain.items()}, Slurm, "hydra.launcher")
+        except SettingsError as error:
+            raise SystemExit(refuse(error.problems)) from None
+        if problem := missing():
+            raise SystemExit(refuse([problem]))
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Runs every point as a job and waits for all of them."""
+        from pathlib import Path
+
+        from alps.complaints import refuse
+        from alps.config import build, planned
+        from alps.launch.slurm import run_jobs
+
+        points = [self.loader.load_sweep_config(self.config, list(o)) for o in job_overrides]
+        runs = [build(point) for point in points]
+        known = {run.key for run in planned.runs}
+        planned.runs += [run for run in runs if run.key not in known]
+        try:
+            failures = run_jobs(runs, self.slurm, Path(self.config.hydra.sweep.dir) / "jobs")
+        except ValueError as error:
+            raise SystemExit(refuse([str(error)])) from None
+        for key, reason in failures.items():
+            print(f"error: {key}: {reason}", file=sys.stderr)
+        return [
+            _returned(overrides, failures.get(run.key))
+            for overrides, run in zip(job_overrides, runs, strict=True)
+        ]
+
+
+def _returned(overrides: Sequence[str], failure: str | None) -> JobReturn:
+    from alps.results import RunFailed
+
+    if failure is None:
+        return JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
+    error = RunFailed(failure)
+    error._told = True  # pyright: ignore[reportAttributeAccessIssue]
+    return JobReturn(overrides=overrides, status=JobStatus.FAILED, _return_value=error)

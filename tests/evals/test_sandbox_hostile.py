@@ -1,0 +1,268 @@
+"""Hostile programs among honest ones, through all of the judge."""
+
+import json
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from alps.evals import evalplus_scoring
+from alps.evals.evalplus_problems import subset
+from alps.evals.evalplus_scoring import score
+from alps.evals.sandbox import find
+
+pytestmark = pytest.mark.sandbox
+
+RIGHT = "def double(x):\n    return 2 * x\n"
+WRONG = "def double(x):\n    return 3 * x\n"
+
+HOSTILE = {
+    "reads a token": """
+import os, io
+def double(x):
+    for path in ("/proc/self/environ", "/proc/1/environ", "/proc/%d/environ" % os.getppid()):
+        try:
+            if "hf_secret" in io.open(path).read():
+                return 2 * x
+        except OSError:
+            pass
+    if "hf_secret" in str(os.environ):
+        return 2 * x
+    raise OSError
+""",
+    "opens a socket": """
+import socket
+def double(x):
+    socket.create_connection(("127.0.0.1", PORT), 1).close()
+    return 2 * x
+""",
+    "reads a file": """
+import io
+def double(x):
+    return 2 * x if io.open("SECRET").read() else 0
+""",
+    "writes a file": """
+import io
+def double(x):
+    io.open("FOLDER/written", "w").write("here")
+    return 2 * x
+""",
+    "forks without end": """
+import posix
+def double(x):
+    while True:
+        posix.fork()
+    return 2 * x
+""",
+    "allocates without end": """
+def double(x):
+    kept = []
+    while True:
+        kept.append(bytearray(1 << 28))
+    return 2 * x
+""",
+    "sleeps": """
+import time
+def double(x):
+    time.sleep(10**6)
+    return 2 * x
+""",
+    "ignores signals": """
+import signal
+def double(x):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    while True:
+        pass
+    return 2 * x
+""",
+    "kills its parent": """
+import os, posix
+def double(x):
+    try:
+        posix.kill(os.getppid(), 9)
+    finally:
+        posix.kill(0, 9)
+    return 2 * x
+""",
+    "equal to everything": """
+class Equal:
+    def __eq__(self, other):
+        return True
+    def __ne__(self, other):
+        return False
+def double(x):
+    return Equal()
+""",
+    "an integer equal to everything": """
+class Equal(int):
+    def __eq__(self, other):
+        return True
+    def __ne__(self, other):
+        return False
+    __hash__ = None
+def double(x):
+    return Equal(7)
+""",
+    "patches the comparison": """
+import builtins, json, sys
+import numpy
+numpy.allclose = lambda *a, **k: True
+builtins.abs = lambda x: 0
+for name, module in list(sys.modules.items()):
+    for function in ("right", "take", "is_floats", "decode", "unpack"):
+        if hasattr(module, function):
+            setattr(module, function, lambda *a, **k: True)
+def double(x):
+    return 0
+""",
+    "rewrites results": """
+import io, os
+def double(x):
+    for place in ("FOLDER", "/tmp", os.sep):
+        for name in ("verdicts.json", "judging/answers.0.jsonl", "eval_results.json"):
+            try:
+                with io.open(os.path.join(place, name), "a") as file:
+                    file.write("[]")
+                return 2 * x
+            except OSError:
+                pass
+    for number in range(64):
+        try:
+            os.write(number, b'v4\\n. ["base", "done"]\\n')
+        except OSError:
+            pass
+    return None
+""",
+    "says it is done": """
+import os
+def double(x):
+    for number in range(64):
+        try:
+            os.write(number, b'. ["base", "done"]\\n. ["plus", "done"]\\n')
+        except OSError:
+            pass
+    return 2 * x
+""",
+    "floods the output": """
+import os, sys
+def double(x):
+    while True:
+        print("x" * 10**6)
+        sys.stderr.write("x" * 10**6)
+    return 2 * x
+""",
+    "floods the pipe": """
+import os
+def double(x):
+    while True:
+        for number in range(3, 16):
+            try:
+                os.write(number, b"v" * 10**6)
+            except OSError:
+                pass
+    return 2 * x
+""",
+    "returns a gigabyte": """
+def double(x):
+    return "x" * 10**9
+""",
+    "recurses without end": """
+import functools, sys
+sys.setrecursionlimit(10**9)
+@functools.lru_cache(None)
+def double(x):
+    return double(x + 1)
+""",
+    "ends at once": "import os\ndef double(x):\n    os._exit(0)\n    return 2 * x\n",
+    "returns itself": "def double(x):\n    kept = []\n    kept.append(kept)\n    return kept\n",
+}
+
+
+def row(number):
+    return {
+        "task_id": f"HumanEval/{number}",
+        "prompt": 'def double(x):\n    """Twice x."""\n',
+        "entry_point": "double",
+        "contract": "",
+        "canonical_solution": "    return 2 * x\n",
+        "base_input": [[1], [2]],
+        "plus_input": [[0], [-3]],
+        "atol": 0,
+    }
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """Each hostile program between an honest right one and an honest wrong one."""
+    folder = tmp_path_factory.mktemp("judged")
+    (folder / "secret").write_text("secret")
+    programs = {}
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_TOKEN", "hf_secret")
+        limits = {"min_time_limit": 0.4, "gt_time_limit_factor": 4.0}
+        patch.setattr(evalplus_scoring, "LIMITS", limits)
+        patch.setattr(evalplus_scoring, "LONGER_LIMITS", limits)
+        patch.setattr(evalplus_scoring, "workers", lambda: 2)
+        for hostile in HOSTILE.values():
+            own = hostile.replace("PORT", str(server.getsockname()[1]))
+            own = own.replace("SECRET", str(folder / "secret")).replace("FOLDER", str(folder))
+            for program in (RIGHT, own, WRONG):
+                programs[f"HumanEval/{len(programs)}"] = program
+        wanted = subset("humaneval", "by hand", tuple(row(n) for n in range(len(programs))))
+        found = score(wanted, programs, folder)
+        server.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    return found, folder
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_it_fails_and_those_beside_it_are_judged_right(judged, name):
+    found, _ = judged
+    first = 3 * list(HOSTILE).index(name)
+    verdicts = [found.passed(plus=True)[f"HumanEval/{first + n}"] for n in range(3)]
+    assert verdicts == [True, False, False], found.notes[f"HumanEval/{first + 1}"]
+    [stock] = found.eval_results["eval"][f"HumanEval/{first + 1}"]
+    assert (stock["base_status"], stock["plus_status"]) != ("pass", "pass")
+
+
+def test_nothing_was_written_but_verdicts(judged):
+    found, folder = judged
+    assert found.sandbox == find().name
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "secret", "samples.jsonl", "samples.raw.jsonl", "problems.jsonl", "eval_results.json",
+        "verdicts.json",
+    }  # fmt: skip
+    assert json.loads((folder / "eval_results.json").read_text()) == found.eval_results
+
+
+def test_reasons_are_told(judged):
+    found, _ = judged
+    reasons = {
+        name: found.notes[f"HumanEval/{3 * number + 1}"]["reason"]
+        for number, name in enumerate(HOSTILE)
+    }
+    assert reasons["sleeps"] == reasons["ignores signals"] == "too slow"
+    assert reasons["floods the pipe"] == "too much output"
+    assert reasons["equal to everything"] == "base tests"
+
+
+def test_no_process_is_left(judged):
+    """A sandbox whose worker is gone would belong to the first process."""
+    for _ in range(50):
+        own = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                text = path.read_bytes()
+                parent = (path.parent / "stat").read_text().rsplit(")", 1)[1].split()[1]
+            except OSError:
+                continue
+            if b"sandbox_runner.pyc" in text and parent == "1":
+                own.append(text)
+        if not own:
+            return
+        time.sleep(0.1)
+    raise AssertionError(own)

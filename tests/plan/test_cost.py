@@ -1,0 +1,113 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from alps.config import build_assumed, model_choice
+from alps.plan.assumed import GIB
+from alps.plan.cost import BYTE_TOKENS, Costs, num_training_rows, shape_of, stand_in
+
+
+def costs(*settings: str) -> Costs:
+    return Costs(build_assumed(settings))
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [
+        ("llama3_2_1b", 1_235_814_400),
+        ("llama3_2_3b", 3_212_749_824),
+        ("llama3_1_8b", 8_030_261_248),
+        ("llama2_7b", 6_738_415_616),
+        ("qwen2_5_1_5b", 1_543_714_304),
+        ("qwen2_5_7b", 7_615_616_512),
+        ("smollm2_135m", 134_515_008),
+        ("smollm2_135m_q4", 134_515_008),
+    ],
+)
+def test_the_shapes_in_conf_have_the_published_numbers_of_parameters(model, parameters):
+    assert shape_of(model_choice(model)).num_parameters == parameters
+
+
+def test_a_random_model_s_shape_is_the_one_it_gets(make_run):
+    from alps.cost.shape import ModelShape
+    from alps.models.byte_tokenizer import byte_tokenizer
+    from alps.models.checkpoint import materialize
+
+    model = make_run().model
+    assert len(byte_tokenizer()) == BYTE_TOKENS
+    assert shape_of(model) == ModelShape.read(materialize(model))
+    folder = replace(model, path=str(materialize(model)))
+    assert shape_of(folder) == shape_of(model)
+    assert shape_of(replace(model, path="nobody/has-this")) is None
+
+
+def test_rows_are_those_that_train(make_run):
+    assert num_training_rows(make_run("data=ultrachat", "data.max_examples=null").data) == 205786
+    tenth = ("data=alpaca", "data.max_examples=null", "data.fraction=0.1", "data.test_fraction=0")
+    assert num_training_rows(make_run(*tenth).data) == 5201
+    assert num_training_rows(make_run("data.max_examples=50", "data.fraction=0.3").data) == 15
+    assert num_training_rows(make_run("data.max_examples=null").data) == 5000
+    Path("rows.jsonl").write_text('{"instruction": "a", "output": "b"}\n')
+    own = make_run("data=jsonl", "data.path=rows.jsonl", "data.max_examples=null")
+    assert num_training_rows(own.data) is None
+    assert costs().of(own) is None
+
+
+def test_operations_follow_rows_epochs_and_steps(make_run):
+    count = costs()
+    once = count.of(make_run("method=full", "data.max_examples=64"))
+    assert once.tokens == 64 * 97
+    thrice = count.of(make_run("method=full", "data.max_examples=64", "optim.epochs=3"))
+    assert thrice.flops == pytest.approx(3 * once.flops)
+    stopped = count.of(make_run("method=full", "data.max_examples=64", "optim.max_steps=2"))
+    assert stopped.flops == pytest.approx(once.flops * 2 * 8 / 64)
+    again = count.of(
+        make_run("method=full", "data.max_examples=64", "trainer.activation_checkpointing=true")
+    )
+    assert 1.25 * once.flops < again.flops < 1.4 * once.flops
+
+
+def test_full_llama_at_fp16_is_six_operations_for_each_weight_and_token(make_run):
+    run = make_run("model=llama3_2_1b", "data=ultrachat", "data.max_examples=null", "method=full")
+    cost = costs("answer_share=1").of(run)
+    assert cost.flops == pytest.approx(6 * 1_235_814_400 * cost.tokens, rel=0.1)
+
+
+def test_weights_are_what_trains(make_run):
+    count = costs()
+    shape = shape_of(make_run().model)
+    full, none, heads = (
+        count.of(make_run(*settings))
+        for settings in (["method=full"], ["method=no_attn"], ["method=alps", "scope=heads_only"])
+    )
+    assert (full.weights, full.qkv) == (4 * shape.num_parameters, 4 * shape.num_qkv)
+    assert none.qkv == 0 and none.weights == full.weights - full.qkv
+    assert heads.weights == heads.qkv < full.qkv
+    assert full.resume == 3 * full.weights  # the weights, and two numbers of the optimizer
+
+
+def test_the_stand_in_for_scored_heads_has_as_many(make_run):
+    alps, kl = (make_run(f"method={name}", "ratio=0.3").method for name in ("alps", "kl"))
+    random = make_run("method=random").method
+    assert stand_in(alps) == stand_in(kl) and stand_in(random) is random
+    assert (stand_in(alps).ratio, stand_in(alps).scope) == (alps.ratio, alps.scope)
+
+
+PAPER = ("optim=paper", "data=ultrachat", "data.max_examples=null")
+
+
+def test_8b_does_not_fit_and_1b_does(make_run):
+    count = costs("gpu=a100_80g")
+    small = count.of(make_run("model=llama3_2_1b", "method=full", *PAPER))
+    assert small.fits and 16 * 1.2e9 < small.memory < 0.85 * 80 * GIB
+    large = count.of(make_run("model=llama3_1_8b", "method=full", *PAPER))
+    assert (large.fits, large.fitting) == (False, 0) and large.memory > 128e9
+
+
+def test_auto_takes_as_many_rows_as_fit(make_run):
+    asked = ("model=llama3_2_3b", "method=full", *PAPER)
+    fixed = costs().of(make_run(*asked))
+    assert not fixed.fits and fixed.micro_batch == 8 and 0 < fixed.fitting < 8
+    auto = costs().of(make_run(*asked, "trainer.micro_batch_size=auto"))
+    assert auto.fits and auto.micro_batch == fixed.fitting and auto.memory < 0.85 * 80 * GIB

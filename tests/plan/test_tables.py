@@ -1,0 +1,148 @@
+"""The experiments of the paper, counted from their grids."""
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+
+from alps.composing import conf_dir
+from alps.config import Choices, runs_of
+from alps.plan.stages import planned
+
+PAPER = Path(__file__).resolve().parents[2] / "experiments"
+TABLES = ("table1", "table2", "table3", "table4", "table5", "table10", "table11", "table12")
+TABLES += ("table13", "table14")
+FIGURES = ("figure2", "figure5", "figure8")
+CHOICES = Choices()
+
+
+@pytest.fixture(scope="module")
+def grids():
+    return {name: runs_of([f"experiment={name}"], CHOICES) for name in (*TABLES, *FIGURES)}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_table_has_as_many_runs_as_its_readme_says(table, grids):
+    (told,) = re.findall(r"^\*\*Runs:\*\* (\d+) ", (PAPER / table / "README.md").read_text(), re.M)
+    assert len(grids[table]) == int(told)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_the_rows_of_a_table_are_those_of_the_paper(table, grids):
+    with (PAPER / table / "paper.csv").open() as file:
+        cells = list(csv.DictReader(file))
+    rows = {
+        (c["model"], c["data"], c["method"], float(c["ratio"] or 0), c["task_model"])
+        for c in cells
+        if c["method"] not in ("", "base") and c["data"] and " " not in c["data"]
+    }
+    if table in ("table5", "table11", "table13"):  # their data are not printed
+        rows = {row[:1] + row[2:] for c in cells if (row := printed(c))[2] not in ("", "base")}
+        assert {row_of(r)[:1] + row_of(r)[2:] for r in grids[table]} == rows
+        return
+    assert {row_of(run) for run in grids[table]} == rows
+
+
+def printed(cell):
+    ratio = float(cell["ratio"] or 0)
+    return cell["model"], cell["data"], cell["method"], ratio, cell["task_model"]
+
+
+def row_of(run):
+    task_model = getattr(run.method, "task_model", None)
+    return (
+        run.model.name,
+        run.data.name,
+        run.method.name,
+        getattr(run.method, "ratio", 0),
+        task_model.name if task_model else "",
+    )
+
+
+def test_tables_1_to_3_are_108_runs_and_all_tables_182(grids):
+    first = planned({name: grids[name] for name in ("table1", "table2", "table3")})
+    assert len(first) == 108
+    every = planned({name: grids[name] for name in TABLES})
+    assert len(every) == 182
+    assert sum(not each.tables for each in every.values()) == 8  # task models of Table 10
+    assert planned(grids).keys() == every.keys()  # figures are drawn from the same runs
+
+
+def test_figures_are_drawn_from_table_1(grids):
+    keys = {name: {run.key for run in runs} for name, runs in grids.items()}
+    assert keys["figure2"] == keys["table1"]
+    assert keys["figure5"] < keys["figure8"] < keys["table1"]
+    assert len(keys["figure5"]) == 3 and len(keys["figure8"]) == 9
+
+
+def test_heads_of_the_transfer_tables_come_from_table_1(grids):
+    full = {r.key for r in grids["table1"] if r.method.name == "full"}
+    needed = {r.task_run().key for r in grids["table12"] if r.task_run()}
+    assert needed == full
+
+
+def test_readily_is_the_sibling_of_each_model(grids):
+    paths = {
+        r.model.name: r.method.task_model.path
+        for r in grids["table10"]
+        if r.method.name == "alps" and r.method.task_model.name == "readily"
+    }
+    assert paths == {
+        "llama3_2_1b": "meta-llama/Llama-3.2-1B-Instruct",
+        "llama3_2_3b": "meta-llama/Llama-3.2-3B-Instruct",
+    }
+
+
+def test_the_paper_s_optimizer_scope_and_seed(grids):
+    for runs in grids.values():
+        assert {(r.optim.name, r.seed) for r in runs} == {("paper", 0)}
+        assert {getattr(r.method, "scope", "rest_trains") for r in runs} == {"rest_trains"}
+
+
+@pytest.mark.parametrize(
+    ("table", "data", "benchmarks"),
+    [
+        ("table1", "ultrachat", "ifeval gpqa"),
+        ("table1", "mathinstruct", "gsm8k math"),
+        ("table4", "codealpaca", "humaneval humaneval_plus mbpp mbpp_plus"),
+        ("table5", "ultrachat", "mmlu arc_challenge"),
+        ("table11", "magicoder", ""),
+        (
+            "table14",
+            "mathinstruct",
+            "ifeval gpqa gsm8k math humaneval humaneval_plus mbpp mbpp_plus",
+        ),
+    ],
+)
+def test_benchmarks_are_those_of_the_table(grids, table, data, benchmarks):
+    sets = [[b.name for b in r.evals.benchmarks] for r in grids[table] if r.data.name == data]
+    assert sets and all(found == benchmarks.split() for found in sets)
+
+
+@pytest.mark.parametrize(
+    "experiment", sorted(p.stem for p in (conf_dir() / "experiment").glob("*"))
+)
+def test_every_experiment_runs_on_a_laptop(experiment):
+    runs = runs_of([f"experiment={experiment}", "scale=mini"], CHOICES)
+    for run in [*runs, *(r.task_run() for r in runs if r.task_run())]:
+        assert run.model.name == "smollm2_135m_q4" and run.optim.name == "mini"
+        assert run.data.name.startswith("mini_")
+        assert not [b for b in run.evals.benchmarks if getattr(b, "hub", None)]
+    assert len(runs) == len({run.key for run in runs})
+
+
+def test_at_mini_scale_transfer_trains_on_other_rows_than_the_task_model():
+    for run in runs_of(["experiment=table4", "scale=mini", "method=alps"], CHOICES):
+        assert run.data.name == run.task_run().data.name
+        assert run.data.subset_seed != run.task_run().data.subset_seed
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_scope_and_seed_are_axes_of_every_table(table):
+    one = runs_of([f"experiment={table}", "scale=mini"], CHOICES)
+    two = runs_of([f"experiment={table}", "scale=mini", "seed=0,1"], CHOICES)
+    assert len(two) == 2 * len(one)
+    heads_only = runs_of([f"experiment={table}", "scale=mini", "scope=heads_only"], CHOICES)
+    methods = {r.method.scope for r in heads_only if hasattr(r.method, "scope")}
+    assert methods == {"heads_only"} and len(heads_only) == len(one)

@@ -1,0 +1,58 @@
+import json
+
+from alps.config import build_assumed, runs_of
+from alps.plan.overview import overview
+from alps.plan.view import print_plan, summary
+from alps.results import RunFolder
+
+
+def told(settings: list[str], own: list[str] = (), **tables) -> str:
+    return "\n".join(summary(overview({"table": runs_of(settings)}, build_assumed(list(own)))))
+
+
+def test_what_does_not_fit_is_said_with_what_would():
+    said = told(["method=full", "model=llama3_2_3b,llama3_1_8b", "data=ultrachat", "optim=paper"])
+    assert "llama3_2_3b (full) needs up to 137.5 GiB: trainer.micro_batch_size=1 does" in said
+    assert "llama3_1_8b (full)" in said and "not even one row does" in said
+    assert "does not fit" not in told(["method=full"], ["gpu=laptop"])
+
+
+def test_guesses_are_called_so():
+    said = told(["method=full", "data=ultrachat,alpaca"])
+    assert "alpaca 108, ultrachat 450 (a guess)" in said
+    assert "utilisation=0.4" in said and "312 TFLOP/s" in said and "not in it: benchmarks" in said
+
+
+def test_what_is_unknown_is_not_counted():
+    said = told(["method=full", "model.path=org/name"])
+    assert "distinct runs: 1" in said
+    assert "not counted, as the model's shape or the number of rows is not known here" in said
+    assert "name with mini_math" in said
+
+
+def test_numbers_of_the_json_are_those_of_the_runs(tmp_path):
+    out = f"output_dir={tmp_path}"
+    runs = runs_of(["method=full,alps", "task_model=sft,fewer_data", "model=tiny", out])
+    RunFolder(runs[0].folder).set_status("failed", "out of memory")
+    plan = overview({"a": runs, "b": runs[:1]}, build_assumed(["gpu=h100_80g"]))
+    plain = json.loads(json.dumps(plan.to_json()))
+    assert plain["distinct_runs"] == 4 and plain["task_models_more"] == 1
+    listed = [run for stage in plain["stages"] for run in stage["runs"]]
+    assert [run["state"] for run in listed].count("failed") == 1
+    assert plain["flops"] == sum(run["cost"]["flops"] for run in listed)
+    hours = plain["flops"] / (989e12 * 0.4) / 3600
+    assert abs(plain["gpu_hours"] / hours - 1) < 1e-9
+    assert plain["gpu_hours_left"] == plain["gpu_hours"]  # what failed is to be done again
+    assert {run["needs"] for run in listed if run["method"] == "alps"} == {
+        run["key"] for run in plain["stages"][0]["runs"]
+    }
+
+
+def test_a_stage_is_a_table(capsys):
+    plan = overview({"t": runs_of(["method=full,alps,lora", "model=tiny"])}, build_assumed([]))
+    print_plan(plan)
+    printed = capsys.readouterr().out
+    assert printed.index("stage 1 of 2: task models") < printed.index("stage 2 of 2")
+    assert "distinct runs: 3" in printed
+    lines = [line for line in printed.splitlines() if line.startswith("all")]
+    assert len(lines) == 1 and " 2 " in lines[0]

@@ -1,0 +1,226 @@
+"""Numbers of a table, checked against what was written into the result files."""
+
+import json
+from dataclasses import replace
+from statistics import mean, stdev
+
+import numpy as np
+import pytest
+
+from alps.report.cells import fill
+from alps.report.layout import lay_out
+from alps.report.paper import Printed
+from alps.results import RunFolder
+
+
+def answers(right: int, count: int = 40, start: int = 0) -> list[float]:
+    return [float(start <= i < start + right) for i in range(count)]
+
+
+def cells_of(runs, paper=()):
+    """Row label -> column label -> cell."""
+    filled = fill(lay_out(runs, paper))
+    labels = [c.label for c in filled.layout.columns]
+    return {row.label: dict(zip(labels, cells, strict=True)) for row, cells in filled.lines()}
+
+
+def three_methods(made, **changes):
+    return [made.run(m, **changes) for m in ("full", "random", "alps")]
+
+
+def rows(found):
+    """The cells of w/ full, Random and ALPS."""
+    return [next(v for k, v in found.items() if name in k) for name in ("full", "Random", "ALPS")]
+
+
+def test_a_score_is_in_percent_with_the_interval_of_its_documents(made):
+    run = made.run()
+    made.finish(run, {"gsm8k": answers(10)})
+    cell = cells_of([run])["llama3_2_1b, w/ full"]["gsm8k"]
+    assert cell.value == 25.0 and cell.seeds == (0,) and cell.std is None
+    assert cell.interval.low < 25 < cell.interval.high
+    assert 8 < cell.interval.low < 20 and 30 < cell.interval.high < 45  # binomial: 12.7 to 41.2
+
+
+def test_seeds_give_mean_and_standard_deviation(made):
+    runs = [made.run(seed=seed) for seed in (0, 1, 2)]
+    for run, right in zip(runs, (10, 14, 18), strict=True):
+        made.finish(run, {"gsm8k": answers(right)})
+    cell = cells_of(runs)["llama3_2_1b, w/ full"]["gsm8k"]
+    shares = [25.0, 35.0, 45.0]
+    assert cell.value == pytest.approx(mean(shares))
+    assert cell.std == pytest.approx(stdev(shares))
+    assert cell.seeds == (0, 1, 2)
+
+
+def test_a_difference_is_paired(made):
+    """Six documents of difference, all in one direction: no draw turns that around.
+
+    Drawn apart, the scores would differ by 15 points give or take 21.
+    """
+    full, random, alps = three_methods(made)
+    made.finish(full, {"gsm8k": answers(20)})
+    made.finish(random, {"gsm8k": answers(20)})
+    made.finish(alps, {"gsm8k": answers(26)})
+    *_, cells = rows(cells_of([full, random, alps]))
+    change = cells["gsm8k"].from_random
+    assert change.value == pytest.approx(15.0)
+    assert change.interval.low > 0 and cells["gsm8k"].unlike_random
+
+
+def test_as_many_documents_of_which_others_are_right_are_no_difference(made):
+    full, random, alps = three_methods(made)
+    made.finish(full, {"gsm8k": answers(20)})
+    made.finish(random, {"gsm8k": answers(20)})
+    made.finish(alps, {"gsm8k": answers(20, start=17)})
+    *_, cells = rows(cells_of([full, random, alps]))
+    change = cells["gsm8k"].from_random
+    assert change.value == 0 and not cells["gsm8k"].unlike_random
+    assert change.interval.low < -10 and change.interval.high > 10
+
+
+def test_the_change_is_against_full_and_the_best_is_marked(made):
+    full, random, alps = three_methods(made)
+    for run, right in ((full, 20), (random, 16), (alps, 24)):
+        made.finish(run, {"gsm8k": answers(right)})
+    by_full, by_random, by_alps = rows(cells_of([full, random, alps]))
+    assert by_full["Δ w/ full"].value is None
+    assert by_random["Δ w/ full"].value == pytest.approx(-10.0)
+    assert by_alps["Δ w/ full"].value == pytest.approx(10.0)
+    assert by_alps["Δ w/ full"].interval.low > 0
+    best = [cells["gsm8k"].best for cells in (by_full, by_random, by_alps)]
+    assert best == [False, False, True]
+
+
+def test_equal_rows_are_none_of_them_the_best(made):
+    runs = three_methods(made)
+    for run in runs:
+        made.finish(run, {"gsm8k": answers(0)})
+    assert not any(c["gsm8k"].best for c in cells_of(runs).values())
+
+
+def test_the_lowest_loss_is_the_best(made):
+    runs = three_methods(made, benchmarks=("held_out",))
+    for run, loss in zip(runs, (1.5, 1.2, 1.4), strict=True):
+        made.finish(run, {"held_out": [loss] * 4})
+    found = cells_of(runs)
+    assert [c["held_out loss"].best for c in rows(found)] == [False, True, False]
+    assert rows(found)[1]["held_out loss"].value == pytest.approx(1.2)
+
+
+def test_a_model_as_it_is_is_never_the_best(made):
+    run, other = made.run(), made.run("no_attn")
+    made.finish(run, {"gsm8k": answers(10)})
+    made.finish(other, {"gsm8k": answers(8)})
+    made.finish_base(run, {"gsm8k": answers(30)})
+    facts = {"model": run.model.name, "data": (), "ratio": None, "task_model": None,
+             "task_data": None, "benchmarks": ("gsm8k",), "metric": "x", "value": 1.0}  # fmt: skip
+    methods = {"vanilla": "base", "full": "full", "no": "no_attn"}
+    paper = [Printed(row=r, column="GSM8K", method=m, **facts) for r, m in methods.items()]
+    found = cells_of([run, other], paper)
+    assert found["vanilla"]["GSM8K"].value == 75.0
+    assert [found[r]["GSM8K"].best for r in methods] == [False, True, False]
+
+
+def test_an_average_is_drawn_over_all_its_documents(made):
+    """HumanEval and HumanEval+ are the same documents: their mean is as unsure as each alone."""
+    same = made.run(data="magicoder", benchmarks=("humaneval", "humaneval_plus"))
+    right = answers(20)
+    made.finish(same, {"humaneval": right, "humaneval_plus": right})
+    cells = cells_of([same])["llama3_2_1b, w/ full"]
+    width = np.ptp(cells["Avg."].interval)
+    assert width == pytest.approx(np.ptp(cells["humaneval"].interval))
+
+    others = [made.run(data="ultrachat", benchmarks=("gpqa",)), made.run()]
+    made.finish(others[0], {"gpqa": right})
+    made.finish(others[1], {"gsm8k": right})
+    cells = cells_of(others)["llama3_2_1b, w/ full"]
+    narrower = np.ptp(cells["Avg."].interval) / np.ptp(cells["gsm8k"].interval)
+    assert narrower == pytest.approx(1 / np.sqrt(2), abs=0.08)
+
+
+def test_samples_that_do_not_give_the_score_are_not_drawn_from(made):
+    runs = three_methods(made)
+    for run, right in zip(runs, (20, 16, 24), strict=True):
+        made.finish(run, {"gsm8k": answers(right)})
+    (samples,) = (runs[2].folder / "evals").rglob("samples_gsm8k.jsonl")
+    lines = [json.loads(line) for line in samples.read_text().splitlines()]
+    lines[0]["exact"] = 0.0
+    samples.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    *_, cells = rows(cells_of(runs))
+    assert cells["gsm8k"].from_random.interval is None and not cells["gsm8k"].unlike_random
+    assert cells["gsm8k"].interval is not None  # the evaluation's own
+
+
+def test_nothing_is_drawn_from_samples_that_are_gone(made):
+    run = made.run()
+    made.finish(run, {"gsm8k": answers(20)})
+    for path in (run.folder / "evals").rglob("samples_*"):
+        path.unlink()
+    cell = cells_of([run])["llama3_2_1b, w/ full"]["gsm8k"]
+    own = json.loads(next((run.folder / "evals").rglob("alpaca.json")).read_text())["uncertainty"]
+    assert cell.interval.low == pytest.approx(100 * own["accuracy"]["low"])
+
+
+def test_what_failed_runs_or_is_missing_is_a_gap(made):
+    full, random, alps = three_methods(made)
+    made.fail(full, "the loss is nan")
+    made.finish(alps, {})
+    by_full, by_random, by_alps = rows(cells_of([full, random, alps]))
+    (gap,) = by_full["gsm8k"].gaps
+    assert (gap.trouble, gap.reason, by_full["gsm8k"].value) == ("failed", "the loss is nan", None)
+    assert by_random["gsm8k"].gaps[0].trouble == "missing"
+    assert by_alps["gsm8k"].gaps[0].trouble == "not evaluated"
+
+
+def test_a_result_of_another_schema_is_unreadable(made):
+    run = made.run()
+    made.finish(run, {"gsm8k": answers(3)}, schema_version=99)
+    (gap,) = cells_of([run])["llama3_2_1b, w/ full"]["gsm8k"].gaps
+    assert gap.trouble == "unreadable" and "schema 99" in gap.reason
+
+
+def test_a_mean_of_some_seeds_says_which_are_missing(made):
+    runs = [made.run(seed=seed) for seed in (0, 1)]
+    made.finish(runs[0], {"gsm8k": answers(10)})
+    cell = cells_of(runs)["llama3_2_1b, w/ full"]["gsm8k"]
+    assert cell.value == 25.0 and cell.seeds == (0,)
+    assert [g.key for g in cell.gaps] == [runs[1].key]
+
+
+def test_a_mean_over_data_needs_all_of_them(made):
+    runs = [made.run(data="ultrachat", benchmarks=("gpqa",)), made.run()]
+    made.finish(runs[0], {"gpqa": answers(10)})
+    cells = cells_of(runs)["llama3_2_1b, w/ full"]
+    assert cells["gpqa"].value == 25.0 and cells["Avg."].value is None
+
+
+def test_hours_are_means_over_data(made):
+    runs = [made.run(data=d, benchmarks=()) for d in ("ultrachat", "mathinstruct")]
+    for run, hours in zip(runs, (1.0, 2.0), strict=True):
+        made.finish(run, {}, train_seconds=3600 * hours)
+    assert cells_of(runs)["llama3_2_1b, w/ full"]["train hours"].value == 1.5
+
+
+def test_random_with_another_share_of_heads_is_no_reference(made):
+    runs = [made.run("random", ratio=0.1), made.run("alps", ratio=0.3)]
+    for run in runs:
+        made.finish(run, {"gsm8k": answers(20)})
+    *_, cells = cells_of(runs).values()
+    assert cells["gsm8k"].from_random is None
+
+
+def test_a_stopped_run_with_an_old_result_still_shows_it(made):
+    run = made.run()
+    made.finish(run, {"gsm8k": answers(10)})
+    RunFolder(run.folder).set_status("running")  # nobody holds its lock
+    assert cells_of([run])["llama3_2_1b, w/ full"]["gsm8k"].value == 25.0
+
+
+def test_an_evaluation_under_another_protocol_is_not_taken(made):
+    run = made.run()
+    made.finish(run, {"gsm8k": answers(10)})
+    (asked,) = run.evals.benchmarks
+    other = replace(run.evals, benchmarks=(replace(asked, protocol="plain"),))
+    cell = cells_of([replace(run, evals=other)])["llama3_2_1b, w/ full"]["gsm8k"]
+    assert cell.value is None and cell.gaps[0].trouble == "not evaluated"

@@ -1,0 +1,106 @@
+"""Documents of every sort of benchmark, read from samples as the evaluations write them."""
+
+import gzip
+import json
+
+import pytest
+
+from alps.evals.evaluation import Evaluation
+from alps.evals.statistics import value
+from alps.plain import to_plain
+from alps.report.documents import documents_of
+from alps.results import RunFolder
+
+
+@pytest.fixture
+def leave(tmp_path):
+    """Leaves samples of a benchmark, and returns its documents if the score is this."""
+
+    def samples(benchmark, lines, score, packed=False):
+        folder = RunFolder(tmp_path / "run")
+        own = folder.evaluation_path(benchmark.name, benchmark.protocol).with_suffix("")
+        own.mkdir(parents=True, exist_ok=True)
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        path = own / f"samples_{benchmark.name}.jsonl"
+        if packed:
+            with gzip.open(f"{path}.gz", "wt") as file:
+                file.write(text)
+        else:
+            path.write_text(text)
+        found = Evaluation(
+            benchmark=json.loads(json.dumps(to_plain(benchmark))), weights="w",
+            metrics={"headline": score}, num_documents=len(lines),
+        )  # fmt: skip
+        return documents_of(folder, found)
+
+    return samples
+
+
+def by_name(make_run, name: str):
+    (benchmark,) = make_run(f"+evals/benchmark@evals.benchmarks.x={name}").evals.benchmarks
+    return benchmark
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_gsm8k_counts_its_headline_filter_only(make_run, leave, packed):
+    lines = [
+        {"doc_id": i, "doc_hash": f"h{i}", "filter": name, "exact_match": right}
+        for i, rights in enumerate(((1, 1), (0, 1)))
+        for name, right in zip(("strict-match", "flexible-extract"), rights, strict=True)
+    ]
+    found = leave(by_name(make_run, "gsm8k"), lines, 0.5, packed)
+    assert list(found.parts[0].above) == [1.0, 0.0]
+
+
+def test_ifeval_has_four_parts(make_run, leave):
+    one = {
+        "prompt_level_strict_acc": False,
+        "prompt_level_loose_acc": True,
+        "inst_level_strict_acc": [True, False],
+        "inst_level_loose_acc": [True, True],
+    }
+    lines = [{"doc_id": i, "doc_hash": f"h{i}", "filter": "none", **one} for i in range(3)]
+    found = leave(by_name(make_run, "ifeval"), lines, (0 + 0.5 + 1 + 1) / 4)
+    assert len(found.parts) == 4 and value(*found.parts) == 0.625
+
+
+def test_mmlu_has_subjects(make_run, leave):
+    rights = {"law": (1, 1), "art": (0, 1, 0, 0)}
+    lines = [
+        {"doc_id": i, "filter": "none", "doc": {"subject": s}, "acc": right}
+        for s, each in rights.items()
+        for i, right in enumerate(each)
+    ]
+    found = leave(by_name(make_run, "mmlu"), lines, 0.625)
+    assert list(found.groups) == ["law"] * 2 + ["art"] * 4
+
+
+def test_code_is_read_from_verdicts_and_base_and_plus_are_the_same_documents(made):
+    run = made.run(data="magicoder", benchmarks=("humaneval", "humaneval_plus"))
+    made.finish(run, {"humaneval": [1, 1, 0], "humaneval_plus": [1, 0, 0]})
+    folder, found = RunFolder(run.folder), {}
+    for name in ("humaneval", "humaneval_plus"):
+        evaluation = json.loads(folder.evaluation_path(name, "alpaca").read_text())
+        found[name] = documents_of(folder, Evaluation(**evaluation))
+    assert list(found["humaneval"].parts[0].above) == [1.0, 1.0, 0.0]
+    assert list(found["humaneval_plus"].parts[0].above) == [1.0, 0.0, 0.0]
+    assert found["humaneval"].pool == found["humaneval_plus"].pool
+
+
+def test_other_documents_are_another_pool(make_run, leave):
+    gsm8k = by_name(make_run, "gsm8k")
+    pools = [
+        leave(
+            gsm8k, [{"doc_id": 0, "doc_hash": h, "filter": "strict-match", "exact_match": 1}], 1.0
+        )
+        for h in ("a", "b", "a")
+    ]
+    assert pools[0].pool == pools[2].pool != pools[1].pool
+
+
+def test_a_benchmark_that_is_gone_has_no_documents(make_run, leave, tmp_path):
+    gone = Evaluation(
+        benchmark={"_target_": "alps.evals.gone.Gone", "name": "x", "protocol": "plain"},
+        weights="w", metrics={"a": 1.0}, num_documents=1,
+    )  # fmt: skip
+    assert documents_of(RunFolder(tmp_path), gone) is None

@@ -1,0 +1,171 @@
+"""Which figures there are, what is in them, and that no text in them is small."""
+
+import struct
+
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from alps.report import bars, figures, ratio_curve, style
+from alps.report.cells import Cell, fill
+from alps.report.figures import draw_figures, head_sets
+from alps.report.layout import lay_out
+from alps.report.ratio_curve import Curve, curves, efficient, ranges
+
+
+def right(count: int) -> list[float]:
+    return [1.0] * count + [0.0] * (40 - count)
+
+
+def ratio_runs(made, **changes):
+    runs = [made.run("alps", ratio=r, **changes) for r in (0.1, 0.3, 0.5)]
+    return [made.run("full", **changes), *runs, made.run("no_attn", **changes)]
+
+
+@pytest.fixture
+def by_ratio(made):
+    runs = ratio_runs(made)
+    for run, count in zip(runs, (20, 24, 22, 18, 16), strict=True):
+        made.finish(run, {"gsm8k": right(count)})
+    return fill(lay_out(runs, []))
+
+
+def curve(**values: float) -> Curve:
+    points = {int(n.removeprefix("at")) / 100: Cell(value=v) for n, v in values.items()}
+    return Curve("x", points)
+
+
+def test_a_curve_goes_from_w_o_attn_to_w_full(by_ratio):
+    (found,) = curves(by_ratio)
+    expected = {0.0: 40.0, 0.1: 60.0, 0.3: 55.0, 0.5: 45.0, 1.0: 50.0}
+    assert found.values() == pytest.approx(expected)
+
+
+def test_the_efficient_range_is_above_w_full_in_every_curve():
+    first = curve(at0=9, at10=6, at30=7, at50=6, at100=5)
+    second = curve(at0=1, at10=4, at30=7, at50=8, at100=5)
+    assert efficient([first]) == [0.1, 0.3, 0.5]
+    assert efficient([first, second]) == [0.3, 0.5]
+    assert efficient([first, curve(at10=9, at30=9)]) == []
+
+
+@pytest.mark.parametrize(
+    ("shares", "expected"),
+    [([0.1, 0.3], [(0.1, 0.3)]), ([0.1, 0.5], [(0.1, 0.1), (0.5, 0.5)]), ([], [])],
+)
+def test_ranges_join_neighbours(shares, expected):
+    assert ranges(shares, [0.0, 0.1, 0.3, 0.5, 1.0]) == expected
+
+
+def test_one_share_of_heads_is_no_curve(made):
+    runs = [made.run("full"), made.run("alps"), made.run("no_attn")]
+    for run in runs:
+        made.finish(run, {"gsm8k": right(20)})
+    assert curves(fill(lay_out(runs, []))) == []
+
+
+def test_figures_are_drawn_as_png_and_pdf(by_ratio, tmp_path):
+    paths = draw_figures("Table $3", by_ratio, tmp_path)
+    assert {p.name for p in paths} == {"bars.png", "bars.pdf", "ratio.png", "ratio.pdf"}
+    for path in paths:
+        start = path.read_bytes()[:24]
+        assert start.startswith(b"%PDF" if path.suffix == ".pdf" else b"\x89PNG")
+        if path.suffix == ".png":
+            assert struct.unpack(">I", start[16:20])[0] == style.WIDTH * style.DPI
+    again = {p: p.read_bytes() for p in paths}
+    draw_figures("Table $3", by_ratio, tmp_path)
+    assert all(p.read_bytes() == before for p, before in again.items())
+
+
+def test_nothing_is_drawn_where_nothing_ran(made, tmp_path):
+    filled = fill(lay_out(ratio_runs(made), []))
+    assert draw_figures("x", filled, tmp_path) == []
+
+
+def drawn(filled) -> list[Figure]:
+    return [figure for _, figure in figures._of_numbers("x", filled)]
+
+
+def test_no_text_is_smaller_than_eight_points(by_ratio):
+    for figure in drawn(by_ratio):
+        sizes = {t.get_fontsize() for t in figure.findobj(Text) if t.get_text()}
+        assert min(sizes) >= 8
+
+
+def test_bars_have_the_values_and_intervals_of_the_table(by_ratio):
+    figure = drawn(by_ratio)[0]
+    (axes,) = figure.axes
+    heights = [bar.get_height() for bar in axes.patches]
+    assert heights == pytest.approx([50.0, 60.0, 55.0, 45.0, 40.0])
+    assert len(axes.containers) >= 5  # one errorbar beside each bar
+
+
+def test_models_and_averages_have_figures_of_their_own(made, tmp_path):
+    runs = []
+    for model in ("llama3_2_1b", "llama3_2_3b"):
+        for data, benchmark in (("ultrachat", "gpqa"), ("mathinstruct", "gsm8k")):
+            runs.append(made.run("full", data, (benchmark,), model))
+            made.finish(runs[-1], {benchmark: right(20)})
+    paths = draw_figures("x", fill(lay_out(runs, [])), tmp_path)
+    assert {p.stem for p in paths} == {"bars", "averages"}
+
+
+def test_transfer_and_hours_are_figures(made, tmp_path):
+    run = made.run("alps", task_data="ultrachat")
+    made.finish(run, {"gsm8k": right(20)})
+    names = {p.stem for p in draw_figures("x", fill(lay_out([run], [])), tmp_path)}
+    assert names == {"transfer"}
+    timed = [made.run(m, benchmarks=()) for m in ("full", "alps")]
+    for each, hours in zip(timed, (2.0, 1.0), strict=True):
+        made.finish(each, {}, train_seconds=3600 * hours)
+    filled = fill(lay_out(timed, []))
+    figure = bars.draw_hours("x", filled, 0)
+    shown = [t.get_text() for t in figure.findobj(Text)]
+    assert "1.00 h, 2.00 x as fast as w/ full" in shown
+
+
+def test_heads_of_tasks_are_compared_and_mapped(made, tmp_path):
+    runs = [made.run("alps", data, ratio=r) for data in ("ultrachat", "mathinstruct")
+            for r in (0.3, 0.1)]  # fmt: skip
+    for run in runs:
+        made.finish(run, {})
+        made.heads(run, [(0, 0), (0, 1)] if run.data.name == "ultrachat" else [(0, 1), (2, 3)])
+    filled = fill(lay_out(runs, []))
+    ratios = [s.run.method.ratio for s, _ in head_sets(filled)]
+    assert ratios == [0.1, 0.1]
+    stems = {p.stem for p in draw_figures("x", filled, tmp_path)}
+    heat = {f"heads_llama3_2_1b_{data}_alps" for data in ("ultrachat", "mathinstruct")}
+    assert stems == {"overlap_llama3_2_1b"} | heat
+    assert (tmp_path / "overlap_llama3_2_1b.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_method_looks_the_same_everywhere_and_its_series_differ():
+    alone = style.looks([("ALPS", "alps")])["ALPS"]
+    assert style.looks([("w/ full", "full"), ("ALPS, 10%", "alps")])["ALPS, 10%"] == alone
+    several = style.looks([(str(r), "alps") for r in (70, 50, 30)])
+    assert several["70"] == alone
+    assert len({look.fill for look in several.values()}) == 3
+
+
+def test_methods_differ_in_grey():
+    """Two looks of the same lightness need hatching to be told apart in print."""
+
+    def grey(fill: str) -> float:
+        r, g, b = (int(fill[i : i + 2], 16) for i in (1, 3, 5))
+        return 0.299 * r + 0.587 * g + 0.114 * b
+
+    looks = [style.LOOKS[m] for m in
+             ("full", "no_attn", "random", "layer_consistent", "lora", "alps")]  # fmt: skip
+    for i, first in enumerate(looks):
+        for second in looks[:i]:
+            far = abs(grey(first.fill) - grey(second.fill)) > 20
+            assert far or first.hatch != second.hatch
+
+
+def test_the_level_and_the_range_are_in_the_figure(by_ratio):
+    figure = ratio_curve.draw_curves("x", curves(by_ratio))
+    (axes,) = figure.axes
+    (band,) = [p for p in axes.patches if p.get_label().startswith("efficient")]
+    assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((10.0, 30.0))
+    levels = [line for line in axes.lines if line.get_linestyle() == ":"]
+    assert levels[0].get_ydata()[0] == 50.0

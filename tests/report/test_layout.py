@@ -1,0 +1,186 @@
+"""Rows and columns: the paper's where its models and data ran, else like them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from alps.report.columns import AVERAGE, CHANGE
+from alps.report.layout import lay_out
+from alps.report.line import terms
+from alps.report.paper import Printed, find_paper, read_paper
+
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+LLAMA = "llama3_2_1b"
+
+
+def printed(row: str, column: str, value: float, **changes) -> Printed:
+    facts = {
+        "model": LLAMA, "data": ("mathinstruct",), "method": "full", "ratio": None,
+        "task_model": None, "task_data": None, "benchmarks": ("gsm8k",), "metric": "strict_match",
+    }  # fmt: skip
+    return Printed(row=row, column=column, value=value, **{**facts, **changes})
+
+
+def alps_cells(method: str = "alps", label: str = "1B, ALPS", **changes) -> list[Printed]:
+    kind = {"method": method, "ratio": 0.1, "task_model": "sft", **changes}
+    both = ("ultrachat", "mathinstruct")
+    return [
+        printed(label, "GPQA", 3.0, data=both[:1], benchmarks=("gpqa",), **kind),
+        printed(label, "GSM8K", 4.0, **kind),
+        printed(label, "Avg.", 3.5, data=both, benchmarks=("gpqa", "gsm8k"), metric="mean", **kind),
+        printed(label, "Avg. change", 2.0, data=both, metric="change", **kind),
+    ]
+
+
+def full_cells() -> list[Printed]:
+    return alps_cells("full", "1B, w/ full", ratio=None, task_model=None)[:3]
+
+
+def two_tasks(made, method: str, **changes):
+    return [
+        made.run(method, "ultrachat", ("gpqa",), **changes),
+        made.run(method, "mathinstruct", ("gsm8k",), **changes),
+    ]
+
+
+def test_the_papers_table_is_laid_out_label_for_label(made):
+    paper = [*full_cells(), *alps_cells()]
+    layout = lay_out([*two_tasks(made, "alps"), *two_tasks(made, "full")], paper)
+    assert [row.label for row in layout.rows] == ["1B, w/ full", "1B, ALPS"]
+    assert [c.label for c in layout.columns] == ["GPQA", "GSM8K", "Avg.", CHANGE]
+    assert [c.kind for c in layout.columns] == ["score", "score", "average", "change"]
+    assert layout.printed["1B, ALPS", "GSM8K"] == 4.0
+    assert layout.printed["1B, ALPS", CHANGE] == 2.0
+
+
+def test_a_cell_is_about_the_runs_of_its_data(made):
+    layout = lay_out(two_tasks(made, "full"), full_cells())
+    (row,), (gpqa, gsm8k, average, _) = layout.rows, layout.columns
+    assert terms(row, gpqa, layout) == [(1.0, "ultrachat", "gpqa")]
+    assert terms(row, gsm8k, layout) == [(1.0, "mathinstruct", "gsm8k")]
+    both = [(0.5, "ultrachat", "gpqa"), (0.5, "mathinstruct", "gsm8k")]
+    assert terms(row, average, layout) == both
+
+
+def test_an_average_is_of_columns_however_many_benchmarks_each_has(made):
+    names = ("humaneval", "humaneval_plus")
+    task = {"data": ("magicoder",), "benchmarks": names, "metric": "mean"}
+    paper = [
+        printed("1B, w/ full", "Math", 1.0),
+        printed("1B, w/ full", "Code", 2.0, **task),
+        printed("1B, w/ full", "Avg.", 1.5, data=("mathinstruct", "magicoder"), metric="mean"),
+    ]
+    runs = [made.run(), made.run(data="magicoder", benchmarks=names)]
+    layout = lay_out(runs, paper)
+    weights = [t.weight for t in terms(layout.rows[0], layout.columns[2], layout)]
+    assert weights == [0.5, 0.25, 0.25]
+
+
+def test_rows_of_the_paper_that_the_grid_does_not_have_are_named(made):
+    layout = lay_out(two_tasks(made, "full"), [*full_cells(), *alps_cells()])
+    assert [row.label for row in layout.rows] == ["1B, w/ full"]
+    assert layout.absent == ("1B, ALPS",)
+
+
+def test_runs_that_the_paper_does_not_have_are_rows_too(made):
+    layout = lay_out([*two_tasks(made, "full"), *two_tasks(made, "kl", ratio=0.3)], full_cells())
+    assert [row.label for row in layout.rows] == ["1B, w/ full", f"{LLAMA}, KL, 30%"]
+
+
+def test_the_task_models_data_tell_rows_of_the_paper_apart(made):
+    paper = [printed("1B, ALPS", "GSM8K", 1.0, method="alps", ratio=0.1, task_model="sft",
+                     task_data="ultrachat")]  # fmt: skip
+    own, other = made.run("alps"), made.run("alps", task_data="ultrachat")
+    layout = lay_out([own, other], paper)
+    assert [r.key for r in layout.rows[0].runs["mathinstruct"]] == [other.key]
+    assert len(layout.rows) == 2
+
+
+def test_seeds_share_a_row_and_other_settings_do_not(made):
+    runs = [
+        made.run("alps", scope=scope, seed=seed)
+        for scope in ("rest_trains", "heads_only")
+        for seed in (0, 1)
+    ]
+    layout = lay_out(runs, [])
+    assert [row.variant for row in layout.rows] == ["scope=rest_trains", "scope=heads_only"]
+    assert [len(row.runs["mathinstruct"]) for row in layout.rows] == [2, 2]
+    assert layout.rows[1].label.endswith("ALPS, 10% [scope=heads_only]")
+
+
+def test_another_model_has_the_papers_rows_and_its_own_benchmarks(made):
+    runs = [
+        made.run(method, data, (benchmark, "held_out"), model="tiny")
+        for method in ("alps", "full")
+        for data, benchmark in (("ultrachat", "gpqa"), ("mathinstruct", "gsm8k"))
+    ]
+    layout = lay_out(runs, [*full_cells(), *alps_cells()])
+    assert [row.label for row in layout.rows] == ["tiny, w/ full", "tiny, ALPS"]
+    losses = ["held_out loss (ultrachat)", "held_out loss (mathinstruct)"]
+    assert [c.label for c in layout.columns] == ["gpqa", "gsm8k", AVERAGE, CHANGE, *losses]
+    assert not layout.printed
+
+
+def test_forgetting_is_asked_of_models_of_other_tasks(made):
+    paper = [printed("1B, w/ full", "MMLU", 1.0, data=(), benchmarks=("mmlu",))]
+    asked = ("gpqa", "gsm8k")
+    runs = [made.run(data=d, benchmarks=asked, model="tiny") for d in ("ultrachat", "mathinstruct")]
+    layout = lay_out(runs, paper)
+    gpqa, gsm8k = (c for c in layout.columns if c.kind == "score")
+    assert (gpqa.data, gsm8k.data) == (("mathinstruct",), ("ultrachat",))
+
+
+def test_rows_of_one_dataset_each_are_compared_within_it(made):
+    paper = [
+        printed("1B-UC, w/ full", "GSM8K", 1.0, data=("ultrachat",)),
+        printed("1B-MI, w/ full", "GSM8K", 2.0),
+    ]
+    runs = [made.run(data="mathinstruct"), made.run(data="ultrachat", benchmarks=("gsm8k",))]
+    layout = lay_out(runs, paper)
+    assert len({row.block for row in layout.rows}) == 2
+    tiny = lay_out([replace(r, model=made.run(model="tiny").model) for r in runs], paper)
+    assert [row.label for row in tiny.rows] == [
+        "tiny, mathinstruct, w/ full", "tiny, ultrachat, w/ full",
+    ]  # fmt: skip
+
+
+def test_runs_without_benchmarks_show_their_hours(made):
+    layout = lay_out([made.run(benchmarks=())], [])
+    assert [c.kind for c in layout.columns] == ["hours"]
+
+
+@pytest.mark.parametrize("table", [1, 2, 3, 4, 5, 10, 11, 12, 13, 14])
+def test_every_printed_number_of_the_paper_has_a_place(table, made):
+    path = find_paper(f"table{table}", (EXPERIMENTS,))
+    assert path is not None
+    paper = read_paper(path)
+    runs = {}
+    for p in paper:
+        for data in p.data or ("ultrachat",):
+            task_data = p.task_data if p.task_data else None
+            if p.method == "base" or len(p.data) > 1:
+                continue
+            own = {"ratio": p.ratio or 0.1, "task_model": p.task_model or "sft"}
+            run = made.run(p.method, data, p.benchmarks and ("gsm8k",), p.model,
+                           task_data=task_data, **own)  # fmt: skip
+            runs[run.key] = run
+    layout = lay_out(list(runs.values()), paper)
+    assert not layout.absent
+    assert [row.label for row in layout.rows] == list(dict.fromkeys(p.row for p in paper))
+    labels = {c.label for c in layout.columns}
+    rows = {row.label for row in layout.rows}
+    assert all(row in rows and column in labels for row, column in layout.printed)
+    assert len(layout.printed) == len(paper)
+
+
+def test_a_figure_is_compared_with_the_table_it_is_drawn_from():
+    assert find_paper("figure2", (EXPERIMENTS,)) == EXPERIMENTS / "table1" / "paper.csv"
+    assert find_paper("nine_methods", (EXPERIMENTS,)) is None
+
+
+def test_a_damaged_paper_names_its_line(tmp_path):
+    path = tmp_path / "paper.csv"
+    path.write_text((EXPERIMENTS / "table11" / "paper.csv").read_text().replace("2.02,2.02", "x,"))
+    with pytest.raises(ValueError, match="line 2 cannot be read"):
+        read_paper(path)

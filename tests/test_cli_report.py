@@ -1,0 +1,155 @@
+"""`alps report`, from result files that were made by hand and from four trainings."""
+
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from alps.cli_report import asked_for, report
+from alps.config import runs_of
+from alps.plain import SettingsError
+from alps.results import Result, RunFolder
+
+GRID = ("experiment=nine_methods", "scale=mini", "model=tiny", "method=full,alps")
+
+
+def finish(run, **changes) -> None:
+    facts = {
+        "key": run.key, "model": run.model.name, "data": run.data.name, "method": run.method.name,
+        "seed": run.seed, "num_trainable": 1, "trainable_fraction": 0.5, "data_hash": "d",
+        "base_hash": "b", "evals": {"mini_math": {"exact_match": 0.25}}, **changes,
+    }  # fmt: skip
+    folder = RunFolder(run.folder)
+    folder.write_run(run)
+    Result(**facts).write(folder.result_path)
+    folder.set_status("finished")
+
+
+def refusal(arguments, capsys) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        report(arguments)
+    assert stopped.value.code == 2
+    shown = capsys.readouterr().err.strip()
+    assert shown.startswith("error: ") and "\n" not in shown
+    return shown
+
+
+def test_missing_runs_are_dashes_with_the_command_that_fills_them(tmp_path, capsys):
+    report(GRID)
+    out, err = capsys.readouterr()
+    assert "tiny, w/ full" in out and "tiny, ALPS, 10%" in out and "—" in out
+    command = "alps train experiment=nine_methods scale=mini model=tiny method=full,alps"
+    assert command in out
+    assert "no run of it has finished" in err
+    files = {p.name for p in (tmp_path / "outputs/reports/nine_methods").iterdir()}
+    assert files == {"table.md", "table.tex", "results.csv", "results.json"}
+
+
+def test_the_papers_numbers_stand_beside_empty_cells(capsys):
+    report(["experiment=table11", "model=llama3_2_1b", "data=mathinstruct", "figures=false"])
+    assert "— (2.02)" in capsys.readouterr().out
+
+
+def test_formats_and_folder_are_chosen(tmp_path, capsys):
+    for run in runs_of(GRID):
+        finish(run)
+    report([*GRID, "format=csv,latex", "figures=false", "to=kept"])
+    files = {p.name for p in (tmp_path / "outputs/reports/nine_methods").iterdir()}
+    assert files == {"results.csv", "table.tex"}
+    assert {p.name for p in (tmp_path / "kept").iterdir()} == {"results.csv", "table.md"}
+    assert "25.00" in (tmp_path / "kept" / "table.md").read_text()
+
+
+def test_runs_are_read_from_the_folder_that_is_given(tmp_path, capsys):
+    elsewhere = f"output_dir={tmp_path / 'elsewhere'}"
+    for run in runs_of([*GRID, elsewhere]):
+        finish(run)
+    report([*GRID, elsewhere, "figures=false"])
+    assert "25.00" in capsys.readouterr().out
+    assert (tmp_path / "elsewhere/reports/nine_methods/table.md").exists()
+
+
+def test_a_result_of_another_schema_is_one_sentence_and_does_not_hide_the_others(capsys):
+    good, bad = runs_of(GRID)
+    finish(good)
+    finish(bad, schema_version=99)
+    with pytest.raises(SystemExit) as stopped:
+        report([*GRID, "figures=false"])
+    out, err = capsys.readouterr()
+    assert stopped.value.code == 2 and "schema 99" in err and "25.00" in out
+    assert len([line for line in err.splitlines() if line.startswith("error: ")]) == 1
+
+
+def test_several_experiments_are_reported_one_after_the_other(tmp_path, capsys):
+    report(["experiment=table3,table11", "model=tiny", "scale=mini", "figures=false"])
+    out = capsys.readouterr().out
+    assert "Table 3, scale=mini" in out and "Table 11, scale=mini" in out
+    assert (tmp_path / "outputs/reports/table3/table.tex").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["experiment=tabel1"], "did you mean"),
+        (["experiment=nine_methods", "methd=full"], "methd is not a setting"),
+        ([], "experiment=... is missing"),
+        (["experiment=table1", "format=html"], "format=html is not possible"),
+        (["experiment=table1", "figures=maybe"], "figures must be true or false"),
+        (["experiment=table1,table2", "to=x"], "one experiment"),
+        (["table1"], "'table1' is not understood"),
+    ],
+)
+def test_mistakes_are_one_sentence(arguments, said, capsys):
+    assert said in refusal(arguments, capsys)
+
+
+def test_a_damaged_paper_is_one_sentence(tmp_path, capsys):
+    place = tmp_path / "experiments" / "nine_methods" / "paper.csv"
+    place.parent.mkdir(parents=True)
+    place.write_text("row,column\na,b\n")
+    assert "line 2 cannot be read" in refusal(GRID, capsys)
+
+
+def test_all_problems_are_told_together():
+    with pytest.raises(SettingsError) as error:
+        asked_for(["format=x", "figures=y"])
+    assert len(error.value.problems) == 3
+
+
+def test_four_trainings_become_a_report(alps, tmp_path):
+    settings = [
+        "experiment=table3", "scale=mini", "model=tiny", "data=mini_math", "method=full,alps",
+        "ratio=0.5", "seed=0,1", "data.max_examples=16", "evals.limit=4", "trainer.progress=off",
+    ]  # fmt: skip
+    alps("train", *settings, check=0)
+    done = alps("report", *settings, check=0)
+    folder = tmp_path / "outputs" / "reports" / "table3"
+    made = {p.name for p in folder.iterdir()}
+    assert {"table.md", "table.tex", "results.csv", "results.json", "bars.png", "bars.pdf"} <= made
+    plain = json.loads((folder / "results.json").read_text())
+    assert len(plain["runs"]) == 4 and not plain["missing"]
+    results = [Result.read(p) for p in (tmp_path / "outputs/runs").glob("*/result.json")]
+    losses = [r.evals["held_out"]["loss"] for r in results if r.method == "alps"]
+    lines = csv.DictReader((folder / "results.csv").open())
+    (line,) = [x for x in lines if x["method"] == "alps" and x["kind"] == "loss"]
+    assert float(line["value"]) == pytest.approx(sum(losses) / 2)
+    assert line["num_seeds"] == "2" and float(line["std"]) > 0
+    scores = [c for c in plain["cells"] if c["kind"] == "score"]
+    assert all(c["low"] is not None for c in scores)  # documents of the real samples were found
+    assert "tiny, 50%" in done.stdout
+
+
+def test_nothing_imports_torch_while_reporting(tmp_path):
+    code = (
+        "import sys; from alps.cli_report import report; "
+        "report(['experiment=nine_methods', 'scale=mini', 'model=tiny']); "
+        "sys.exit(bool({'torch', 'lm_eval', 'evalplus'} & set(sys.modules)))"
+    )
+    for run in runs_of(["experiment=nine_methods", "scale=mini", "model=tiny"]):
+        finish(replace(run, output_dir=str(tmp_path / "outputs")))
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False)
+    assert done.returncode == 0
+    assert (tmp_path / "outputs/reports/nine_methods/bars.pdf").exists()
