@@ -29,7 +29,8 @@ class SlurmLauncher(Launcher):
         from omegaconf import OmegaConf
 
         from alps.complaints import refuse
-        from alps.launch.slurm import Slurm, missing
+        from alps.launch.slurm import missing
+        from alps.launch.slurm_settings import Slurm
         from alps.plain import SettingsError, from_plain
 
         self.config, self.loader = config, hydra_context.config_loader

@@ -9,8 +9,8 @@ import pytest
 from alps.execute import execute
 from alps.launch import slurm
 from alps.launch.ranks import fit_on_devices
-from alps.launch.slurm import Slurm, minutes, missing_runs, parameters, queued, submit, wait
-from alps.plain import SettingsError, from_plain
+from alps.launch.slurm import missing_runs, parameters, queued, submit, wait
+from alps.launch.slurm_settings import Slurm
 
 SBATCH = """#!/bin/bash
 number=$(($(ls {kept} | wc -l) + 7))
@@ -36,30 +36,6 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", f"{bin_dir}:{os.environ['PATH']}")
     command.scripts = lambda: [p.read_text() for p in sorted(kept.iterdir(), key=lambda p: p.name)]
     return command
-
-
-@pytest.mark.parametrize(
-    ("limit", "expected"),
-    [
-        (90, 90), ("90", 90), ("90:30", 91), ("1:30:00", 90), ("24:00:00", 1440),
-        ("2-0", 2880), ("1-02:03", 1563), ("1-02:03:01", 1564),
-    ],
-)  # fmt: skip
-def test_time_limits_are_read_as_sbatch_reads_them(limit, expected):
-    assert minutes(limit) == expected
-
-
-def test_settings_that_cannot_be_asked_for():
-    wrong = {"cpus": 0, "mem": "64GB", "time": "soon", "partitoin": "x"}
-    with pytest.raises(SettingsError, match="did you mean 'partition'"):
-        from_plain(wrong, Slurm, "hydra.launcher")
-    del wrong["partitoin"]
-    with pytest.raises(SettingsError) as refused:
-        from_plain(wrong, Slurm, "hydra.launcher")
-    assert len(refused.value.problems) == 3, refused.value
-    assert all(p.startswith("hydra.launcher.") for p in refused.value.problems)
-    (short,) = Slurm(time=2, signal_seconds=120).problems()
-    assert "signal_seconds=120" in short
 
 
 def test_what_is_left_out_is_not_asked_for():

@@ -1,0 +1,88 @@
+"""What a SLURM job asks the cluster for: `conf/hydra/launcher/slurm.yaml`, checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slurm:
+    """What each job asks the cluster for.
+
+    Attributes:
+        name: Of the jobs, as `squeue` shows them.
+        account: Who pays.
+        partition: Queue; None for the cluster's default.
+        qos: Quality of service.
+        constraint: Features a node must have.
+        gpus: GPUs of a job; a run uses `trainer.devices` of them.
+        cpus: CPUs of a job.
+        mem: Memory of a job with its unit; None for the cluster's default.
+        time: Limit in minutes, or as sbatch reads it.
+        setup: Lines of shell before Python.
+        additional: Any other option of sbatch.
+        parallel: Jobs of one array that may run at once.
+        max_timeouts: How often a run whose time is up goes back into the queue.
+        signal_seconds: How long before the limit a resume point is written.
+        poll_seconds: Longest pause between two looks at the queue.
+    """
+
+    name: str = "alps"
+    account: str | None = None
+    partition: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    gpus: int | None = None
+    cpus: int = 4
+    mem: str | None = None
+    time: str | int = "24:00:00"
+    setup: tuple[str, ...] = ()
+    additional: Mapping[str, Any] = field(default_factory=dict)
+    parallel: int = 256
+    max_timeouts: int = 5
+    signal_seconds: int = 120
+    poll_seconds: int = 15
+
+    def problems(self) -> list[str]:
+        """What cannot be asked for."""
+        where, found = "hydra.launcher", []
+        for name in ("cpus", "parallel", "signal_seconds", "poll_seconds"):
+            if getattr(self, name) < 1:
+                found.append(f"{where}.{name} must be at least 1, got {getattr(self, name)}")
+        if self.max_timeouts < 0:
+            found.append(f"{where}.max_timeouts must be at least 0, got {self.max_timeouts}")
+        if self.mem is not None and not re.fullmatch(r"\d+[KMGT]?", self.mem):
+            found.append(f"{where}.mem={self.mem} is no amount of memory: write it as 64G")
+        try:
+            limit = 60 * minutes(self.time)
+        except ValueError as error:
+            return [*found, f"{where}.{error}"]
+        if limit <= self.signal_seconds:
+            found.append(
+                f"{where}.time={self.time} is over before a resume point is written: ask for more "
+                f"than {where}.signal_seconds={self.signal_seconds}"
+            )
+        return found
+
+
+def minutes(limit: str | int) -> int:
+    """A time limit in whole minutes.
+
+    Raises:
+        ValueError: If sbatch would not read it either.
+    """
+    text = str(limit)
+    found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d\d))?(?::(\d\d))?", text)
+    if not found:
+        raise ValueError(f"time={limit} is no time limit: write minutes, hh:mm:ss or d-hh:mm:ss")
+    days, *rest = found.groups()
+    first, second, third = (int(part or 0) for part in rest)
+    if days is not None or rest[2] is not None:
+        hours, mins, seconds = first, second, third
+    else:  # sbatch reads 90 and 90:00 as minutes
+        hours, mins, seconds = 0, first, second
+    total = ((int(days or 0) * 24 + hours) * 60 + mins) * 60 + seconds
+    return -(-total // 60)
