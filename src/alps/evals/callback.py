@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import signal
 import threading
 import time
@@ -12,12 +11,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 
 from alps.evals.evaluate import evaluate
 from alps.evals.examined import subject_of, trained_weights
+from alps.evals.random_state import random_state_kept
 from alps.results import RunFolder
 from alps.settings import Evals, Run
 from alps.training.metrics import Metrics
@@ -87,18 +86,12 @@ def first_documents(evals: Evals, limit: int) -> Evals:
 def as_found(model: torch.nn.Module) -> Iterator[None]:
     """Gives modes and the state of all random generators back as they were."""
     modes = [(module, module.training) for module in model.modules()]
-    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     try:
-        yield
+        with random_state_kept():
+            yield
     finally:
         for module, training in modes:
             module.training = training
-        random.setstate(python)
-        np.random.set_state(numpy)
-        torch.set_rng_state(cpu)
-        if gpus:
-            torch.cuda.set_rng_state_all(gpus)
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from typing import Any
 import lm_eval
 import numpy as np
 import pyarrow as pa
-import torch
 from lm_eval.api import task as task_module
 from lm_eval.api.model import LM
 from lm_eval.api.task import ConfigurableTask
@@ -25,6 +24,7 @@ from lm_eval.tasks._yaml_loader import load_yaml  # private, but lm-eval's versi
 
 from alps.evals.harness import HarnessTask, Sample
 from alps.evals.harness_documents import Row
+from alps.evals.random_state import random_state_kept
 
 THEIR_TASKS = Path(lm_eval.__file__).parent / "tasks"
 OUR_TASKS = Path(__file__).parent / "tasks"
@@ -70,7 +70,7 @@ def run(benchmark: HarnessTask, documents: Mapping[str, Sequence[Row]], lm: LM) 
             f"{benchmark.name} has {len(documents['test'])} documents for {lm.world_size} "
             "processes: raise evals.limit, or take fewer devices"
         )
-    with quiet(), random_state_kept():
+    with quiet(), fixed_seeds():
         task = benchmark.harness_task(documents, benchmark.num_fewshot)
         task.set_fewshot_seed(SEED)
         _check_choices(benchmark.name, task)
@@ -179,14 +179,9 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def random_state_kept() -> Iterator[None]:
+def fixed_seeds() -> Iterator[None]:
     """Inside, fixed seeds whatever the caller's state; afterwards the caller's state again."""
-    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
+    with random_state_kept():
         random.seed(SEED)
         np.random.seed(SEED)
         yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-        torch.set_rng_state(cpu)

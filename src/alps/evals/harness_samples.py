@@ -18,7 +18,7 @@ from lm_eval.evaluator import evaluate
 from lm_eval.utils import handle_non_serializable, sanitize_list
 
 from alps.evals.harness import HarnessTask, Sample
-from alps.evals.harness_run import quiet, random_state_kept
+from alps.evals.harness_run import fixed_seeds, quiet
 from alps.evals.statistics import value
 from alps.results import replacing
 
@@ -85,7 +85,7 @@ def rescored(benchmark: HarnessTask, folder: Path) -> dict[str, float]:
     documents = {sample["doc_id"]: sample["doc"] for sample in samples}
     answers = {sample["doc_id"]: sample["resps"] for sample in samples}
     assert list(documents) == list(range(len(documents))), "samples are sorted and complete"
-    with quiet(), random_state_kept():
+    with quiet(), fixed_seeds():
         task = benchmark.harness_task({"test": list(documents.values())}, num_fewshot=0)
         task.config.process_docs = None  # the stored ones are processed
         task.set_fewshot_seed(0)
