@@ -1,9 +1,16 @@
-"""Every test works in folders of its own; the cache of converted models is shared by a session."""
+"""What tests share: folders of their own, tiny runs, the command line, a hub on this machine.
+
+The cache of converted models is shared by a session.
+"""
 
 import os
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -79,6 +86,73 @@ def alps(tmp_path: Path):
         return done
 
     return call
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """The one sentence with which a command refuses its arguments, leaving nothing behind."""
+
+    def call(command: Callable[[Sequence[str]], None], *arguments: str) -> str:
+        before = sorted(Path().rglob("*"))
+        with pytest.raises(SystemExit) as end:
+            command(arguments)
+        assert end.value.code == 2
+        out, err = capsys.readouterr()
+        (line,) = [line for line in err.splitlines() if line]
+        assert line.startswith("error: ") and out == ""
+        assert sorted(Path().rglob("*")) == before
+        return line.removeprefix("error: ")
+
+    return call
+
+
+@pytest.fixture
+def point_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """What HF_ENDPOINT does; the hub client reads it when it is imported."""
+    from huggingface_hub import constants
+
+    def change(address: str) -> None:
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        template = address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+    return change
+
+
+@pytest.fixture
+def cut_network(point_at: Callable[[str], None]) -> Callable[[], None]:
+    """From its call on the hub client reaches nobody."""
+    return lambda: point_at("http://127.0.0.1:9")  # nobody listens on the discard port
+
+
+@pytest.fixture
+def start_hub(
+    monkeypatch: pytest.MonkeyPatch, point_at: Callable[[str], None]
+) -> Iterator[Callable[[type[BaseHTTPRequestHandler]], str]]:
+    """Starts a server on this machine that the hub client takes for the hub; its address."""
+    from huggingface_hub import close_session, constants
+
+    servers = []
+
+    def start(handler: type[BaseHTTPRequestHandler]) -> str:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        servers.append(server)
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        point_at(address)
+        return address
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    sleep = time.sleep  # the hub client waits with it before it repeats a request
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.01)))
+    close_session()
+    yield start
+    close_session()
+    for server in servers:
+        server.shutdown()
+        server.server_close()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

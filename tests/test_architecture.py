@@ -13,9 +13,9 @@ PACKAGE = Path(alps.__file__).parent
 ROWS = (
     "plain", "identity", "families", "settings", "heads", "head_pair", "scores", "results",
     "models", "cost", "data", "localization", "methods", "training", "embedding", "evals",
-    "preflight", "prefetch", "places", "execute", "launch", "plan", "report", "composing",
-    "grids", "complaints", "config", "cli_heads", "cli_data", "cli_embed", "cli_plan", "cli_report",
-    "cli",
+    "preflight", "prefetch", "places", "execute", "retention", "launch", "plan", "report",
+    "composing", "grids", "complaints", "config", "cli_heads", "cli_data", "cli_embed", "cli_plan",
+    "cli_report", "cli",
 )  # fmt: skip
 """Top to bottom; a package imports only from rows above its own."""
 BOUNDARY = ("cli.py", "config.py", "composing.py", "complaints.py", "grids.py")

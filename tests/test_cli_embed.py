@@ -1,6 +1,5 @@
 import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,24 +24,6 @@ def write_rows(path: str, count: int = 20, **fields: str) -> Path:
     ]
     Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows))
     return Path(path)
-
-
-@pytest.fixture
-def refused(capsys) -> Callable[..., str]:
-    """The one sentence of a refusal, which leaves nothing behind."""
-
-    def call(*arguments: str) -> str:
-        before = sorted(Path().rglob("*"))
-        with pytest.raises(SystemExit) as end:
-            cli_embed.embed(arguments)
-        assert end.value.code == 2
-        out, err = capsys.readouterr()
-        (line,) = [line for line in err.splitlines() if line]
-        assert line.startswith("error: ") and out == ""
-        assert sorted(Path().rglob("*")) == before
-        return line.removeprefix("error: ")
-
-    return call
 
 
 def report(*settings: str) -> Path:
@@ -141,6 +122,7 @@ def test_settings_are_read_as_what_they_are():
 
 def test_all_problems_are_told_together(refused):
     sentence = refused(
+        cli_embed.embed,
         "data=mini_math,mini_maths,jsonl", "num_rows=1", "projektion=tsne", "text=rows",
         "model=tinny", "mini_math.max_examples=3", "jsonl.fieldd=x", "--verbose",
     )  # fmt: skip
@@ -187,12 +169,12 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(settings, sentence, refuse
     write_rows("rows.jsonl")
     write_rows("few.jsonl", 3)
     Path("empty.jsonl").write_text("")
-    assert refused("model=tiny", *settings).startswith(sentence)
+    assert refused(cli_embed.embed, "model=tiny", *settings).startswith(sentence)
 
 
 def test_a_model_that_is_not_there_is_refused(refused, tmp_path):
     (tmp_path / "model").mkdir()
-    sentence = refused("model.path=model", "num_rows=4")
+    sentence = refused(cli_embed.embed, "model.path=model", "num_rows=4")
     assert "model is not a model folder: it has no readable config.json" in sentence
 
 

@@ -1,7 +1,6 @@
 import json
 import logging
 import re
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,24 +49,6 @@ def checkpoints() -> None:
     save("base", weights())
     noise = weights(1)
     save("task", {n: t + 0.01 * noise[n] for n, t in weights().items()})
-
-
-@pytest.fixture
-def refused(capsys) -> Callable[..., str]:
-    """The one sentence of a refusal, which leaves nothing behind."""
-
-    def call(command: Callable[[Sequence[str]], None], *arguments: str) -> str:
-        before = sorted(Path().rglob("*"))
-        with pytest.raises(SystemExit) as end:
-            command(arguments)
-        assert end.value.code == 2
-        out, err = capsys.readouterr()
-        (line,) = [line for line in err.splitlines() if line]
-        assert line.startswith("error: ") and out == ""
-        assert sorted(Path().rglob("*")) == before
-        return line.removeprefix("error: ")
-
-    return call
 
 
 def score(*settings: str) -> Path:

@@ -167,6 +167,7 @@ def _examined(arguments: Sequence[str]) -> tuple[Any, bool]:
     from dataclasses import replace
 
     from alps import config
+    from alps.execute import finished
     from alps.plain import SettingsError
     from alps.results import find_run
 
@@ -175,15 +176,16 @@ def _examined(arguments: Sequence[str]) -> tuple[Any, bool]:
         return config.build(composed), False
     folder = find_run(Path(composed.output_dir), str(composed.run))
     run = folder.read_run()
-    if not folder.training_path.exists():
-        raise ValueError(f"{run.key} has no trained weights yet: train it first")
     problems: list[str] = []
     plain = config.plain_config(composed)
     evals = config.build_evals(plain["evals"], run.data.task, problems)
     if evals is None:
         raise SettingsError(problems)
     trainer = replace(run.trainer, devices=plain["trainer"]["devices"])
-    return replace(run, evals=evals, trainer=trainer), True
+    run = replace(run, evals=evals, trainer=trainer)
+    if not finished(run, folder) and (lacking := folder.lacks()):
+        raise ValueError(lacking)
+    return run, True
 
 
 def runs(arguments: Sequence[str]) -> None:
@@ -220,8 +222,8 @@ def export(arguments: Sequence[str]) -> None:
     try:
         folder = find_run(Path(given["output_dir"]), given["run"])
         run = folder.read_run()
-        if not folder.training_path.exists():
-            raise ValueError(f"{run.key} has no trained weights yet: train it first")
+        if lacking := folder.lacks():
+            raise ValueError(lacking)
         if to.exists():
             raise ValueError(f"{to} exists already; nothing is overwritten: choose another folder")
     except ValueError as error:
@@ -244,10 +246,12 @@ def _point(config: Any) -> None:
     from alps.config import build, planned
     from alps.execute import execute
     from alps.launch.ranks import fit_on_devices
+    from alps.retention import reduce_unneeded
 
     run = build(config)
     if run.key not in {r.key for r in planned.runs}:
         planned.runs.append(run)  # a sweeper that draws its points as it goes
+    planned.weights = config.weights
     try:
         execute(run, fit_on_devices)
     except Exception as error:
@@ -255,14 +259,18 @@ def _point(config: Any) -> None:
             print(f"error: {run.key}: {_sentence(error)}", file=sys.stderr)
         error._told = True  # pyright: ignore[reportAttributeAccessIssue]
         raise
+    if planned.complete:
+        reduce_unneeded(planned.runs, planned.weights)
 
 
 def _conclude(planned: Any) -> None:
     from alps.report.collect import collect
     from alps.report.table import print_table, write_table
+    from alps.retention import reduce_unneeded
 
     if not planned.runs:
         return  # --help, --cfg
+    reduce_unneeded(planned.runs, planned.weights)
     rows = collect(planned.runs)
     print_table(rows)
     if planned.sweep_dir:

@@ -26,7 +26,7 @@ from alps.grids import Choices
 from alps.localization.request import Request
 from alps.plain import TARGET, SettingsError, did_you_mean, from_plain, target_class
 from alps.plan.assumed import Assumed
-from alps.settings import Evals, Logger, Model, Optim, Run, Trainer
+from alps.settings import Evals, Logger, Model, Optim, Run, Trainer, Weights
 
 SHARED_WITH_METHODS = ("ratio", "scope", "task_model")
 """Settings of a run that a method receives if it declares a field of that name."""
@@ -211,12 +211,15 @@ class Preflight(Callback):
 
 
 class Planned:
-    """What this process set out to do; read by the command line when it is done."""
+    """What this process set out to do; read by the command line as it goes and when it is done."""
 
     def __init__(self) -> None:
         """Nothing yet."""
         self.runs: list[Run] = []
+        self.complete = False
+        """Whether no sweeper adds to `runs` later."""
         self.sweep_dir: Path | None = None
+        self.weights: Weights = "keep"
 
 
 planned = Planned()
@@ -240,6 +243,8 @@ def _refuse_or_plan(points: list[tuple[str, DictConfig]], sweep: bool) -> None:
     if problems:
         raise SystemExit(refuse(without_repeats(problems)))
     planned.runs.extend(runs)
+    planned.complete = True
+    planned.weights = points[0][1].weights
 
 
 def _key_or_placeholder(*, _root_: DictConfig) -> str:
@@ -279,13 +284,14 @@ def _named_by_path(model: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _shared_problems(plain: Mapping[str, Any]) -> list[str]:
-    """Mistakes in `ratio` and `scope`, which are mistakes for methods that ignore them too."""
-    ratio, scope, scopes = plain["ratio"], plain["scope"], get_args(Scope)
+    """Mistakes in `ratio` and `scope`, also for methods that ignore them, and in `weights`."""
+    ratio = plain["ratio"]
     problems = []
     if isinstance(ratio, bool) or not isinstance(ratio, int | float):
         problems.append(f"ratio must be a number, got {ratio!r}")
     elif not 0 <= ratio <= 1:
         problems.append(f"ratio must lie in [0, 1], got {ratio}")
-    if scope not in scopes:
-        problems.append(f"scope={scope} is not possible{did_you_mean(str(scope), scopes)}")
+    for name, choices in (("scope", get_args(Scope)), ("weights", get_args(Weights))):
+        if (chosen := str(plain[name])) not in choices:
+            problems.append(f"{name}={chosen} is not possible{did_you_mean(chosen, choices)}")
     return problems

@@ -18,7 +18,7 @@ from alps.heads import HeadSet
 from alps.methods.context import Context
 from alps.models.checkpoint import commit_of, materialize, read_geometry, scorable
 from alps.results import Result, RunFailed, RunFolder, write_json
-from alps.settings import Model, Run, TaskModel
+from alps.settings import Model, Run, TaskModel, Weights
 
 log = logging.getLogger(__name__)
 
@@ -26,24 +26,26 @@ Fit = Callable[[Run], None]
 """Trains a run whose heads are chosen, and leaves weights and `training.json` in its folder."""
 
 
-def execute(run: Run, fit: Fit) -> Result:
+def execute(run: Run, fit: Fit, needs: Weights = "drop") -> Result:
     """The paper's Algorithm 1 for one run; what is finished already is not done again.
 
     Args:
         run: What to train.
         fit: How to train it (here, or in worker processes).
+        needs: How much of its weights the caller needs; a run whose weights were deleted
+            (`weights=drop`) and are needed for this, or for a benchmark, is trained again.
 
     Raises:
         RunFailed: If the run could not go on; its folder stays for the next attempt.
     """
     folder = RunFolder(run.folder)
     with folder.lock(waiting=lambda: log.info("%s: another process is at it; waiting", run.key)):
-        if finished(run, folder):
+        if finished(run, folder) and folder.trained(needs):
             return Result.read(folder.result_path)
         folder.remove_torn_files()
         folder.write_run(run)
         with _recorded(folder):
-            if not folder.training_path.exists():
+            if not folder.trained():
                 remember_commits(run, folder)
                 heads = choose_heads(run, fit)
                 if heads is not None:
@@ -112,7 +114,7 @@ def task_checkpoint(run: Run, wanted: TaskModel, fit: Fit) -> tuple[Path, str]:
     from alps.training.restore import scorable_checkpoint
 
     log.info("%s needs the task model %s", run.key, task_run.key)
-    execute(task_run, fit)
+    execute(task_run, fit, needs="qkv")
     return scorable_checkpoint(task_run), task_run.key
 
 

@@ -85,7 +85,7 @@ def _of_run(folder: RunFolder) -> Place:
         run: Run = replace(folder.read_run(), output_dir=str(folder.path.resolve().parents[1]))
     except yaml.YAMLError:
         raise ValueError(f"{folder.settings_path} is damaged: it is no YAML") from None
-    if not folder.training_path.exists():
-        raise ValueError(f"{folder.path} has no trained weights yet: train it first")
+    if lacking := folder.lacks("qkv"):
+        raise ValueError(lacking)
     geometry = read_geometry(materialize(run.model))
     return Place(scorable_checkpoint(run, folder), folder.path.name, geometry)

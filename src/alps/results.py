@@ -13,14 +13,14 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from filelock import FileLock, Timeout
 
 from alps.heads import HeadSet
 from alps.plain import from_plain, to_plain
-from alps.settings import Run
+from alps.settings import Run, Weights
 
 SCHEMA_VERSION = 1
 PACKAGES = ("alps", "torch", "transformers", "pytorch-lightning", "hydra-core", "peft", "datasets")
@@ -160,6 +160,11 @@ class RunFolder:
         return self.path / "weights" / "trained.safetensors"
 
     @property
+    def qkv_path(self) -> Path:
+        """q, k and v of the trained model under their plain names, where something wanted them."""
+        return self.path / "weights" / "qkv.safetensors"
+
+    @property
     def training_path(self) -> Path:
         """`training.json`: what the training measured; written after the weights."""
         return self.path / "training.json"
@@ -194,6 +199,30 @@ class RunFolder:
     def read_heads(self) -> HeadSet | None:
         """Reads `heads.json`, if the method chose heads."""
         return HeadSet.read(self.heads_path) if self.heads_path.exists() else None
+
+    @property
+    def kept(self) -> Weights:
+        """How much of its weights is here; `drop` before the training, too."""
+        if self.weights_path.exists():
+            return "keep"
+        return "qkv" if self.qkv_path.exists() else "drop"
+
+    def trained(self, needs: Weights = "keep") -> bool:
+        """Whether its training is done and so much of its weights is still here."""
+        enough = get_args(Weights)[: get_args(Weights).index(needs) + 1]
+        return self.training_path.exists() and self.kept in enough
+
+    def lacks(self, needs: Weights = "keep") -> str | None:
+        """Why the weights that something needs are not here, in a sentence; or None."""
+        if not self.training_path.exists():
+            return f"{self.path} has no trained weights yet: train it first"
+        if self.trained(needs):
+            return None
+        left = {"qkv": "but for q, k and v", "drop": "", "keep": ""}[self.kept]
+        return (
+            f"the trained weights of {self.path} were deleted{left and ' '}{left} (weights="
+            f"{self.kept}): delete {self.training_path} and repeat its command to train it again"
+        )
 
     def set_status(self, state: str, reason: str | None = None) -> None:
         """Writes `status.json`: state is `running`, `stopped`, `failed` or `finished`."""

@@ -19,6 +19,8 @@ ALGORITHM_VERSION = 1
 """Raised whenever a fix changes the numbers a run ends in; part of every key."""
 
 Precision = Literal["auto", "32", "bf16-mixed", "16-mixed", "bf16-true"]
+Weights = Literal["keep", "qkv", "drop"]
+"""What stays of a run's trained weights: all, q, k and v (enough to score them), or nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,6 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from tokenizers.processors import TemplateProcessing
 
 from alps.data import mini_code
 from alps.data.encode import (
@@ -39,7 +38,7 @@ def test_a_row_is_prompt_answer_and_end_of_text(template):
     assert row.num_answer_tokens == len("Hi! ") + 1
 
 
-def test_a_tokenizer_that_adds_a_beginning_adds_none_before_the_answer():
+def test_a_tokenizer_that_adds_a_beginning_adds_none_before_the_answer(tokenizer_that_adds):
     tokenizer = tokenizer_that_adds("<s> $A")
     row = encode_row(EXAMPLE, tokenizer, "alpaca")
     assert row.ids.count(tokenizer.bos_token_id) == 1
@@ -61,14 +60,6 @@ def test_a_special_token_spelled_out_in_an_answer_is_plain_text(text):
     assert not special & set(row.ids[row.answer_start : -1])
 
 
-def tokenizer_that_adds(single: str):
-    tokenizer = byte_tokenizer()
-    special = [("<s>", 0), ("</s>", 1)]
-    processor = TemplateProcessing(single=single, special_tokens=special)
-    tokenizer.backend_tokenizer.post_processor = processor
-    return tokenizer
-
-
 @cache
 def smollm2():
     """The default model's tokenizer, whose tokens are more than bytes."""
@@ -78,12 +69,17 @@ def smollm2():
     return load_tokenizer(materialize(build(compose_config(["evals=none"])).model))
 
 
-TOKENIZERS = {
-    "bytes": byte_tokenizer,
-    "begins": lambda: tokenizer_that_adds("<s> $A"),
-    "closes": lambda: tokenizer_that_adds("<s> $A </s>"),
-    "smollm2": smollm2,
-}
+@pytest.fixture(params=["bytes", "begins", "closes", "smollm2"])
+def tokenizer(request, tokenizer_that_adds):
+    makers = {
+        "bytes": byte_tokenizer,
+        "begins": lambda: tokenizer_that_adds("<s> $A"),
+        "closes": lambda: tokenizer_that_adds("<s> $A </s>"),
+        "smollm2": smollm2,
+    }
+    return makers[request.param]()
+
+
 HARD = (
     ("Say hi.", "Hi! "),
     ("  spaces  \n\n", "\n leading"),
@@ -99,10 +95,8 @@ HARD = (
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-@pytest.mark.parametrize("name", TOKENIZERS)
 @pytest.mark.parametrize("in_batches", [False, True])
-def test_many_rows_at_once_are_what_each_is_alone(name, template, in_batches):
-    tokenizer = TOKENIZERS[name]()
+def test_many_rows_at_once_are_what_each_is_alone(tokenizer, template, in_batches):
     examples = [Example(instruction=i, answer=a) for i, a in HARD]
     examples += list(islice(mini_code.examples("train"), 50))
     rule = rule_of(tokenizer, template, 10**6, "truncate")
@@ -116,7 +110,7 @@ def test_many_rows_at_once_are_what_each_is_alone(name, template, in_batches):
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_a_tokenizer_that_knows_no_batches_gives_the_same(template):
+def test_a_tokenizer_that_knows_no_batches_gives_the_same(template, tokenizer_that_adds):
     tokenizer = tokenizer_that_adds("<s> $A")
     examples = [Example(instruction=i, answer=a) for i, a in HARD]
     rule = rule_of(tokenizer, template, 10**6, "truncate")
@@ -141,9 +135,7 @@ def test_rows_that_are_too_long_can_be_dropped_and_are_counted():
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-@pytest.mark.parametrize("name", TOKENIZERS)
-def test_a_row_that_is_too_long_loses_the_end_of_its_instruction(name, template):
-    tokenizer = TOKENIZERS[name]()
+def test_a_row_that_is_too_long_loses_the_end_of_its_instruction(tokenizer, template):
     text = "Täglich wörd " * 40
     whole = encode_row(Example(instruction=text, answer="The answer."), tokenizer, template)
     most = len(whole.ids) - 60

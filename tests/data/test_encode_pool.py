@@ -13,16 +13,25 @@ from alps.models.byte_tokenizer import byte_tokenizer
 from alps.results import RunFailed
 
 
-def test_worker_processes_give_the_same_in_the_same_order(monkeypatch):
+@pytest.fixture
+def started(monkeypatch) -> list[Worker]:
+    """The worker processes, as they start."""
+    workers = []
+
+    def start(hello):
+        workers.append(Worker(hello))
+        return workers[-1]
+
+    monkeypatch.setattr("alps.data.encode_pool.Worker", start)
+    return workers
+
+
+def test_worker_processes_give_the_same_in_the_same_order(monkeypatch, started):
     monkeypatch.setenv("ALPS_NUM_PROC", "3")
     monkeypatch.setattr("alps.data.encode_pool.SMALL", 1500)
     monkeypatch.setattr("alps.data.template.CHUNK_ROWS", 200)
     tokenizer, examples = byte_tokenizer(), list(mini_code.examples("train"))
     rule = rule_of(tokenizer, "alpaca", 220, "truncate")
-    started = []
-    monkeypatch.setattr(
-        "alps.data.encode_pool.Worker", lambda hello: started.append(Worker(hello)) or started[-1]
-    )
     done = list(encode_chunks(chunks(examples, tokenizer, "alpaca"), tokenizer, rule))
     assert len(started) == 3 and all(worker.process.returncode is not None for worker in started)
     coder = FastCoder(backend_of(tokenizer), rule, False)
@@ -33,16 +42,12 @@ def test_worker_processes_give_the_same_in_the_same_order(monkeypatch):
     assert sum(c.num_truncated for c in done)
 
 
-def test_a_worker_that_is_killed_is_one_sentence(monkeypatch):
+def test_a_worker_that_is_killed_is_one_sentence(monkeypatch, started):
     monkeypatch.setenv("ALPS_NUM_PROC", "2")
     monkeypatch.setattr("alps.data.encode_pool.SMALL", 10)
     monkeypatch.setattr("alps.data.template.CHUNK_ROWS", 10)
     tokenizer = byte_tokenizer()
     rule = rule_of(tokenizer, "alpaca", 220, "truncate")
-    started = []
-    monkeypatch.setattr(
-        "alps.data.encode_pool.Worker", lambda hello: started.append(Worker(hello)) or started[-1]
-    )
     rendered = chunks(mini_code.examples("train"), tokenizer, "alpaca")
     encoded = encode_chunks(rendered, tokenizer, rule)
     next(encoded)

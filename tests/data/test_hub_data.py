@@ -2,11 +2,9 @@
 
 import json
 import re
-import threading
-import time
 from dataclasses import dataclass, field
 from hashlib import sha1
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -82,37 +80,22 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def hub(monkeypatch, tmp_path):
+def hub(monkeypatch, tmp_path, start_hub):
     served = Hub()
-    handler = type("OneHub", (Handler,), {"hub": served})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    sleep = time.sleep  # the hub client waits with it before it repeats a request
-    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.01)))
-    point_at(monkeypatch, f"http://127.0.0.1:{server.server_address[1]}")
-    close_session()
-    yield served
-    close_session()
-    server.shutdown()
-    server.server_close()
+    start_hub(type("OneHub", (Handler,), {"hub": served}))
+    return served
 
 
-def point_at(monkeypatch, address):
-    """What HF_ENDPOINT does; the hub client reads it when it is imported."""
-    monkeypatch.setattr(constants, "ENDPOINT", address)
-    template = address + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+@pytest.fixture
+def go_offline(monkeypatch, cut_network):
+    def go():
+        close_session()
+        cut_network()
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
-
-def go_offline(monkeypatch):
-    close_session()
-    point_at(monkeypatch, "http://127.0.0.1:9")  # nobody listens on the discard port
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return go
 
 
 def names(folder: Path) -> set[str]:
@@ -144,25 +127,25 @@ def test_a_pinned_dataset_in_the_cache_costs_no_request(hub):
 
 
 @pytest.mark.parametrize("revision", ["main", COMMIT])
-def test_a_dataset_in_the_cache_needs_no_network(hub, monkeypatch, revision):
+def test_a_dataset_in_the_cache_needs_no_network(hub, go_offline, revision):
     folder = download(REPO, revision, TRAIN)
-    go_offline(monkeypatch)
+    go_offline()
     assert download(REPO, revision, TRAIN) == folder
 
 
-def test_without_network_what_lacks_a_file_is_refused(hub, monkeypatch):
+def test_without_network_what_lacks_a_file_is_refused(hub, go_offline):
     (download(REPO, COMMIT, TRAIN) / "data" / "train-0.jsonl").unlink()
-    go_offline(monkeypatch)
+    go_offline()
     assert "is not in the hub cache" in complaint(REPO, COMMIT, TRAIN)
 
 
-def test_without_network_and_cache_the_remedies_are_told(hub, monkeypatch):
-    point_at(monkeypatch, "http://127.0.0.1:9")
+def test_without_network_and_cache_the_remedies_are_told(hub, cut_network, go_offline):
+    cut_network()
     remedy = "connect to the network, or give a local copy with data.path=<file or folder>"
     said = complaint(REPO, "main", TRAIN)
     assert said.startswith("acme/rows@main cannot be downloaded (Connect")
     assert said.endswith(f") and is not in the hub cache: {remedy}")
-    go_offline(monkeypatch)
+    go_offline()
     assert complaint(REPO, COMMIT, TRAIN) == (
         f"acme/rows@{COMMIT} cannot be downloaded (HF_HUB_OFFLINE is set) "
         f"and is not in the hub cache: {remedy}"
@@ -205,7 +188,7 @@ def test_a_repo_without_rows_is_told(hub):
     assert complaint(REPO, "main").startswith("acme/rows@main has no file of rows")
 
 
-def test_a_table_reads_the_hub_and_then_its_cache(hub, monkeypatch):
+def test_a_table_reads_the_hub_and_then_its_cache(hub, go_offline):
     data = Table(
         name="t", hub=REPO, revision=COMMIT, files=TRAIN, num_rows=3, reader="mathinstruct",
         test_fraction=0.0,
@@ -214,6 +197,6 @@ def test_a_table_reads_the_hub_and_then_its_cache(hub, monkeypatch):
     before = data.fingerprint()
     assert list(data.problems()) == [] and hub.asked == []  # planning needs no network
     assert list(data.examples("train")) == wanted
-    go_offline(monkeypatch)
+    go_offline()
     assert list(data.examples("train")) == wanted
     assert data.fingerprint() == before

@@ -19,13 +19,6 @@ def rows(count: int) -> list[dict]:
     return [{"instruction": f"question {i}", "output": f"answer {i}"} for i in range(count)]
 
 
-def complaint(data: Jsonl) -> str:
-    with pytest.raises(ValueError) as error:
-        list(data.examples("train"))
-    assert type(error.value) is ValueError
-    return str(error.value)
-
-
 def test_rows_come_in_the_files_order(tmp_path):
     found = list(source(tmp_path, *rows(3)).examples("train"))
     assert found == [Example(instruction=f"question {i}", answer=f"answer {i}") for i in range(3)]
@@ -51,12 +44,12 @@ def test_the_input_is_appended_unless_it_is_switched_off(tmp_path):
     assert found.instruction == "Sum up."
 
 
-def test_blank_lines_are_skipped_but_counted(tmp_path):
+def test_blank_lines_are_skipped_but_counted(tmp_path, complaint):
     data = source(tmp_path, rows(1)[0], b"", b"  ", b"{")
     assert complaint(data).startswith(f"row 4 of {data.path} is not JSON")
 
 
-def test_a_missing_field_is_named_with_row_and_remedy(tmp_path):
+def test_a_missing_field_is_named_with_row_and_remedy(tmp_path, complaint):
     data = source(tmp_path, rows(1)[0], {"prompt": "a", "completion": "b"})
     expected = "has no field 'instruction' (it has: prompt, completion)"
     assert complaint(data) == f"row 2 of {data.path} {expected}: set data.instruction_field"
@@ -77,7 +70,9 @@ def test_a_missing_field_is_named_with_row_and_remedy(tmp_path):
         ({"instruction": "\ud800", "output": "b"}, "field 'instruction'"),
     ],
 )
-def test_a_row_that_cannot_be_used_is_one_sentence_with_its_number(tmp_path, row, problem):
+def test_a_row_that_cannot_be_used_is_one_sentence_with_its_number(
+    tmp_path, row, problem, complaint
+):
     data = source(tmp_path, rows(1)[0], row)
     assert complaint(data).startswith(f"row 2 of {data.path} ")
     assert problem in complaint(data)

@@ -49,14 +49,6 @@ def hub_table(folder: Path, monkeypatch, content: list[dict], **changes) -> Tabl
     return Table(name="t", hub="acme/rows", reader="mathinstruct", **settings)
 
 
-def complaint(data: Table) -> str:
-    with pytest.raises(ValueError) as error:
-        list(data.examples("train"))
-    assert type(error.value) is ValueError
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
 def test_a_row_gives_texts_by_name():
     row = Row({"a": "x", "b": None, "c": 3, "d": "\ud800"})
     assert (row.text("a"), row.text("b")) == ("x", "")
@@ -89,7 +81,7 @@ def test_a_row_left_out_is_counted_in_its_own_split_only(tmp_path):
     assert train["empty answer"] + test["empty answer"] == 60
 
 
-def test_a_column_that_is_missing_is_told_with_those_there_are(tmp_path):
+def test_a_column_that_is_missing_is_told_with_those_there_are(tmp_path, complaint):
     data = table(tmp_path, [*rows(1), {"prompt": "a", "completion": "b"}])
     expected = "has no field 'instruction' (it has: prompt, completion), so it is no row of data=t"
     assert complaint(data).startswith(f"row 2 of {data.path} {expected}: data=jsonl")
@@ -102,12 +94,12 @@ def test_a_column_that_is_missing_is_told_with_those_there_are(tmp_path):
         ({"instruction": "\ud800", "output": "b"}, "has half a character in field 'instruction'"),
     ],
 )
-def test_a_row_that_cannot_be_used_is_one_sentence_with_its_number(tmp_path, row, said):
+def test_a_row_that_cannot_be_used_is_one_sentence_with_its_number(tmp_path, row, said, complaint):
     data = table(tmp_path, [*rows(1), row])
     assert complaint(data) == f"row 2 of {data.path} {said}"
 
 
-def test_if_no_row_can_be_used_the_reasons_are_told(tmp_path):
+def test_if_no_row_can_be_used_the_reasons_are_told(tmp_path, complaint):
     content = [{"instruction": "a", "output": ""}] * 2 + [{"instruction": " ", "output": "b"}]
     data = table(tmp_path, content)
     why = "(2 empty answer, 1 empty instruction)"
@@ -140,7 +132,7 @@ def test_of_the_hub_only_the_named_files_are_read_and_named_in_messages(tmp_path
     )
 
 
-def test_a_pinned_dataset_must_have_the_rows_that_were_counted(tmp_path, monkeypatch):
+def test_a_pinned_dataset_must_have_the_rows_that_were_counted(tmp_path, monkeypatch, complaint):
     data = hub_table(tmp_path, monkeypatch, rows(5), num_rows=6)
     assert complaint(data).startswith(
         "acme/rows@0123456789ab has 5 rows where data.num_rows=6 expects others: delete its folder"
@@ -301,7 +293,7 @@ def test_the_guides_own_test_passes(tmp_path, monkeypatch):
         function()
 
 
-def test_a_reader_may_give_several_examples_or_none(tmp_path, monkeypatch):
+def test_a_reader_may_give_several_examples_or_none(tmp_path, monkeypatch, complaint):
     (tmp_path / "twice.py").write_text(
         "from alps.data.example import Example\nVERSION = 1\n"
         "def read(row, times: int = 2):\n"

@@ -1,5 +1,4 @@
 import pytest
-from tokenizers.processors import TemplateProcessing
 
 from alps.data.template import prompt, render
 from alps.models.byte_tokenizer import byte_tokenizer
@@ -8,14 +7,6 @@ EXPECTED = (
     "Below is an instruction that describes a task. Write a response that appropriately completes "
     "the request.\n\n### Instruction:\nAdd {1} and\n2.\n\n### Response:\n"
 )
-
-
-def tokenizer_that_adds(single: str):
-    tokenizer = byte_tokenizer()
-    special = [(t, tokenizer.convert_tokens_to_ids(t)) for t in ("<s>", "</s>")]
-    processor = TemplateProcessing(single=single, special_tokens=special)
-    tokenizer.backend_tokenizer.post_processor = processor
-    return tokenizer
 
 
 def test_alpaca_is_table_9_to_the_letter():
@@ -34,7 +25,7 @@ def test_chat_is_the_tokenizers_own_template():
 
 
 @pytest.mark.parametrize("template", ["alpaca", "plain"])
-def test_a_beginning_of_text_token_stands_once_at_the_start(template):
+def test_a_beginning_of_text_token_stands_once_at_the_start(template, tokenizer_that_adds):
     tokenizer = tokenizer_that_adds("<s> $A")
     ids = prompt(template, "Add 1.", tokenizer)
     assert ids[0] == tokenizer.bos_token_id
@@ -42,7 +33,7 @@ def test_a_beginning_of_text_token_stands_once_at_the_start(template):
     assert ids[1:] == prompt(template, "Add 1.", byte_tokenizer())
 
 
-def test_a_chat_template_that_writes_it_gets_no_second_one():
+def test_a_chat_template_that_writes_it_gets_no_second_one(tokenizer_that_adds):
     tokenizer = tokenizer_that_adds("<s> $A")
     tokenizer.chat_template = "{{ bos_token }}{{ messages[0].content }}"
     ids = prompt("chat", "Hi", tokenizer)
@@ -50,7 +41,7 @@ def test_a_chat_template_that_writes_it_gets_no_second_one():
 
 
 @pytest.mark.parametrize("template", ["alpaca", "plain"])
-def test_no_prompt_ends_in_an_end_of_text_token(template):
+def test_no_prompt_ends_in_an_end_of_text_token(template, tokenizer_that_adds):
     tokenizer = tokenizer_that_adds("<s> $A </s>")
     assert tokenizer.eos_token_id not in prompt(template, "Add 1.", tokenizer)
 

@@ -1,12 +1,18 @@
-"""Benchmarks over rows made by hand, and a model that answers as a test tells it to."""
+"""Benchmarks and problems made by hand, a model that answers as told, sandboxes to try."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from alps.evals import sandbox
+from alps.evals.evalplus_problems import Dataset, Problems, subset
+from alps.evals.sandbox import Part, Request, Sandbox
+from alps.evals.sandbox_means import all_means
+from alps.evals.sandbox_values import decode
 
 
 @dataclass
@@ -92,3 +98,58 @@ def ask(tmp_path) -> Callable[..., Asked]:
         return asked
 
     return evaluate
+
+
+@pytest.fixture(scope="session")
+def problems() -> Callable[..., Problems]:
+    """Problems that ask for a function `double`; `changes` are fields of each."""
+
+    def make(count: int, dataset: Dataset = "humaneval", **changes) -> Problems:
+        name = {"humaneval": "HumanEval", "mbpp": "Mbpp"}[dataset]
+        row = {
+            "prompt": 'def double(x):\n    """Twice x."""\n',
+            "entry_point": "double",
+            "contract": "",
+            "canonical_solution": "    return 2 * x\n",
+            "base_input": [[1], [2]],
+            "plus_input": [[0], [-3]],
+            "atol": 0,
+            **changes,
+        }
+        rows = tuple({"task_id": f"{name}/{number}", **row} for number in range(count))
+        return subset(dataset, "by hand", rows)
+
+    return make
+
+
+class Box(Sandbox):
+    """A sandbox for a program whose function is `f`."""
+
+    def lines_of(
+        self, code: str, *inputs, seconds=5.0, limit=4.0, most_bytes=1 << 16, **changes
+    ) -> list[bytes]:
+        """Every line that comes out of calling `f` with each of `inputs`."""
+        parts = [Part(name="p", inputs=inputs, limits=[limit] * len(inputs), seconds=seconds)]
+        changes = {"memory": 1 << 29, **changes}
+        wanted = Request(code=code, entry_point="f", parts=parts, **changes)
+        with self.started(wanted, most_bytes) as conversation:
+            return list(conversation.lines())
+
+    def result_of(self, code: str, *given, **changes) -> Any:
+        """What `f` returns, or the line that says why there is nothing."""
+        line = self.lines_of(code, given, **changes)[0]
+        return decode(line[1:]) if line[:1] == b"v" else line
+
+
+@pytest.fixture(scope="module")
+def kit() -> Iterator[Path]:
+    with sandbox.kit() as folder:
+        yield folder
+
+
+@pytest.fixture(params=["bubblewrap", "unshare"])
+def box(request, kit) -> Box:
+    found = {means.name: means for means in all_means()}.get(request.param)
+    if found is None:
+        pytest.skip(f"{request.param} is not installed")
+    return Box(found, kit)

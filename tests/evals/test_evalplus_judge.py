@@ -11,27 +11,11 @@ import pytest
 
 from alps.evals import evalplus_scoring
 from alps.evals.evalplus_expected import read_expected
-from alps.evals.evalplus_problems import subset
 from alps.evals.evalplus_scoring import command, environment, run_service, score
 from alps.evals.journal import Journal
 from alps.results import RunFailed
 
 RIGHT = "def double(x):\n    return 2 * x\n"
-
-
-def problems(count, **changes):
-    row = {
-        "prompt": 'def double(x):\n    """Twice x."""\n',
-        "entry_point": "double",
-        "contract": "",
-        "canonical_solution": "    return 2 * x\n",
-        "base_input": [[1], [2]],
-        "plus_input": [[0], [-3]],
-        "atol": 0,
-        **changes,
-    }
-    rows = tuple({**row, "task_id": f"HumanEval/{number}"} for number in range(count))
-    return subset("humaneval", "by hand", rows)
 
 
 def named(problems, programs):
@@ -45,7 +29,7 @@ def short_limits(monkeypatch):
         monkeypatch.setattr(evalplus_scoring, name, limits)
 
 
-def test_the_service_learns_no_token_and_no_switch_of_evalplus(tmp_path, monkeypatch):
+def test_the_service_learns_no_token_and_no_switch_of_evalplus(tmp_path, monkeypatch, problems):
     monkeypatch.setenv("HF_TOKEN", "secret")
     monkeypatch.setenv("EVALPLUS_TIMEOUT_PER_TASK", "5")
     monkeypatch.setenv("EVALPLUS_MAX_MEMORY_BYTES", "1")
@@ -54,7 +38,7 @@ def test_the_service_learns_no_token_and_no_switch_of_evalplus(tmp_path, monkeyp
     assert found.passed(plus=True) == {"HumanEval/0": True}
 
 
-def test_expected_values_are_no_pickle_and_for_us_alone(tmp_path, monkeypatch):
+def test_expected_values_are_no_pickle_and_for_us_alone(tmp_path, monkeypatch, problems):
     monkeypatch.setenv("ALPS_CACHE_DIR", str(tmp_path / "cache"))
     score(problems(1), {"HumanEval/0": RIGHT}, tmp_path / "first")
     kept = tmp_path / "cache/evalplus"
@@ -68,13 +52,13 @@ def test_expected_values_are_no_pickle_and_for_us_alone(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("body", ["    return missing\n", "    import os\n    os._exit(0)\n"])
-def test_a_reference_that_fails_is_one_sentence(tmp_path, body):
+def test_a_reference_that_fails_is_one_sentence(tmp_path, body, problems):
     broken = problems(1, canonical_solution=body)
     with pytest.raises(RunFailed, match="the reference solution of HumanEval/0 fails"):
         score(broken, {"HumanEval/0": RIGHT}, tmp_path)
 
 
-def test_an_interrupted_judge_goes_on_where_it_was(tmp_path, monkeypatch):
+def test_an_interrupted_judge_goes_on_where_it_was(tmp_path, monkeypatch, problems):
     wanted = problems(3)
     slow = "import time\ndef double(x):\n    time.sleep(9)\n    return 2 * x"
     programs = named(wanted, [RIGHT, "def double(x):\n    return x", slow])
@@ -101,7 +85,7 @@ def test_an_interrupted_judge_goes_on_where_it_was(tmp_path, monkeypatch):
     assert not journal.parent.exists()
 
 
-def test_another_programs_journal_is_not_read(tmp_path):
+def test_another_programs_journal_is_not_read(tmp_path, problems):
     old = Journal(tmp_path / "judging", "another")
     old.add("HumanEval/0", {"base": {"stock": "pass", "hardened": "pass", "tested": 2}})
     old.close()
@@ -151,7 +135,7 @@ def test_a_service_that_fails_is_one_sentence(tmp_path, code, message):
         run_service([sys.executable, "-c", f"import os\n{code}"], {}, tmp_path, 1.0)
 
 
-def test_without_a_sandbox_and_consent_nothing_runs(tmp_path, monkeypatch):
+def test_without_a_sandbox_and_consent_nothing_runs(tmp_path, monkeypatch, problems):
     empty = tmp_path / "bin"
     empty.mkdir()
     monkeypatch.setenv("PATH", str(empty))
@@ -162,7 +146,7 @@ def test_without_a_sandbox_and_consent_nothing_runs(tmp_path, monkeypatch):
     assert found.passed(plus=True) == {"HumanEval/0": True} and found.sandbox == "none"
 
 
-def test_progress_is_told(tmp_path, monkeypatch, caplog):
+def test_progress_is_told(tmp_path, monkeypatch, caplog, problems):
     monkeypatch.setattr("alps.data.encode_progress.SECONDS_OF_SILENCE", 0.0)
     monkeypatch.setattr("alps.data.encode_progress.SECONDS_BETWEEN_LINES", 0.0)
     monkeypatch.setattr(evalplus_scoring, "TICK_SECONDS", 0.02)

@@ -7,43 +7,27 @@ from pathlib import Path
 import pytest
 
 from alps.evals import evalplus_scoring
-from alps.evals.evalplus_problems import RELEASES, released, subset
+from alps.evals.evalplus_problems import RELEASES, released
 from alps.evals.evalplus_scoring import score
 
 RIGHT = "def double(x):\n    return 2 * x\n"
 LONG = 'NUMBERS = [\n    1,\n    2,\n]\n\n"""text"""\n'  # what sanitizing leaves out
 
 
-def row(name, **changes):
-    return {
-        "task_id": name,
-        "prompt": 'def double(x):\n    """Twice x."""\n',
-        "entry_point": "double",
-        "contract": "",
-        "canonical_solution": "    return 2 * x\n",
-        "base_input": [[1], [2]],
-        "plus_input": [[0], [-3]],
-        "atol": 0,
-        **changes,
-    }
-
-
-def problems(count, dataset="humaneval", **changes):
-    name = {"humaneval": "HumanEval", "mbpp": "Mbpp"}[dataset]
-    rows = tuple(row(f"{name}/{number}", **changes) for number in range(count))
-    return subset(dataset, "by hand", rows)
-
-
 def named(problems, programs):
     return {r["task_id"]: p for r, p in zip(problems.rows, programs, strict=True)}
 
 
+def shorten_limits(patch):
+    limits = {"min_time_limit": 0.3, "gt_time_limit_factor": 4.0}
+    patch.setattr(evalplus_scoring, "LIMITS", limits)
+    longer = {"min_time_limit": 0.8, "gt_time_limit_factor": 8.0}
+    patch.setattr(evalplus_scoring, "LONGER_LIMITS", longer)
+
+
 @pytest.fixture(autouse=True)
 def short_limits(monkeypatch):
-    limits = {"min_time_limit": 0.3, "gt_time_limit_factor": 4.0}
-    monkeypatch.setattr(evalplus_scoring, "LIMITS", limits)
-    longer = {"min_time_limit": 0.8, "gt_time_limit_factor": 8.0}
-    monkeypatch.setattr(evalplus_scoring, "LONGER_LIMITS", longer)
+    shorten_limits(monkeypatch)
 
 
 VERDICTS = [
@@ -76,15 +60,11 @@ VERDICTS = [
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory):
+def judged(tmp_path_factory, problems):
     folder = tmp_path_factory.mktemp("judged")
     wanted = problems(len(VERDICTS))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            evalplus_scoring, "LIMITS", {"min_time_limit": 0.3, "gt_time_limit_factor": 4.0}
-        )
-        longer = {"min_time_limit": 0.8, "gt_time_limit_factor": 8.0}
-        patch.setattr(evalplus_scoring, "LONGER_LIMITS", longer)
+        shorten_limits(patch)
         patch.setattr(evalplus_scoring, "workers", lambda: 2)
         found = score(wanted, named(wanted, [v[0] for v in VERDICTS]), folder)
     return wanted, found, folder
@@ -156,16 +136,17 @@ def rescored(folder, scratch, dataset):
     return json.loads((scratch / "samples_eval_results.json").read_text())
 
 
-def test_mbpp_inputs_that_json_cannot_hold(tmp_path):
+def test_mbpp_inputs_that_json_cannot_hold(tmp_path, problems):
     """Mbpp/252 takes complex numbers: they are text in the file, and again among failed tests."""
-    own = row(
-        "Mbpp/252",
+    wanted = problems(
+        1,
+        "mbpp",
+        task_id="Mbpp/252",
         prompt='"""Double it."""\n',
         canonical_solution=RIGHT,
         base_input=[["1j"]],
         plus_input=[["2j"]],
     )
-    wanted = subset("mbpp", "complex", (own,))
     found = score(
         wanted, {"Mbpp/252": "def double(x):\n    return x if x == 1j else 2 * x"}, tmp_path
     )
@@ -174,9 +155,10 @@ def test_mbpp_inputs_that_json_cannot_hold(tmp_path):
     assert rescored(tmp_path, tmp_path, "mbpp")["eval"]["Mbpp/252"] == [entry]
 
 
-def test_humaneval_32_passes_here_and_never_in_evalplus(tmp_path):
-    find_zero = row(
-        "HumanEval/32",
+def test_humaneval_32_passes_here_and_never_in_evalplus(tmp_path, problems):
+    wanted = problems(
+        1,
+        task_id="HumanEval/32",
         entry_point="find_zero",
         prompt="def find_zero(xs):\n",
         canonical_solution="    return -xs[0] / xs[1]\n",
@@ -184,7 +166,7 @@ def test_humaneval_32_passes_here_and_never_in_evalplus(tmp_path):
         plus_input=[[[3, 6]]],
         atol=1e-4,
     )
-    wanted = subset("humaneval", "one", (find_zero,))
+    [find_zero] = wanted.rows
     right = find_zero["prompt"] + find_zero["canonical_solution"]
     found = score(wanted, {"HumanEval/32": right}, tmp_path)
     assert found.passed(plus=True)["HumanEval/32"] and not found.notes["HumanEval/32"]["reason"]
@@ -197,7 +179,7 @@ def test_humaneval_32_passes_here_and_never_in_evalplus(tmp_path):
     assert rescored(tmp_path, tmp_path, "humaneval")["eval"] == found.eval_results["eval"]
 
 
-def test_base_only_leaves_the_added_tests_out(tmp_path):
+def test_base_only_leaves_the_added_tests_out(tmp_path, problems):
     wanted = problems(1)
     half = {"HumanEval/0": "def double(x):\n    return abs(2 * x)"}
     found = score(wanted, half, tmp_path, base_only=True)
@@ -206,7 +188,7 @@ def test_base_only_leaves_the_added_tests_out(tmp_path):
     assert score(wanted, half, tmp_path).eval_results["eval"]["HumanEval/0"][0]["plus_status"]
 
 
-def test_the_same_is_judged_once_and_anything_else_anew(tmp_path, monkeypatch):
+def test_the_same_is_judged_once_and_anything_else_anew(tmp_path, monkeypatch, problems):
     wanted, right = problems(1), {"HumanEval/0": RIGHT}
     first = score(wanted, right, tmp_path)
 

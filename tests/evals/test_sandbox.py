@@ -9,48 +9,15 @@ from pathlib import Path
 import pytest
 
 from alps.evals import sandbox
-from alps.evals.sandbox import Part, Request, Sandbox, leaks, no_sandbox
-from alps.evals.sandbox_means import UNPROTECTED, Means, all_means
+from alps.evals.sandbox import Part, Request, leaks, no_sandbox
+from alps.evals.sandbox_means import UNPROTECTED, Means
 from alps.evals.sandbox_values import Other, decode
-
-MEANS = ("bubblewrap", "unshare")
-SMALL = 1 << 29
-
-
-@pytest.fixture(scope="module")
-def kit():
-    with sandbox.kit() as folder:
-        yield folder
-
-
-@pytest.fixture(params=MEANS)
-def box(request, kit):
-    found = {means.name: means for means in all_means()}.get(request.param)
-    if found is None:
-        pytest.skip(f"{request.param} is not installed")
-    return Sandbox(found, kit)
-
-
-def lines_of(box, code, *inputs, seconds=5.0, limit=4.0, most_bytes=1 << 16, **changes):
-    """Every line that comes out of calling `f` with each of `inputs`."""
-    parts = [Part(name="p", inputs=inputs, limits=[limit] * len(inputs), seconds=seconds)]
-    changes = {"memory": SMALL, **changes}
-    wanted = Request(code=code, entry_point="f", parts=parts, **changes)
-    with box.started(wanted, most_bytes) as conversation:
-        return list(conversation.lines())
-
-
-def result_of(box, code, *given, **changes):
-    """What `f` returns, or the line that says why there is nothing."""
-    line = lines_of(box, code, given, **changes)[0]
-    return decode(line[1:]) if line[:1] == b"v" else line
-
 
 pytestmark = pytest.mark.sandbox
 
 
 def test_a_program_runs(box):
-    lines = lines_of(box, "def f(x, y=1): return [x, (y,)]", (1,), (2, {3}))
+    lines = box.lines_of("def f(x, y=1): return [x, (y,)]", (1,), (2, {3}))
     assert lines == [b'v[1,{"tuple":[1]}]', b'v[2,{"tuple":[{"set":[3]}]}]', b'. ["p", "done"]']
 
 
@@ -64,7 +31,7 @@ def test_it_holds_and_no_protection_would_not(box):
 def test_the_environment_of_the_caller_stays_outside(box, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     code = "import os\ndef f(): return {**os.environ, 'b': repr(os.environb)}"
-    found = result_of(box, code)
+    found = box.result_of(code)
     assert "hf_secret" not in str(found)
     assert set(found) <= {"PWD", "LC_CTYPE", "LANG", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "b"}
 
@@ -78,7 +45,7 @@ def test_files_of_the_host_cannot_be_seen(box, tmp_path):
     )
     paths = ["/etc/passwd", "/etc/shadow", "/home", "/proc", "/sys", "/usr/bin/sh"]
     paths += [str(tmp_path), str(Path(__file__))]
-    root, seen = result_of(box, code, [*paths, *(f"/..{path}" for path in paths)])
+    root, seen = box.result_of(code, [*paths, *(f"/..{path}" for path in paths)])
     assert seen == [] and not {"home", "proc", "sys", "run", "var", "boot"} & set(root)
 
 
@@ -97,10 +64,10 @@ def test_nothing_can_be_written(box):
         "                pass\n"
         "    return made"
     )
-    assert result_of(box, code) == []
+    assert box.result_of(code) == []
     memory = "import os\ndef f(): return os.write(os.memfd_create('x'), b'x')"
-    assert result_of(box, memory) == b'e"PermissionError"'
-    assert result_of(box, memory, filter=False) == b'e"OSError"'
+    assert box.result_of(memory) == b'e"PermissionError"'
+    assert box.result_of(memory, filter=False) == b'e"OSError"'
 
 
 def test_there_is_no_network(box):
@@ -123,12 +90,12 @@ def test_there_is_no_network(box):
         abstract.listen()
         port = server.getsockname()[1]
         for on in (True, False):  # the filter, and the namespace behind it
-            assert "connected" not in result_of(box, code, port, name, filter=on)
+            assert "connected" not in box.result_of(code, port, name, filter=on)
 
 
 def test_an_object_equal_to_everything_is_an_object_of_a_class(box):
     code = "class E:\n    def __eq__(self, x): return True\ndef f(): return [E(), 1]"
-    found = result_of(box, code)
+    found = box.result_of(code)
     assert isinstance(found[0], Other) and found[0] != 1 and found[1] == 1
 
 
@@ -142,7 +109,7 @@ def test_patching_what_encodes_only_changes_the_own_result(box):
         "def f(): return 1"
     )
     with pytest.raises(ValueError):
-        line = lines_of(box, code, ())[0]
+        line = box.lines_of(code, ())[0]
         raise ValueError if line[:1] != b"v" else decode(line[1:])
 
 
@@ -155,7 +122,7 @@ def test_forged_lines_are_only_lines(box):
         "        except OSError: pass\n"
         "    return 2"
     )
-    assert lines_of(box, code, ())[:2] == [b"v1", b'. ["p", "done"]']  # and nothing more is read
+    assert box.lines_of(code, ())[:2] == [b"v1", b'. ["p", "done"]']  # and nothing more is read
 
 
 def test_parts_begin_anew_and_are_stopped_on_demand(box):
@@ -187,20 +154,20 @@ def test_parts_begin_anew_and_are_stopped_on_demand(box):
     ],
 )
 def test_views(box, view, result, seen):
-    found = result_of(box, f"def f(): return {result}", view=view)
+    found = box.result_of(f"def f(): return {result}", view=view)
     assert found == seen and type(found) is type(seen)
 
 
 def test_seconds_of_calls(box):
-    lines = lines_of(box, "import time\ndef f(x): time.sleep(x)", (0.0,), (0.1,), timed=True)
+    lines = box.lines_of("import time\ndef f(x): time.sleep(x)", (0.0,), (0.1,), timed=True)
     first, second = json.loads(lines[2][1:])
     assert lines[:2] == [b"vnull"] * 2 and first < 0.1 <= second
 
 
 def test_packages_can_be_imported_and_evalplus_limits_apply(box):
-    assert result_of(box, "import numpy\ndef f(): return float(numpy.ones(3).sum())") == 3.0
+    assert box.result_of("import numpy\ndef f(): return float(numpy.ones(3).sum())") == 3.0
     for code in ("exit()", "open('x')", "import os; os.getcwd()", "import psutil"):
-        assert lines_of(box, f"{code}\ndef f(): pass", ())[0] == b"x"
+        assert box.lines_of(f"{code}\ndef f(): pass", ())[0] == b"x"
 
 
 def test_rights_are_gone(box):
@@ -214,16 +181,18 @@ def test_rights_are_gone(box):
         "    unshared = ctypes.CDLL(None).unshare(0x10000000)\n"
         "    return data.raw, ctypes.CDLL(None).prctl(39, 0, 0, 0, 0), mounted, unshared"
     )
-    rights, none_to_come, mounted, unshared = result_of(box, code)
+    rights, none_to_come, mounted, unshared = box.result_of(code)
     assert rights == bytes(24) and none_to_come == 1 and mounted == unshared == -1
     if os.geteuid() == 0:
         who = "import os\ndef f(): return os.getresuid() + os.getresgid(), os.getgroups()"
-        [user, *others], groups = result_of(box, who)
+        [user, *others], groups = box.result_of(who)
         assert user > 60000 and set(others) == {user} and groups == []
 
 
 def test_a_means_that_does_not_start_is_named(monkeypatch):
     broken = Means("bubblewrap", "/bin/false")
+    parts = [Part(name="p", inputs=[()], limits=[4.0], seconds=5.0)]
+    wanted = Request(code="def f(): return 1", entry_point="f", parts=parts)
     assert leaks(broken).startswith("does not start")
     monkeypatch.setattr(sandbox, "all_means", lambda: [broken])
     no_sandbox.cache_clear()
@@ -232,8 +201,8 @@ def test_a_means_that_does_not_start_is_named(monkeypatch):
         assert sandbox.find() is None
         with pytest.raises(ValueError, match=r"tried bubblewrap .*apt install bubblewrap.*unsafe"):
             sandbox.sandbox().__enter__()
-        with sandbox.sandbox(allow_unsafe=True) as box:
-            assert box.means == UNPROTECTED and result_of(box, "def f(): return 1") == 1
+        with sandbox.sandbox(allow_unsafe=True) as box, box.started(wanted, 1 << 16) as running:
+            assert box.means == UNPROTECTED and next(running.lines()) == b"v1"
     finally:
         no_sandbox.cache_clear()
         sandbox.find.cache_clear()

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from alps.evals import evalplus_scoring
-from alps.evals.evalplus_problems import subset
 from alps.evals.evalplus_scoring import score
 from alps.evals.sandbox import find
 
@@ -180,21 +179,8 @@ def double(x):
 }
 
 
-def row(number):
-    return {
-        "task_id": f"HumanEval/{number}",
-        "prompt": 'def double(x):\n    """Twice x."""\n',
-        "entry_point": "double",
-        "contract": "",
-        "canonical_solution": "    return 2 * x\n",
-        "base_input": [[1], [2]],
-        "plus_input": [[0], [-3]],
-        "atol": 0,
-    }
-
-
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory):
+def judged(tmp_path_factory, problems):
     """Each hostile program between an honest right one and an honest wrong one."""
     folder = tmp_path_factory.mktemp("judged")
     (folder / "secret").write_text("secret")
@@ -210,8 +196,7 @@ def judged(tmp_path_factory):
             own = own.replace("SECRET", str(folder / "secret")).replace("FOLDER", str(folder))
             for program in (RIGHT, own, WRONG):
                 programs[f"HumanEval/{len(programs)}"] = program
-        wanted = subset("humaneval", "by hand", tuple(row(n) for n in range(len(programs))))
-        found = score(wanted, programs, folder)
+        found = score(problems(len(programs)), programs, folder)
         server.settimeout(0)
         with pytest.raises(BlockingIOError):
             server.accept()

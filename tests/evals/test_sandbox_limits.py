@@ -8,43 +8,8 @@ import time
 import pytest
 
 from alps.evals import sandbox
-from alps.evals.sandbox import Part, Request, Sandbox, TooMuch, TooSlow
-from alps.evals.sandbox_means import all_means
-from alps.evals.sandbox_values import decode
+from alps.evals.sandbox import Part, Request, TooMuch, TooSlow
 from alps.evals.sandbox_walls import MOST_PROCESSES
-
-MEANS = ("bubblewrap", "unshare")
-SMALL = 1 << 29
-
-
-@pytest.fixture(scope="module")
-def kit():
-    with sandbox.kit() as folder:
-        yield folder
-
-
-@pytest.fixture(params=MEANS)
-def box(request, kit):
-    found = {means.name: means for means in all_means()}.get(request.param)
-    if found is None:
-        pytest.skip(f"{request.param} is not installed")
-    return Sandbox(found, kit)
-
-
-def lines_of(box, code, *inputs, seconds=5.0, limit=4.0, most_bytes=1 << 16, **changes):
-    """Every line that comes out of calling `f` with each of `inputs`."""
-    parts = [Part(name="p", inputs=inputs, limits=[limit] * len(inputs), seconds=seconds)]
-    changes = {"memory": SMALL, **changes}
-    wanted = Request(code=code, entry_point="f", parts=parts, **changes)
-    with box.started(wanted, most_bytes) as conversation:
-        return list(conversation.lines())
-
-
-def result_of(box, code, *given, **changes):
-    """What `f` returns, or the line that says why there is nothing."""
-    line = lines_of(box, code, given, **changes)[0]
-    return decode(line[1:]) if line[:1] == b"v" else line
-
 
 pytestmark = pytest.mark.sandbox
 
@@ -66,8 +31,8 @@ def f():
 
 
 def test_forking_without_end(box):
-    assert result_of(box, FORKS) == (0, "PermissionError")
-    count, name = result_of(box, FORKS, filter=False, memory=None)
+    assert box.result_of(FORKS) == (0, "PermissionError")
+    count, name = box.result_of(FORKS, filter=False, memory=None)
     assert 0 < count <= MOST_PROCESSES and name == "BlockingIOError"
 
 
@@ -89,9 +54,9 @@ def test_nothing_of_it_is_left(box):
 
 def test_starting_programs(box):
     code = "import os\ndef f(path): return os.posix_spawn(path, [path], {})"
-    assert result_of(box, code, "/lib64/ld-linux-x86-64.so.2")[:1] == b"e"
+    assert box.result_of(code, "/lib64/ld-linux-x86-64.so.2")[:1] == b"e"
     code = "import os\ndef f(path): os.execv(path, [path, '-c', '1'])"
-    assert result_of(box, code, os.path.realpath(sys.executable)) == b'e"PermissionError"'
+    assert box.result_of(code, os.path.realpath(sys.executable)) == b'e"PermissionError"'
 
 
 def test_threads_are_fine(box):
@@ -101,14 +66,14 @@ def test_threads_are_fine(box):
         "    with ThreadPoolExecutor(2) as pool:\n"
         "        return list(pool.map(abs, x))"
     )
-    assert result_of(box, code, [-1, 2]) == [1, 2]
+    assert box.result_of(code, [-1, 2]) == [1, 2]
 
 
 def test_allocating_without_end(box):
     code = "def f():\n    kept = []\n    while True: kept.append(bytearray(1 << 24))"
-    assert result_of(box, code) == b'e"MemoryError"'
+    assert box.result_of(code) == b'e"MemoryError"'
     shared = "import mmap\ndef f(): return len(mmap.mmap(-1, 1 << 30))"
-    assert result_of(box, shared)[:1] == b"e"
+    assert box.result_of(shared)[:1] == b"e"
 
 
 @pytest.mark.parametrize(
@@ -120,7 +85,7 @@ def test_allocating_without_end(box):
     ],
 )
 def test_what_takes_forever_is_called_slow_or_fails(box, code):
-    assert result_of(box, code, limit=0.2)[:1] in (b"t", b"e")
+    assert box.result_of(code, limit=0.2)[:1] in (b"t", b"e")
 
 
 def test_ignoring_every_signal(box):
@@ -138,7 +103,7 @@ def test_ignoring_every_signal(box):
         "        except BaseException:\n"
         "            pass\n"
     )
-    assert lines_of(box, code, (), seconds=0.7, limit=0.2) == [b'. ["p", "too slow"]']
+    assert box.lines_of(code, (), seconds=0.7, limit=0.2) == [b'. ["p", "too slow"]']
 
 
 def test_a_runner_that_stops_is_killed_from_outside(box, monkeypatch):
@@ -146,25 +111,25 @@ def test_a_runner_that_stops_is_killed_from_outside(box, monkeypatch):
     stop = "import os, posix, signal\ndef f():\n    posix.kill(os.getppid(), signal.SIGSTOP)\n"
     forever = "    while True: pass"
     if box.means.name == "unshare":  # its runner is the first process, which nobody inside can stop
-        assert lines_of(box, stop + forever, (), seconds=0.5) == [b'. ["p", "too slow"]']
+        assert box.lines_of(stop + forever, (), seconds=0.5) == [b'. ["p", "too slow"]']
         return
     with pytest.raises(TooSlow):
-        lines_of(box, stop + forever, (), seconds=0.5)
+        box.lines_of(stop + forever, (), seconds=0.5)
 
 
 @pytest.mark.parametrize("whom", ["os.getppid()", "1", "-1", "0"])
 def test_killing_others(box, whom):
     code = f"import os, posix\ndef f():\n    posix.kill({whom}, 9)\n    return 1"
-    lines = lines_of(box, code, ())
+    lines = box.lines_of(code, ())
     refused = b'e"PermissionError"', b'e"ProcessLookupError"'
     ends = b'. ["p", "died"]', b'. ["p", "done"]'
     assert all(line in (b"v1", *refused, *ends) for line in lines)
-    assert result_of(box, "def f(): return 2") == 2
+    assert box.result_of("def f(): return 2") == 2
 
 
 def test_flooding_the_output(box):
     code = "import os\ndef f():\n    while True: print('x' * 10**6)"
-    assert result_of(box, code, limit=0.3) == b"t"
+    assert box.result_of(code, limit=0.3) == b"t"
     raw = (
         "import os\n"
         "def f():\n"
@@ -174,18 +139,18 @@ def test_flooding_the_output(box):
         "            except OSError: pass"
     )
     with pytest.raises(TooMuch):
-        lines_of(box, raw, ())
+        box.lines_of(raw, ())
 
 
 def test_a_result_of_a_gigabyte(box):
     with pytest.raises(TooMuch):
-        lines_of(box, "def f(): return 'x' * 10**8", ())
-    assert result_of(box, "def f(): return 'x' * 10**9") == b'e"MemoryError"'
+        box.lines_of("def f(): return 'x' * 10**8", ())
+    assert box.result_of("def f(): return 'x' * 10**9") == b'e"MemoryError"'
 
 
 @pytest.mark.parametrize("decorator", ["", "@functools.lru_cache(None)\n"])
 def test_recursing_without_end(box, decorator):
     code = f"import sys, functools\n{decorator}def f(x=0): return f(x + 1)"
-    assert result_of(box, code) == b'e"RecursionError"'
+    assert box.result_of(code) == b'e"RecursionError"'
     deep = code.replace("functools\n", "functools\nsys.setrecursionlimit(10**9)\n", 1)
-    assert result_of(box, deep)[:2] in (b". ", b'e"', b"t")
+    assert box.result_of(deep)[:2] in (b". ", b'e"', b"t")

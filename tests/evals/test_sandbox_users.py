@@ -26,7 +26,7 @@ def place(tmp_path_factory):
     base = Path("/tmp") / f"alps-nobody-{os.getpid()}"
     base.mkdir(mode=0o755)
     shutil.copytree(Path(alps.__file__).parent, base / "source" / "alps")
-    for name in TESTS:
+    for name in ("conftest.py", *TESTS):
         shutil.copy(HERE / name, base)
     work = base / "work"
     work.mkdir()

@@ -117,7 +117,9 @@ def test_the_queue_is_asked_until_nobody_is_there(cluster, tmp_path, monkeypatch
     )
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     with caplog.at_level("INFO"):
-        wait({"a": "7_0", "b": "7_1"}, 1)
+        told = []
+        wait({"a": "7_0", "b": "7_1"}, 1, lambda: told.append(len(asked.read_text().splitlines())))
+    assert told == [4, 5]
     assert len(asked.read_text().splitlines()) == 5
     assert "jobs: 1 pending (PartitionTimeLimit), 1 running" in caplog.text
     assert "does not answer" in caplog.text

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from alps.heads import HeadSet
 from alps.models.apply import apply, attentions, merge, num_parameters, num_trainable
@@ -11,6 +12,17 @@ from alps.models.plan import LoraShape, Plan
 @pytest.fixture
 def base(make_run):
     return materialize(make_run().model)
+
+
+@pytest.fixture
+def with_biases(tmp_path):
+    """A model whose q, k and v have biases."""
+    config = Qwen2Config(
+        vocab_size=32, hidden_size=32, intermediate_size=32, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2,
+    )  # fmt: skip
+    Qwen2ForCausalLM(config).save_pretrained(tmp_path)
+    return tmp_path
 
 
 def head_plan(base, scope_rest: bool, policy: str = "any") -> Plan:
@@ -78,36 +90,22 @@ def test_lora_freezes_the_model_and_starts_as_it(base):
     torch.testing.assert_close(model(ids).logits, plain(ids).logits)
 
 
-def test_biases_of_frozen_projections_stay_frozen(tmp_path):
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    config = Qwen2Config(
-        vocab_size=32, hidden_size=32, intermediate_size=32, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2,
-    )  # fmt: skip
-    Qwen2ForCausalLM(config).save_pretrained(tmp_path / "qwen")
-    heads = HeadSet(heads=((0, 3),), geometry=read_geometry(tmp_path / "qwen"))
-    model = load_model(tmp_path / "qwen")
+def test_biases_of_frozen_projections_stay_frozen(with_biases):
+    heads = HeadSet(heads=((0, 3),), geometry=read_geometry(with_biases))
+    model = load_model(with_biases)
     before = model(torch.tensor([[1, 2]])).logits
     model = apply(model, Plan(qkv="heads", rest=True, heads=heads))
     assert not [n for n in trainable(model) if "_proj.bias" in n]
     torch.testing.assert_close(model(torch.tensor([[1, 2]])).logits, before)
 
 
-def test_biases_of_chosen_rows_train_where_asked(tmp_path):
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
+def test_biases_of_chosen_rows_train_where_asked(with_biases):
     from alps.cost.shape import ModelShape
 
-    config = Qwen2Config(
-        vocab_size=32, hidden_size=32, intermediate_size=32, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2,
-    )  # fmt: skip
-    Qwen2ForCausalLM(config).save_pretrained(tmp_path / "qwen")
-    heads = HeadSet(heads=((0, 3),), geometry=read_geometry(tmp_path / "qwen"))
+    heads = HeadSet(heads=((0, 3),), geometry=read_geometry(with_biases))
     plan = Plan(qkv="heads", rest=False, heads=heads, train_bias=True)
-    model, plain = apply(load_model(tmp_path / "qwen"), plan), load_model(tmp_path / "qwen")
-    assert num_trainable(model) == ModelShape.read(tmp_path / "qwen").num_trainable(plan)
+    model, plain = apply(load_model(with_biases), plan), load_model(with_biases)
+    assert num_trainable(model) == ModelShape.read(with_biases).num_trainable(plan)
     ids = torch.tensor([[1, 2, 3, 4]])
     model(input_ids=ids, labels=ids).loss.backward()
     with torch.no_grad():

@@ -6,16 +6,15 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 import torch
-from huggingface_hub import close_session, constants
+from huggingface_hub import constants
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 
@@ -135,45 +134,18 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def serve(monkeypatch, tmp_path):
+def serve(monkeypatch, tmp_path, start_hub):
     """Starts a hub with these files and lets the hub client find it."""
-    servers = []
 
     def start(files, **behaviour):
         served = Hub(files, **behaviour)
-        handler = type("OneHub", (Handler,), {"hub": served})
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        servers.append(server)
-        served.address = f"http://127.0.0.1:{server.server_address[1]}"
-        point_at(monkeypatch, served.address)
+        served.address = start_hub(type("OneHub", (Handler,), {"hub": served}))
         return served
 
     monkeypatch.setenv("ALPS_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(hub_repo, "RETRIES", 1)
-    sleep = time.sleep  # the hub client waits with it before it repeats a request
-    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.01)))
-    close_session()
-    yield start
-    close_session()
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-def point_at(monkeypatch, address):
-    """What HF_ENDPOINT does; the hub client reads it when it is imported."""
-    monkeypatch.setattr(constants, "ENDPOINT", address)
-    template = address + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-
-
-def cut_network(monkeypatch):
-    point_at(monkeypatch, "http://127.0.0.1:9")  # nobody listens on the discard port
+    return start
 
 
 def tensors(dtype=torch.float32, bias=False, layers=range(LAYERS), seed=0):
@@ -320,14 +292,16 @@ def test_a_branch_that_moved_is_fetched_anew(serve):
 
 
 @pytest.mark.parametrize("offline", ["no route", "HF_HUB_OFFLINE"])
-def test_without_network_the_last_copy_is_used_and_said(serve, monkeypatch, caplog, offline):
+def test_without_network_the_last_copy_is_used_and_said(
+    serve, cut_network, monkeypatch, caplog, offline
+):
     server = serve(repo_files(tensors()))
     folder = fetch_qkv(REPO)
     server.asked.clear()
     if offline == "HF_HUB_OFFLINE":
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     else:
-        cut_network(monkeypatch)
+        cut_network()
     assert fetch_qkv(REPO) == folder
     assert "acme/small@main cannot be looked up" in caplog.text
     assert "0123456789ab" in caplog.text
@@ -338,10 +312,12 @@ def test_without_network_the_last_copy_is_used_and_said(serve, monkeypatch, capl
 
 
 @pytest.mark.parametrize("offline", ["ConnectError", "HF_HUB_OFFLINE is set"])
-def test_without_network_and_copy_it_is_one_sentence(serve, monkeypatch, tmp_path, offline):
+def test_without_network_and_copy_it_is_one_sentence(
+    serve, cut_network, monkeypatch, tmp_path, offline
+):
     serve({})
     if offline == "ConnectError":
-        cut_network(monkeypatch)
+        cut_network()
     else:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ValueError, match=f"cannot be fetched .{offline}") as error:
@@ -350,11 +326,11 @@ def test_without_network_and_copy_it_is_one_sentence(serve, monkeypatch, tmp_pat
     assert not list((tmp_path / "cache").glob("qkv/*"))
 
 
-def test_without_network_a_damaged_copy_is_not_used(serve, monkeypatch, caplog):
+def test_without_network_a_damaged_copy_is_not_used(serve, cut_network, caplog):
     serve(repo_files(tensors()))
     damaged = fetch_qkv(REPO) / "layer-00001.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-1])
-    cut_network(monkeypatch)
+    cut_network()
     with pytest.raises(ValueError, match=r"no finished copy"):
         fetch_qkv(REPO)
     assert "using its copy" not in caplog.text

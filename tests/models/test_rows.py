@@ -48,6 +48,14 @@ def llama(make_run) -> Path:
     return materialize(make_run().model)
 
 
+def one_layer() -> Qwen2ForCausalLM:
+    config = Qwen2Config(
+        vocab_size=8, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+        num_attention_heads=4, num_key_value_heads=2,
+    )  # fmt: skip
+    return Qwen2ForCausalLM(config)
+
+
 def trained(base: Path, heads=HEADS, seed: int = 1) -> nn.Module:
     """A model whose rows moved by chance, and that saw a forward pass before and after."""
     chosen = HeadSet(heads=heads, geometry=read_geometry(base))
@@ -186,11 +194,7 @@ def test_models_that_are_not_plain_are_refused(llama):
 
 
 def test_trained_biases_go_along(tmp_path):
-    config = Qwen2Config(
-        vocab_size=8, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
-        num_attention_heads=4, num_key_value_heads=2,
-    )  # fmt: skip
-    start = Qwen2ForCausalLM(config)
+    start = one_layer()
     start.save_pretrained(tmp_path / "base")
     model = copy.deepcopy(start)
     attention = model.model.layers[0].self_attn
@@ -220,11 +224,7 @@ def test_diff_finds_exactly_the_rows_that_moved(base, tmp_path, shard, in_memory
 
 
 def test_diff_sees_biases_and_signs_of_zero(tmp_path):
-    config = Qwen2Config(
-        vocab_size=8, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
-        num_attention_heads=4, num_key_value_heads=2,
-    )  # fmt: skip
-    start = Qwen2ForCausalLM(config)
+    start = one_layer()
     nn.init.zeros_(start.model.layers[0].self_attn.v_proj.bias)
     changed = copy.deepcopy(start)
     with torch.no_grad():
@@ -238,14 +238,10 @@ def test_diff_sees_biases_and_signs_of_zero(tmp_path):
 def test_diff_needs_two_models_of_one_shape_that_differ(llama, tmp_path):
     with pytest.raises(ValueError, match="the same q, k and v"):
         diff(llama, llama)
-    config = Qwen2Config(
-        vocab_size=8, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
-        num_attention_heads=4, num_key_value_heads=2,
-    )  # fmt: skip
     with pytest.raises(
         ValueError, match=r"base has 2 layers of 8/2 .*, the changed model 1 layers"
     ):
-        diff(llama, Qwen2ForCausalLM(config))
+        diff(llama, one_layer())
     (weights,) = llama.glob("*.safetensors")
     with pytest.raises(ValueError, match=r"has a config\.json"):
         diff(weights, weights)

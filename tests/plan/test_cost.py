@@ -82,7 +82,7 @@ def test_weights_are_what_trains(make_run):
         for settings in (["method=full"], ["method=no_attn"], ["method=alps", "scope=heads_only"])
     )
     assert (full.weights, full.qkv) == (4 * shape.num_parameters, 4 * shape.num_qkv)
-    assert none.qkv == 0 and none.weights == full.weights - full.qkv
+    assert none.qkv == full.qkv and none.weights == full.weights - full.qkv
     assert heads.weights == heads.qkv < full.qkv
     assert full.resume == 3 * full.weights  # the weights, and two numbers of the optimizer
 

@@ -44,6 +44,9 @@ def test_states_are_read_from_files(make_run):
         assert state_of([run]) == ("running", None)
     folder.set_status("finished")
     folder.training_path.write_text("{}")
+    assert state_of([run]) == ("missing", None)  # its weights were deleted
+    folder.weights_path.parent.mkdir()
+    folder.weights_path.touch()
     assert state_of([run]) == ("trained", None)
     folder.result_path.write_text("{}")
     state, why = state_of([run])

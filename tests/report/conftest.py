@@ -1,8 +1,8 @@
-"""Runs with result files as training and evaluation leave them, made by hand."""
+"""Runs with result files as training and evaluation leave them, and a terminal of any width."""
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -198,3 +198,20 @@ class Made:
 @pytest.fixture
 def made(tmp_path: Path) -> Made:
     return Made(tmp_path / "outputs")
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Has what is printed go to a terminal of so many columns, or into a file."""
+
+    def pretend(columns: int | None, colour: bool = False) -> None:
+        for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TTY_COMPATIBLE"):
+            monkeypatch.delenv(name, raising=False)
+        if columns:
+            monkeypatch.setenv("FORCE_COLOR", "1")
+            monkeypatch.setenv("TERM", "xterm-256color")
+            monkeypatch.setenv("COLUMNS", str(columns))
+            if not colour:
+                monkeypatch.setenv("NO_COLOR", "1")
+
+    return pretend

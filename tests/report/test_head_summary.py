@@ -26,18 +26,11 @@ def wide(num_heads: int, num_kv_heads: int) -> HeadSet:
 
 
 @pytest.fixture
-def printed(capsys, monkeypatch):
+def printed(capsys, terminal):
     """Prints as on a terminal of some columns, or into a file."""
 
     def show(head_set: HeadSet, columns: int | None = None, colour: bool = False, **options) -> str:
-        for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TTY_COMPATIBLE"):
-            monkeypatch.delenv(name, raising=False)
-        if columns:
-            monkeypatch.setenv("FORCE_COLOR", "1")
-            monkeypatch.setenv("TERM", "xterm-256color")
-            monkeypatch.setenv("COLUMNS", str(columns))
-            if not colour:
-                monkeypatch.setenv("NO_COLOR", "1")
+        terminal(columns, colour)
         print_heads(head_set, **options)
         return capsys.readouterr().out
 

@@ -29,14 +29,9 @@ def small(*sets: tuple[tuple[int, int], ...]) -> Comparison:
 
 
 @pytest.fixture
-def printed(capsys, monkeypatch):
+def printed(capsys, terminal):
     def show(shown: Comparison, columns: int | None = None) -> str:
-        for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TTY_COMPATIBLE"):
-            monkeypatch.delenv(name, raising=False)
-        if columns:
-            monkeypatch.setenv("FORCE_COLOR", "1")
-            monkeypatch.setenv("NO_COLOR", "1")
-            monkeypatch.setenv("COLUMNS", str(columns))
+        terminal(columns)
         print_comparison(shown)
         return re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
 

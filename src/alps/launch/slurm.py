@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,7 +39,9 @@ def missing() -> str | None:
     return None
 
 
-def run_jobs(runs: Sequence[Run], slurm: Slurm, jobs_dir: Path) -> Mapping[str, str]:
+def run_jobs(
+    runs: Sequence[Run], slurm: Slurm, jobs_dir: Path, when_some_end: Callable[[], None]
+) -> Mapping[str, str]:
     """Submits every run that is not finished, waits for all, and says which failed.
 
     A task model that several runs need is a job of its own, and theirs wait for it in the queue
@@ -50,6 +52,7 @@ def run_jobs(runs: Sequence[Run], slurm: Slurm, jobs_dir: Path) -> Mapping[str, 
         runs: Points of a sweep; two that are one run become one job.
         slurm: What to ask the cluster for.
         jobs_dir: Where submitit keeps scripts and logs.
+        when_some_end: Called whenever jobs have left the queue.
 
     Returns:
         Key of each run asked for that failed -> reason.
@@ -65,7 +68,7 @@ def run_jobs(runs: Sequence[Run], slurm: Slurm, jobs_dir: Path) -> Mapping[str, 
     asked = {run.key: run for run in runs}
     jobs, refused = submit(missing_runs(asked.values()), slurm, jobs_dir)
     try:
-        wait(jobs, slurm.poll_seconds)
+        wait(jobs, slurm.poll_seconds, when_some_end)
     except KeyboardInterrupt:
         ids = sorted({job.split("_")[0] for job in jobs.values()})
         log.warning("no longer waiting; the jobs go on. To end them: scancel %s", " ".join(ids))
@@ -82,7 +85,8 @@ def missing_runs(runs: Iterable[Run]) -> list[Run]:
         if _finished(run):
             continue
         task = run.task_run()
-        if task is not None and not _has_weights(run) and not _has_weights(task):
+        weights_here = RunFolder(run.folder).trained()
+        if task is not None and not weights_here and not RunFolder(task.folder).trained("qkv"):
             found.setdefault(task.key, task)
         found[run.key] = run  # as asked for, benchmarks included
     return list(found.values())
@@ -161,12 +165,13 @@ def parameters(slurm: Slurm, after: str | None = None) -> dict[str, Any]:
     }
 
 
-def wait(jobs: Mapping[str, str], poll_seconds: float) -> None:
+def wait(jobs: Mapping[str, str], poll_seconds: float, when_some_end: Callable[[], None]) -> None:
     """Returns when no job is in the queue any more; says which run is through.
 
     Args:
         jobs: Key of a run -> its job.
         poll_seconds: Longest pause between two looks.
+        when_some_end: Called whenever jobs have left the queue.
     """
     left, pause, silent, told = dict(jobs), 1.0, False, ""
     gone_before: set[str] = set()
@@ -186,6 +191,8 @@ def wait(jobs: Mapping[str, str], poll_seconds: float) -> None:
         gone = {key for key, job in left.items() if job not in there}
         for key in sorted(gone & gone_before):
             log.info("job %s ended: %s", left.pop(key), key)
+        if gone & gone_before:
+            when_some_end()
         gone_before = gone
         # A job that asks for more than there is waits for ever; its reason tells.
         counts = Counter(there[job] for job in left.values() if job in there)
@@ -248,10 +255,6 @@ def _finished(run: Run) -> bool:
     from alps.execute import finished
 
     return finished(run, RunFolder(run.folder))
-
-
-def _has_weights(run: Run) -> bool:
-    return RunFolder(run.folder).training_path.exists()
 
 
 def _refusal(error: Exception) -> str:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from alps.plain import did_you_mean
+from alps.settings import Weights
 
 GIB = 2**30
-Weights = Literal["keep", "qkv", "drop"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,7 +42,7 @@ class Cost:
         micro_batch: Rows in a forward pass: as asked, or the most that fit.
         fitting: Most rows that fit into the device, 0 if not even one, or None if as many as asked.
         weights: Bytes of the trained parameters.
-        qkv: Bytes of those among them that are of q, k and v.
+        qkv: Bytes that `weights=qkv` leaves: those of all q, k and v, unless what trained is less.
         resume: Bytes of the resume point, which goes when the training ends.
         num_rows: Training rows.
         tokens: Tokens that it sees.
@@ -87,7 +87,6 @@ class Costs:
         flops = self._once(("flops", shape, *trains, work), lambda: step_flops(shape, plan, work))
         again = flops.forward if run.trainer.activation_checkpointing else 0.0
         trainable = self._once(("size", shape, *trains), lambda: shape.num_trainable(plan))
-        outside = shape.num_parameters - shape.num_qkv if plan.rest else 0
         longest, asked, kept = self._setting(run)
         memory, micro_batch, fitting = self._once(
             ("memory", shape, *trains, longest, asked, run.trainer.micro_batch_size, kept),
@@ -100,7 +99,7 @@ class Costs:
             micro_batch=micro_batch,
             fitting=fitting,
             weights=BYTES * trainable,
-            qkv=BYTES * (trainable - outside),
+            qkv=BYTES * min(trainable, shape.num_qkv),
             resume=3 * BYTES * trainable,
             num_rows=num_rows,
             tokens=tokens,

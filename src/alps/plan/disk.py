@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import get_args
 
-from alps.plan.assumed import Weights
 from alps.plan.cost import Cost
 from alps.plan.stages import Planned
+from alps.settings import Weights
 
 
 def peaks(

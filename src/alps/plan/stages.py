@@ -50,6 +50,11 @@ def planned(tables: Mapping[str, Iterable[Run]]) -> dict[str, Planned]:
             _add(found, run, 0, table)
     for each in found.values():
         each.state, each.reason = state_of(each.variants)
+    for each in sorted(found.values(), key=lambda each: each.stage):  # who needs comes first
+        if each.needs and each.state in ("failed", "running", "missing"):
+            task = found[each.needs]
+            if task.state in ("done", "trained") and RunFolder(task.run.folder).lacks("qkv"):
+                task.state, task.reason = "missing", None
     return found
 
 
@@ -78,7 +83,7 @@ def state_of(variants: Sequence[Run]) -> tuple[State, str | None]:
             return "done", None
     except RunFailed as error:
         return "failed", str(error)
-    return ("trained" if folder.training_path.exists() else "missing"), None
+    return ("trained" if folder.trained() else "missing"), None
 
 
 def _add(found: dict[str, Planned], run: Run, stage: int, table: str | None) -> str:

@@ -11,8 +11,8 @@ from alps.models.apply import apply, merge
 from alps.models.checkpoint import materialize, read_geometry
 from alps.models.load import load_model
 from alps.models.qkv import qkv_names
-from alps.models.weights import load_trained, names_in
-from alps.results import RunFolder, replacing
+from alps.models.weights import load_trained, names_in, qkv_and_bias_names
+from alps.results import RunFailed, RunFolder, replacing
 from alps.settings import Run
 
 
@@ -25,8 +25,13 @@ def restore(run: Run, folder: RunFolder | None = None) -> nn.Module:
     Args:
         run: The run.
         folder: Where it lies, if not where its key says (moved, or made by an older version).
+
+    Raises:
+        RunFailed: If the weights are not there, or not all of them.
     """
     folder = folder or RunFolder(run.folder)
+    if lacking := folder.lacks():
+        raise RunFailed(lacking)
     model = load_model(materialize(run.model))
     model = apply(model, run.method.plan(folder.read_heads()))
     load_trained(model, folder.weights_path)
@@ -38,15 +43,29 @@ def scorable_checkpoint(run: Run, folder: RunFolder | None = None) -> Path:
 
     That is the file of trained weights if it holds them all; otherwise (some rows, adapters) the
     merged projections are written beside it once.
+
+    Raises:
+        RunFailed: If the weights are not there.
     """
     folder = folder or RunFolder(run.folder)
-    geometry = read_geometry(materialize(run.model))
-    wanted = {n for layer in range(geometry.num_layers) for n in qkv_names(layer)}
-    if wanted <= names_in(folder.weights_path):
+    num_layers = read_geometry(materialize(run.model)).num_layers
+    wanted = {n for layer in range(num_layers) for n in qkv_names(layer)}
+    if folder.kept == "keep" and wanted <= names_in(folder.weights_path):
         return folder.weights_path
-    merged_path = folder.weights_path.with_name("qkv.safetensors")
-    if not merged_path.exists():
+    return qkv_checkpoint(run, folder)
+
+
+def qkv_checkpoint(run: Run, folder: RunFolder | None = None) -> Path:
+    """A file with the run's q, k and v (and their biases) and nothing else; written once.
+
+    Raises:
+        RunFailed: If the weights are not there.
+    """
+    folder = folder or RunFolder(run.folder)
+    if not folder.qkv_path.exists():
         state = merge(restore(run, folder)).state_dict()
-        with replacing(merged_path) as temporary:
-            save_file({n: state[n].contiguous() for n in wanted}, temporary)
-    return merged_path
+        num_layers = read_geometry(materialize(run.model)).num_layers
+        names = [n for layer in range(num_layers) for n in qkv_and_bias_names(layer) if n in state]
+        with replacing(folder.qkv_path) as temporary:
+            save_file({n: state[n].contiguous() for n in names}, temporary)
+    return folder.qkv_path

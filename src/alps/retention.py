@@ -1,0 +1,87 @@
+"""Which trained weights stay: full checkpoints of a whole table fit on few disks.
+
+Nothing is lost that cannot be made again: results, scores, samples and head sets stay, and a run
+whose weights are wanted once more is trained once more.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterable, Iterator
+
+from alps.cost.shape import ModelShape
+from alps.execute import finished
+from alps.models.checkpoint import materialize
+from alps.results import RunFailed, RunFolder
+from alps.settings import Run, Weights
+
+BYTES = 4
+"""Of a trained number, which is kept in float32."""
+
+log = logging.getLogger(__name__)
+
+
+def reduce_unneeded(runs: Iterable[Run], policy: Weights) -> None:
+    """Reduces the weights of finished runs and their task models, unless a run needs them.
+
+    Args:
+        runs: Everything that is planned.
+        policy: What shall be left.
+    """
+    if policy == "keep":
+        return
+    planned = list(runs)
+    waiting = [run for run in planned if not _is_finished(run)]
+    needed = {run.key for each in waiting for run in with_task_models(each)}
+    for run in {run.key: run for each in planned for run in with_task_models(each)}.values():
+        if run.key not in needed and _is_finished(run):
+            reduce(run, policy)
+
+
+def reduce(run: Run, policy: Weights) -> None:
+    """Leaves as much of a run's weights as `policy` says, unless somebody works with them now.
+
+    Under `qkv`, weights that take less room than its q, k and v would are left as they are.
+    """
+    folder = RunFolder(run.folder)
+    if policy == "keep" or folder.locked():
+        return
+    with folder.lock():
+        before = _size(folder)
+        if policy == "qkv" and folder.kept == "keep":
+            if before <= _qkv_size(run):
+                return
+            from alps.training.restore import qkv_checkpoint
+
+            qkv_checkpoint(run, folder)
+        for file in folder.weights_path.parent.glob("*"):
+            if policy == "drop" or file != folder.qkv_path:
+                file.unlink()
+        shutil.rmtree(folder.path / "merged", ignore_errors=True)
+        if freed := before - _size(folder):
+            log.info("%s: weights=%s gave %.3g GB back", run.key, policy, freed / 1e9)
+
+
+def with_task_models(run: Run) -> Iterator[Run]:
+    """The run, the run of its task model, and so on."""
+    needed: Run | None = run
+    while needed is not None:
+        yield needed
+        needed = needed.task_run()
+
+
+def _is_finished(run: Run) -> bool:
+    try:
+        return finished(run, RunFolder(run.folder))
+    except RunFailed:  # a damaged file: its run has to say so
+        return False
+
+
+def _qkv_size(run: Run) -> int:
+    return BYTES * ModelShape.read(materialize(run.model)).num_qkv
+
+
+def _size(folder: RunFolder) -> int:
+    files = [*(folder.path / "weights").glob("*"), *(folder.path / "merged").rglob("*")]
+    return sum(f.stat().st_size for f in files if f.is_file())
