@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
@@ -51,6 +51,7 @@ class Result:
             of rank 0 if there are several.
         final_train_loss: Mean loss per answer token of the last tenth of the steps.
         precision: What the trainer really used.
+        deviations: Where that is not what was asked for, and why; sentences.
         evals: benchmark -> metric -> value.
         uncertainty: benchmark -> metric -> `stderr`, and `low` and `high` of the 95 % interval.
         versions: Package -> version.
@@ -89,6 +90,7 @@ class Result:
     peak_memory_bytes: int | None = None
     final_train_loss: float | None = None
     precision: str | None = None
+    deviations: Sequence[str] = field(default_factory=list)
     evals: Mapping[str, Mapping[str, float]]
     uncertainty: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     data_hash: str

@@ -38,6 +38,8 @@ class Model:
         seed: Seed of those random weights.
         shape: What its `config.json` says, for plans, which fetch nothing.
         tuned: Task -> hub id of a model that somebody tuned from this one (`task_model=readily`).
+        sharded: Whether training whole matrices of it takes several devices: with gradients and
+            AdamW's averages, 16 bytes a parameter are more than one of 80 GB has.
     """
 
     name: str = not_identity("model")
@@ -50,6 +52,7 @@ class Model:
     seed: int = not_identity(0)
     shape: Mapping[str, str | int | bool] | None = not_identity()
     tuned: Mapping[str, str] | None = not_identity()
+    sharded: bool = not_identity(False)
 
     def problems(self) -> Iterator[str]:
         """Sentences about settings that cannot be used."""
@@ -189,6 +192,8 @@ class Trainer:
         name: Name of the choice.
         accelerator: `auto`, `cpu` or `gpu`.
         devices: Number of local devices (ranks).
+        strategy: `ddp`: each device has the whole model; `fsdp`: a shard of it; `auto`: a shard
+            where the model is `sharded` and more than heads or adapters train, else the whole.
         micro_batch_size: Rows in one forward pass per device, or `auto` for as many as fit into its
             memory; the effective batch is optim's.
         activation_checkpointing: Compute the activations of each layer again in the backward pass
@@ -200,6 +205,7 @@ class Trainer:
     name: str = "auto"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int = 1
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     micro_batch_size: int | Literal["auto"] = 8
     activation_checkpointing: bool = False
     checkpoint_every_n_steps: int = 25
@@ -326,6 +332,22 @@ class Run:
         asked = replace(self.data, max_examples=None, fraction=1.0, subset_seed=0)
         identity = {"algorithm": ALGORITHM_VERSION, "base": canonical([self.model, asked])}
         return f"base-{digest(identity)[:12]}"
+
+    @property
+    def sharded(self) -> bool:
+        """Whether weights, gradients and optimizer states are spread over the devices (FSDP)."""
+        if self.trainer.strategy != "auto":
+            return self.trainer.strategy == "fsdp"
+        return self.model.sharded and not self.method.freezes_the_rest
+
+    @property
+    def precision(self) -> Precision:
+        """What the trainer is asked for: sharded, there is no fp16, and bf16-mixed takes its place.
+
+        What deviates from `optim.precision` is recorded in `result.json`.
+        """
+        asked = self.optim.precision
+        return "bf16-mixed" if self.sharded and asked == "16-mixed" else asked
 
     @property
     def folder(self) -> Path:

@@ -101,8 +101,23 @@ def test_8b_does_not_fit_and_1b_does(make_run):
     count = costs("gpu=a100_80g")
     small = count.of(make_run("model=llama3_2_1b", "method=full", *PAPER))
     assert small.fits and 16 * 1.2e9 < small.memory < 0.85 * 80 * GIB
-    large = count.of(make_run("model=llama3_1_8b", "method=full", *PAPER))
+    whole = ("model=llama3_1_8b", "method=full", "trainer.strategy=ddp", *PAPER)
+    large = count.of(make_run(*whole))
     assert (large.fits, large.fitting) == (False, 0) and large.memory > 128e9
+
+
+def test_devices_share_weights_gradients_and_averages_of_8b(make_run):
+    """Of weights, gradients and AdamW's two averages; activations are each device's own."""
+    asked = ("model=llama3_1_8b", "method=full", "trainer.micro_batch_size=1", *PAPER)
+    eighth, whole = (costs().of(make_run(*asked, f"trainer.strategy={s}")) for s in ("auto", "ddp"))
+    state = 16 * 8_030_261_248
+    copies, gathered = 2 * (8_030_261_248 - 128256 * 4096), 2 * 2 * 128256 * 4096
+    assert whole.memory - eighth.memory == pytest.approx(
+        state * 7 / 8 + copies - gathered, rel=0.02
+    )
+    half = costs("node_devices=4").of(make_run(*asked))
+    assert half.memory - eighth.memory == pytest.approx(state / 8, rel=1e-3)
+    assert costs().of(make_run(*asked, "trainer=fsdp", "trainer.devices=4")) == half
 
 
 def test_auto_takes_as_many_rows_as_fit(make_run):

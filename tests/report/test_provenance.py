@@ -82,7 +82,8 @@ def test_an_evaluation_that_was_asked_otherwise_is_marked(made):
 def test_another_precision_than_asked_is_a_deviation(made):
     optim = replace(made.run().optim, precision="16-mixed")
     run, other = made.run(optim=optim), made.run("alps", optim=optim)
-    made.finish(run, RIGHT, precision="bf16-mixed", devices=8)
+    said = ["precision 16-mixed was asked, bf16-mixed ran"]
+    made.finish(run, RIGHT, precision="bf16-mixed", devices=8, deviations=said)
     made.finish(other, RIGHT, precision="16-mixed")
     found, _ = of([run, other])
     assert found.facts[:3] == (

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from alps.models.apply import merge
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model
 from alps.results import Result, RunFailed, RunFolder, write_json
-from alps.training.fit import fit
+from alps.settings import Trainer
+from alps.training.fit import deviations, fit
 from alps.training.metrics import read_metrics
 from alps.training.restore import restore, scorable_checkpoint
 
@@ -129,6 +131,37 @@ def test_the_precision_that_really_ran_is_recorded(make_run):
     fit_in_folder(run)
     measured = json.loads(RunFolder(run.folder).training_path.read_text())
     assert measured["precision"] == "bf16-mixed"
+    assert measured["deviations"] == ["precision 16-mixed was asked, bf16-mixed ran"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sharded"),
+    [
+        (["method=full"], True),
+        (["method=alps"], True),
+        (["method=no_attn"], True),
+        (["method=alps", "scope=heads_only"], False),
+        (["method=lora"], False),
+        (["method=full", "trainer.strategy=ddp"], False),
+        (["method=lora", "trainer=fsdp"], True),
+        (["method=full", "model=llama3_2_3b"], False),
+    ],
+)
+def test_8b_is_sharded_in_bf16_where_more_than_heads_train(make_run, settings, sharded):
+    run = make_run("model=llama3_1_8b", "optim=paper", *settings)
+    assert run.sharded == sharded
+    assert run.precision == ("bf16-mixed" if sharded else "16-mixed")
+    assert make_run("optim=mini", *settings).precision == "auto"
+    assert run.key == replace(run, trainer=Trainer(strategy="ddp")).key
+    said = ["precision 16-mixed was asked, bf16-mixed ran: sharded over devices, there is no fp16"]
+    assert deviations(run, run.precision) == (said if sharded else [])
+
+
+def test_a_sharded_run_fails_with_a_sentence_before_anything_is_loaded(make_run):
+    run = make_run("method=full", "trainer=fsdp")
+    with pytest.raises(RunFailed, match=r"cannot do yet: scope=heads_only and method=lora fit"):
+        execute(run, fit)
+    assert RunFolder(run.folder).status()["state"] == "failed"
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run(make_run):

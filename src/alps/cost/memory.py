@@ -59,6 +59,7 @@ class Storage:
         activation_bytes: Of a number that a matrix product takes or gives: 2 under mixed precision.
         optimizer_states: Numbers the optimizer keeps for each trainable parameter: AdamW's two.
         checkpointing: Whether activations inside a layer are computed again in the backward pass.
+        shards: Devices that share weights, gradients and optimizer states (FSDP); 1 for none.
     """
 
     trainable_bytes: int = 4
@@ -67,6 +68,7 @@ class Storage:
     activation_bytes: int = 4
     optimizer_states: int = 2
     checkpointing: bool = False
+    shards: int = 1
 
     @property
     def mixed(self) -> bool:
@@ -149,13 +151,25 @@ def peak_memory(
     if storage.matrix_bytes is not None:  # only where no whole matrix trains
         in_layers = shape.num_matmul - shape.vocab * shape.hidden
         weights += round(in_layers * (storage.matrix_bytes - storage.frozen_bytes))
+    shards = storage.shards
+    copies, gathered = _weight_copies(shape, plan, storage), 0
+    if shards > 1:  # copies last as long as a layer is gathered: the present one and the next
+        copies, gathered = 0, 2 * _largest_unit(shape) * storage.activation_bytes
     return Memory(
-        weights=weights + _weight_copies(shape, plan, storage),
-        gradients=trainable * storage.trainable_bytes,
-        optimizer=trainable * storage.trainable_bytes * storage.optimizer_states,
+        weights=math.ceil(weights / shards) + copies,
+        gradients=math.ceil(trainable * storage.trainable_bytes / shards),
+        optimizer=math.ceil(trainable * storage.trainable_bytes / shards)
+        * storage.optimizer_states,
         activations=kept,
-        working=max(3 * logits, logits + matrix, num_tokens * one_layer, at_the_end),
+        working=max(3 * logits, logits + matrix, num_tokens * one_layer, at_the_end) + gathered,
     )
+
+
+def _largest_unit(shape: ModelShape) -> int:
+    """Parameters that FSDP gathers at once: of a layer, or of the embedding."""
+    embedding = shape.vocab * shape.hidden
+    layer = (shape.num_matmul - embedding) // shape.geometry.num_layers
+    return max(layer, embedding)
 
 
 def largest_micro_batch(

@@ -47,6 +47,7 @@ class Assumed:
     Attributes:
         gpu: The device, a name in `gpus`.
         utilisation: Share of its peak that a training reaches, in (0, 1].
+        node_devices: Devices that share a sharded run where `trainer.devices` says no other number.
         weights: What stays of a finished run's weights once nothing planned needs them.
         format: `text`, or `json` for other programs.
         gpus: Known devices.
@@ -57,6 +58,7 @@ class Assumed:
 
     gpu: str
     utilisation: float
+    node_devices: int
     weights: Weights
     format: Literal["text", "json"]
     gpus: Mapping[str, Device]
@@ -68,6 +70,8 @@ class Assumed:
         """Sentences about settings that cannot be used."""
         if self.gpu not in self.gpus:
             yield f"gpu={self.gpu} is not known{did_you_mean(self.gpu, self.gpus)}"
+        if self.node_devices < 2:
+            yield f"node_devices must be at least 2, got {self.node_devices}"
         for name in ("utilisation", "answer_share"):
             if not 0 < getattr(self, name) <= 1:
                 yield f"{name} must lie in (0, 1], got {getattr(self, name)}"

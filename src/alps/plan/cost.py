@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
@@ -105,6 +105,12 @@ class Costs:
             tokens=tokens,
         )
 
+    def shards_of(self, run: Run) -> int:
+        """Devices that share a sharded run: as many as it asks for, else those of a node."""
+        if not run.sharded:
+            return 1
+        return run.trainer.devices if run.trainer.devices > 1 else self.assumed.node_devices
+
     def _once(self, name: Any, count: Callable[[], Any]) -> Any:
         if name not in self.known:
             self.known[name] = count()
@@ -124,13 +130,14 @@ class Costs:
 
         For `auto`, all rows of a step are asked for, and fewer are taken if they do not fit.
         """
-        rows, precision = self.assumed.rows_of(run.data.name), run.optim.precision
+        rows, precision = self.assumed.rows_of(run.data.name), run.precision
         longest = min(rows.longest or run.data.max_length, run.data.max_length)
         if precision == "auto":
             precision = "32" if self.assumed.gpu == "laptop" else "bf16-mixed"
-        most = -(-run.optim.batch_size // run.trainer.devices)
+        most = -(-run.optim.batch_size // max(run.trainer.devices, self.shards_of(run)))
         asked = run.trainer.micro_batch_size
-        return longest, most if asked == "auto" else min(asked, most), storage(run, precision)
+        kept = replace(storage(run, precision), shards=self.shards_of(run))
+        return longest, most if asked == "auto" else min(asked, most), kept
 
     def _peak(self, run: Run, shape: ModelShape, plan: Plan) -> tuple[int, int, int | None]:
         """Memory, micro-batch, and the most rows that fit where those are too many."""

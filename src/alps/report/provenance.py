@@ -16,8 +16,6 @@ from alps.report.state import Score, Subject
 from alps.results import Result
 
 SHOWN_HASH = 10
-PRECISIONS = {"32": "32-true"}
-"""What Lightning calls what it was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,13 +132,11 @@ def _facts(filled: Filled) -> Iterator[str]:
 
 
 def _deviations(subjects: Iterable[Subject]) -> dict[str, list[Subject]]:
-    """Where another precision ran than was asked for."""
+    """What ran otherwise than it was asked for, as the runs recorded it."""
     found: dict[str, list[Subject]] = {}
     for subject in subjects:
-        asked, ran = subject.run.optim.precision, subject.result and subject.result.precision
-        if asked != "auto" and ran is not None and PRECISIONS.get(asked, asked) != ran:
-            text = f"deviation: precision {asked} was asked, {ran} ran"
-            found.setdefault(text, []).append(subject)
+        for text in subject.result.deviations if subject.result else ():
+            found.setdefault(f"deviation: {text}", []).append(subject)
     return found
 
 

@@ -40,6 +40,9 @@ from alps.training.resume import AtomicCheckpointIO, ResumePoints, Stopped, resu
 from alps.training.saved import SaveTrained, completed
 from alps.training.wandb_log import WandbLog
 
+PRECISIONS = {"32": "32-true"}
+"""What Lightning calls what it was asked for."""
+
 PATIENCE = timedelta(hours=2)
 """Ranks wait for each other so long: rank 0 judges generated code while the others are done."""
 
@@ -58,9 +61,12 @@ def fit(run: Run, callbacks: Sequence[pl.Callback] = ()) -> None:
         callbacks: Of Lightning, beside the training's own; their `on_fit_end` finds the files.
 
     Raises:
-        RunFailed: If the loss is not finite, memory runs out or a file is damaged.
+        RunFailed: If the loss is not finite, memory runs out, a file is damaged, or the run is to
+            be sharded.
         Stopped: If a signal asked to stop; a resume point was written.
     """
+    if run.sharded:
+        raise RunFailed(_SHARDED)
     folder = RunFolder(run.folder)
     base = materialize(run.model)
     tokenizer = load_tokenizer(base)
@@ -85,6 +91,7 @@ def fit(run: Run, callbacks: Sequence[pl.Callback] = ()) -> None:
         "peak_memory_bytes": metrics.peak,
         "final_train_loss": final_loss(metrics.path),
         "precision": trainer.precision,
+        "deviations": deviations(run, str(trainer.precision)),
         "num_steps": trainer.global_step,
         "num_examples": len(rows),
         "num_dropped": rows.num_dropped,
@@ -102,6 +109,20 @@ def fit(run: Run, callbacks: Sequence[pl.Callback] = ()) -> None:
         trainer.fit(module, loader, ckpt_path=start, weights_only=True)
     if not completed(trainer, module):
         raise Stopped(128 + resume.signal)
+
+
+def deviations(run: Run, precision: str) -> list[str]:
+    """Where a training was not what was asked for, in sentences.
+
+    Args:
+        run: What was asked for.
+        precision: What the trainer really used.
+    """
+    asked = run.optim.precision
+    if asked == "auto" or PRECISIONS.get(asked, asked) == precision:
+        return []
+    why = ": sharded over devices, there is no fp16" if run.sharded else ""
+    return [f"precision {asked} was asked, {precision} ran{why}"]
 
 
 def schedule_of(run: Run, num_examples: int, micro_batch_size: int) -> Schedule:
@@ -128,7 +149,7 @@ def build_trainer(
     gpu = run.trainer.accelerator == "gpu" or (
         run.trainer.accelerator == "auto" and torch.cuda.is_available()
     )
-    precision = run.optim.precision
+    precision = run.precision
     if precision == "auto":
         precision = "bf16-mixed" if gpu else "32"
     callbacks = list(own)
@@ -193,6 +214,12 @@ def _worded_failures() -> Iterator[None]:
                 raise RunFailed(_OUT_OF_MEMORY) from None
             raise
 
+
+_SHARDED = (
+    "training all of this model takes several devices that share it (trainer=fsdp), which this "
+    "version cannot do yet: scope=heads_only and method=lora fit one, and trainer.strategy=ddp "
+    "trains it whole on devices with enough memory"
+)
 
 _OUT_OF_MEMORY = (
     "out of memory: a smaller trainer.micro_batch_size or data.max_length needs less, and so does "
