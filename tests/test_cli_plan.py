@@ -1,7 +1,10 @@
 import json
+import shlex
 import sys
 
 import pytest
+
+from alps.cli_plan import tables, vanilla
 
 SMALL = ("model=tiny", "data.max_examples=16", "evals=none", "trainer.progress=off")
 
@@ -83,3 +86,34 @@ def test_an_evaluation_of_the_models_of_a_grid(alps, tmp_path):
     folders = list((tmp_path / "outputs" / "evals").iterdir())
     assert len(folders) == 2 and "mini_general" in done.stdout
     assert not (tmp_path / "outputs" / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "count", "told"),
+    [
+        ([], 3, "data=ultrachat"),
+        (["scale=mini"], 1, "scale=mini data=mini_general"),
+        (["data=mathinstruct,ultrachat", "seed=0,1"], 3, "seed=0,1 data=mathinstruct"),
+        (["data=ultrachat", "data.name=own"], 3, "data=ultrachat data.name=own"),
+    ],
+)
+def test_the_vanilla_rows_of_tables_5_and_13(settings, count, told):
+    asked = ["experiment=table1,table5,table13", *settings]
+    found = vanilla(tables(asked), asked)
+    assert list(found) == ["table5", "table13"]
+    for name, rows in found.items():
+        assert len(rows.runs) == count
+        assert rows.command == f"alps evaluate -m experiment={name} {told}"
+
+
+def test_the_command_of_the_plan_evaluates_what_the_plan_counts(alps):
+    asked = ("experiment=table5,table13", "scale=mini", "model=tiny", "evals.limit=2")
+    before = json.loads(alps("plan", *asked, "format=json", check=0).stdout)["base_evaluations"]
+    assert (before["needed"], before["done"]) == (1, 0)
+    (command,) = before["commands"]
+    gap = "of models as they are is filled by"
+    assert gap in alps("report", *asked, "figures=false", check=0).stdout
+    alps(*shlex.split(command)[1:], check=0)
+    after = json.loads(alps("plan", *asked, "format=json", check=0).stdout)["base_evaluations"]
+    assert (after["needed"], after["done"], after["commands"]) == (1, 1, [])
+    assert gap not in alps("report", *asked, "figures=false", check=0).stdout

@@ -8,12 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from alps.cli_report import asked_for, report
+from alps.cli_report import LONGEST, asked_for, folder_name, report
 from alps.config import runs_of
 from alps.plain import SettingsError
 from alps.results import Result, RunFolder
 
 GRID = ("experiment=nine_methods", "scale=mini", "model=tiny", "method=full,alps")
+FOLDER = "reports/nine_methods-mini-method=full,alps-model=tiny"
 
 
 def finish(run, **changes) -> None:
@@ -44,7 +45,7 @@ def test_missing_runs_are_dashes_with_the_command_that_fills_them(tmp_path, caps
     command = "alps train experiment=nine_methods scale=mini model=tiny method=full,alps"
     assert command in out
     assert "no run of it has finished" in err
-    files = {p.name for p in (tmp_path / "outputs/reports/nine_methods").iterdir()}
+    files = {p.name for p in (tmp_path / "outputs" / FOLDER).iterdir()}
     assert files == {"table.md", "table.tex", "results.csv", "results.json"}
 
 
@@ -57,7 +58,7 @@ def test_formats_and_folder_are_chosen(tmp_path, capsys):
     for run in runs_of(GRID):
         finish(run)
     report([*GRID, "format=csv,latex", "figures=false", "to=kept"])
-    files = {p.name for p in (tmp_path / "outputs/reports/nine_methods").iterdir()}
+    files = {p.name for p in (tmp_path / "outputs" / FOLDER).iterdir()}
     assert files == {"results.csv", "table.tex"}
     assert {p.name for p in (tmp_path / "kept").iterdir()} == {"results.csv", "table.md"}
     assert "25.00" in (tmp_path / "kept" / "table.md").read_text()
@@ -69,7 +70,7 @@ def test_runs_are_read_from_the_folder_that_is_given(tmp_path, capsys):
         finish(run)
     report([*GRID, elsewhere, "figures=false"])
     assert "25.00" in capsys.readouterr().out
-    assert (tmp_path / "elsewhere/reports/nine_methods/table.md").exists()
+    assert (tmp_path / "elsewhere" / FOLDER / "table.md").exists()
 
 
 def test_a_result_of_another_schema_is_one_sentence_and_does_not_hide_the_others(capsys):
@@ -87,7 +88,44 @@ def test_several_experiments_are_reported_one_after_the_other(tmp_path, capsys):
     report(["experiment=table3,table11", "model=tiny", "scale=mini", "figures=false"])
     out = capsys.readouterr().out
     assert "Table 3, scale=mini" in out and "Table 11, scale=mini" in out
-    assert (tmp_path / "outputs/reports/table3/table.tex").exists()
+    folders = {p.name for p in (tmp_path / "outputs/reports").iterdir()}
+    assert folders == {"table3-mini-model=tiny", "table11-mini-model=tiny"}
+
+
+def test_a_report_of_one_grid_leaves_that_of_another_alone(tmp_path, capsys):
+    table = ["experiment=table11", "format=md", "figures=false"]
+    grids = ([], ["scale=mini"], ["scale=mini", "data=mini_math"], ["scale=mini", "seed=0,1"])
+    for grid in grids:
+        report([*table, *grid])
+    texts = {p.name: (p / "table.md").read_text() for p in (tmp_path / "outputs/reports").iterdir()}
+    assert len(set(texts.values())) == len(grids)
+    assert "Llama-3.2-1B, w/ full" in texts["table11"]
+    assert "smollm2_135m_q4, w/ full" in texts["table11-mini"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ([], "table3"),
+        (["scale=paper"], "table3"),
+        (["scale=mini"], "table3-mini"),
+        (["seed=0,1,2", "scale=mini", "data=mini_math"], "table3-mini-data=mini_math-seed=0,1,2"),
+        (["data.max_examples=0"], "table3-data.max_examples=0"),
+        (["output_dir=x", "trainer=ddp", "trainer.devices=2", "hydra/launcher=slurm",
+          "+hydra.launcher.gpus=1", "logger=wandb", "weights=drop", "debug=true"], "table3"),
+    ],
+)  # fmt: skip
+def test_a_folder_is_named_by_its_grid(settings, expected):
+    assert folder_name("table3", settings) == expected
+    assert folder_name("table3", settings[::-1]) == expected
+
+
+def test_no_name_is_long_or_leads_elsewhere():
+    models = ["model=/home/a model", "model=/home/a_model", "model=../../x"]
+    names = [folder_name("table3", [model]) for model in models]
+    names += [folder_name("table3", [f"data.path={'x' * 300}{end}"]) for end in "ab"]
+    assert len(set(names)) == len(names)
+    assert all(len(name) < LONGEST + 8 and "/" not in name and " " not in name for name in names)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +164,7 @@ def test_four_trainings_become_a_report(alps, tmp_path):
     ]  # fmt: skip
     alps("train", *settings, check=0)
     done = alps("report", *settings, check=0)
-    folder = tmp_path / "outputs" / "reports" / "table3"
+    (folder,) = (tmp_path / "outputs" / "reports").iterdir()
     made = {p.name for p in folder.iterdir()}
     assert {"table.md", "table.tex", "results.csv", "results.json", "bars.png", "bars.pdf"} <= made
     plain = json.loads((folder / "results.json").read_text())
@@ -152,4 +190,4 @@ def test_nothing_imports_torch_while_reporting(tmp_path):
         finish(replace(run, output_dir=str(tmp_path / "outputs")))
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False)
     assert done.returncode == 0
-    assert (tmp_path / "outputs/reports/nine_methods/bars.pdf").exists()
+    assert (tmp_path / "outputs/reports/nine_methods-mini-model=tiny/bars.pdf").exists()

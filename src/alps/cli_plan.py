@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alps.cli_heads import sentence
+
+if TYPE_CHECKING:
+    from alps.plan.overview import Vanilla
+    from alps.report.paper import Printed
+    from alps.settings import Run
 
 
 def plan(arguments: Sequence[str]) -> None:
@@ -19,7 +27,8 @@ def plan(arguments: Sequence[str]) -> None:
         assumed = config.build_assumed(own)
         from alps.plan.overview import overview
 
-        found = overview(tables(rest), assumed)
+        asked = tables(rest)
+        found = overview(asked, assumed, vanilla(asked, rest))
     except (ValueError, OSError) as error:
         sys.exit(config.refuse(getattr(error, "problems", [sentence(error)])))
     if assumed.format == "json":
@@ -49,7 +58,7 @@ def sorted_out(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return own, rest
 
 
-def tables(arguments: Sequence[str]) -> dict[str, list]:
+def tables(arguments: Sequence[str]) -> dict[str, list[Run]]:
     """Name of each experiment -> runs of its grid."""
     from alps.config import Choices, runs_of
     from alps.plain import SettingsError
@@ -68,3 +77,61 @@ def tables(arguments: Sequence[str]) -> dict[str, list]:
     if problems:
         raise SettingsError(problems)
     return found
+
+
+def vanilla(asked: Mapping[str, Sequence[Run]], arguments: Sequence[str]) -> dict[str, Vanilla]:
+    """Name of each experiment -> the rows of its table whose models are evaluated as they are.
+
+    Args:
+        asked: Name of each experiment -> runs of its grid.
+        arguments: Settings of all grids.
+    """
+    from alps.plan.overview import Vanilla
+
+    found = {}
+    for name, runs in asked.items():
+        if own := _base_runs(name, runs):
+            found[name] = Vanilla(runs=own, command=_evaluate_command(name, own, arguments))
+    return found
+
+
+def _base_runs(experiment: str, runs: Sequence[Run]) -> list[Run]:
+    """One run for each evaluation of a model as it is that the experiment's report shows."""
+    from alps.report.layout import lay_out
+    from alps.report.run_kind import BASE
+
+    paper = printed(experiment)
+    if not any(cell.method == BASE for cell in paper):
+        return []
+    layout = lay_out(runs, paper)
+    found = {
+        run.base_key: run
+        for row in layout.rows
+        for column in layout.columns
+        if row.kind.method == BASE and column.benchmarks
+        for data in row.columns_data(column)
+        for run in row.runs.get(data, ())
+    }
+    return list(found.values())
+
+
+def _evaluate_command(experiment: str, runs: Sequence[Run], arguments: Sequence[str]) -> str:
+    """What evaluates the base models of some runs, in the templates of no other data."""
+    needed = list(dict.fromkeys(run.data.name for run in runs))
+    grid = []
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        if name != "experiment" and not (name == "data" and set(needed) <= set(value.split(","))):
+            grid.append(argument)
+    if not any(argument.startswith("data=") for argument in grid):
+        grid.append(f"data={','.join(needed)}")
+    return shlex.join(["alps", "evaluate", "-m", f"experiment={experiment}", *grid])
+
+
+def printed(experiment: str) -> list[Printed]:
+    """What the paper printed in the table of an experiment; nothing where it has none."""
+    from alps.composing import conf_dir
+    from alps.report.paper import find_paper, read_paper
+
+    path = find_paper(experiment, (Path("experiments"), conf_dir().parent / "experiments"))
+    return read_paper(path) if path else []

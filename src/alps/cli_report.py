@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alps.cli_heads import sentence
+from alps.identity import digest
 from alps.plain import SettingsError, did_you_mean
 
 if TYPE_CHECKING:
@@ -26,6 +27,12 @@ KEPT = ("csv", "md")
 
 OWN = ("format", "to", "figures", "experiment")
 """Settings of the report itself."""
+
+ELSEWHERE = ("trainer", "logger", "hydra", "weights", "output_dir", "debug")
+"""Settings of the grid that say where and how runs are done, and make no other table."""
+
+LONGEST = 60
+"""Letters of a folder's name; a longer one is cut."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,23 +105,38 @@ def asked_for(arguments: Sequence[str]) -> Asked:
     )
 
 
+def folder_name(experiment: str, settings: Sequence[str]) -> str:
+    """The folder of a report, another one for another grid: `table3-mini-seed=0,1`.
+
+    Args:
+        experiment: Its name.
+        settings: Of its grid; the scale comes first, then the others by name.
+    """
+    asked = sorted(s for s in settings if re.split("[=./]", s.lstrip("+"))[0] not in ELSEWHERE)
+    scales = [s.removeprefix("scale=") for s in asked if s.startswith("scale=")]
+    others = [s for s in asked if not s.startswith("scale=")]
+    whole = "-".join([experiment, *(s for s in scales if s != "paper"), *others])
+    safe = re.sub(r"[^A-Za-z0-9_.,=+-]", "_", whole)
+    if safe != whole or len(safe) > LONGEST:
+        return f"{safe[:LONGEST]}-{digest(whole)[:6]}"
+    return safe
+
+
 def _report(experiment: str, asked: Asked) -> list[str]:
     """One experiment's report; returns what could not be read."""
     from alps import config
-    from alps.composing import conf_dir
+    from alps.cli_plan import printed
     from alps.report.cells import fill
     from alps.report.figures import draw_figures
     from alps.report.layout import lay_out
     from alps.report.on_terminal import print_filled
-    from alps.report.paper import find_paper, read_paper
     from alps.report.provenance import provenance
     from alps.report.table_notes import notes_of
     from alps.results import write_text
 
     overrides = [f"experiment={experiment}", *asked.settings]
     runs = config.runs_of(overrides)
-    path = find_paper(experiment, (Path("experiments"), conf_dir().parent / "experiments"))
-    paper = read_paper(path) if path else []
+    paper = printed(experiment)
     filled = fill(lay_out(runs, paper))
     found = provenance(filled)
     command = shlex.join(["alps", "train", *overrides])
@@ -122,7 +144,7 @@ def _report(experiment: str, asked: Asked) -> list[str]:
     title = _title(experiment, asked)
     texts = _texts(title, experiment, command, filled, found, notes)
 
-    folder = asked.output_dir / "reports" / experiment
+    folder = asked.output_dir / "reports" / folder_name(experiment, asked.settings)
     files = [folder / FORMATS[f] for f in asked.formats]
     for form, file in zip(asked.formats, files, strict=True):
         write_text(file, texts[form]())

@@ -1,9 +1,11 @@
 import json
+from dataclasses import replace
 
 from alps.config import build_assumed, runs_of
-from alps.plan.overview import overview
+from alps.execute import evaluate_base
+from alps.plan.overview import Vanilla, overview
 from alps.plan.view import print_plan, summary
-from alps.results import RunFolder
+from alps.results import RunFolder, write_json
 
 
 def told(settings: list[str], own: list[str] = (), **tables) -> str:
@@ -11,7 +13,8 @@ def told(settings: list[str], own: list[str] = (), **tables) -> str:
 
 
 def test_what_does_not_fit_is_said_with_what_would():
-    said = told(["method=full", "model=llama3_2_3b,llama3_1_8b", "data=ultrachat", "optim=paper"])
+    grid = ["method=full", "model=llama3_2_3b,llama3_1_8b", "data=ultrachat", "optim=paper"]
+    said = told([*grid, "trainer.strategy=ddp"])
     assert "llama3_2_3b (full) needs up to 137.5 GiB: trainer.micro_batch_size=1 does" in said
     assert "llama3_1_8b (full)" in said and "not even one row does" in said
     assert "does not fit" not in told(["method=full"], ["gpu=laptop"])
@@ -56,3 +59,49 @@ def test_a_stage_is_a_table(capsys):
     assert "distinct runs: 3" in printed
     lines = [line for line in printed.splitlines() if line.startswith("all")]
     assert len(lines) == 1 and " 2 " in lines[0]
+
+
+def vanilla(run, **changes):
+    evals = replace(run.evals, **changes)
+    return Vanilla(runs=[replace(run, evals=evals)], command="alps evaluate -m experiment=a")
+
+
+def test_models_as_they_are_are_counted_once_and_read_from_their_files(make_run):
+    run = make_run("evals=mini", "evals.limit=2")
+    first, other = run.evals.benchmarks[:1], run.evals.benchmarks[1:]
+    tables = {
+        "a": vanilla(run, benchmarks=first),
+        "b": replace(vanilla(run, benchmarks=first), command="not needed"),
+        "c": replace(vanilla(run, benchmarks=other), command="alps evaluate -m experiment=c"),
+    }
+
+    def plan():
+        return overview({"a": [run]}, build_assumed([]), tables)
+
+    assert [(e.tables, e.done) for e in plan().bases] == [(["a", "b"], False), (["c"], False)]
+    assert "of models as they are (vanilla rows): 2, of which are done 0" in "\n".join(
+        summary(plan())
+    )
+    evaluate_base(tables["a"].runs[0])
+    plain = json.loads(json.dumps(plan().to_json()))["base_evaluations"]
+    assert (plain["needed"], plain["done"]) == (2, 1)
+    assert plain["commands"] == ["alps evaluate -m experiment=c"]
+    assert [e["benchmarks"] for e in plain["evaluations"]] == [["held_out"], ["mini_math"]]
+    lines = summary(plan())
+    assert "evaluations of models as they are (vanilla rows): 2, of which are done 1" in lines
+    assert [x for x in lines if "alps evaluate" in x] == [
+        "to evaluate them: alps evaluate -m experiment=c"
+    ]
+
+
+def test_an_evaluation_that_cannot_be_read_is_told(make_run):
+    run = make_run("evals=mini")
+    write_json(RunFolder(run.base_folder).result_path, {"schema_version": 99})
+    said = summary(overview({"a": [run]}, build_assumed([]), {"a": vanilla(run)}))
+    (line,) = [x for x in said if x.startswith("failed: ")]
+    assert run.base_key in line and "schema 99" in line
+    assert "to evaluate them: alps evaluate -m experiment=a" in said
+
+
+def test_a_table_without_vanilla_rows_has_nothing_to_say_of_them():
+    assert "vanilla" not in told(["method=full", "model=tiny"])

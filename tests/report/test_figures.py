@@ -4,6 +4,7 @@ import struct
 
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.text import Text
 
 from alps.report import bars, figures, ratio_curve, style
@@ -169,3 +170,17 @@ def test_the_level_and_the_range_are_in_the_figure(by_ratio):
     assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((10.0, 30.0))
     levels = [line for line in axes.lines if line.get_linestyle() == ":"]
     assert levels[0].get_ydata()[0] == 50.0
+
+
+@pytest.mark.parametrize(("count", "rows"), [(3, 1), (7, 2), (12, 3)])
+def test_a_legend_has_every_label_once_and_fits_into_the_figure(count, rows):
+    figure = style.new_figure("x", 3.0)
+    for axes in figure.subplots(1, 2):
+        style.plot_paper(axes, [0.0, 1.0], [1.0, 2.0])
+    names = [rf"a method, $\{i}$" for i in range(count)]  # no mathematics
+    style.legend_below(figure, [Patch(label=name) for name in names])
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert [t.get_text() for t in legend.get_texts()] == [*names, "the paper's numbers"]
+    assert legend.get_window_extent().width <= figure.bbox.width
+    assert len({round(t.get_window_extent().y0) for t in legend.get_texts()}) == rows

@@ -4,16 +4,64 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from alps.plan.assumed import Assumed, Weights
 from alps.plan.cost import Cost, Costs
 from alps.plan.disk import peaks
 from alps.plan.stages import Planned, in_stages, planned
+from alps.results import Result, RunFailed, RunFolder
 from alps.settings import Run
 
 STATES = ("done", "trained", "failed", "running", "missing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vanilla:
+    """The rows of a table whose models are evaluated as they are.
+
+    Attributes:
+        runs: One for each model and data whose template it is asked in.
+        command: What evaluates them.
+    """
+
+    runs: Sequence[Run]
+    command: str
+
+
+@dataclass(kw_only=True)
+class BaseEvaluation:
+    """An evaluation of a model as it is that is needed once, whoever asks for it.
+
+    Attributes:
+        run: Of this model, data and benchmarks; what it trains does not matter.
+        key: Of the model and data.
+        command: What does it.
+        tables: Tables that ask for it.
+        done: Whether all benchmarks are there.
+        reason: Why what is there cannot be read.
+    """
+
+    run: Run
+    key: str
+    command: str
+    tables: list[str] = field(default_factory=list)
+    done: bool = False
+    reason: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "key": self.key,
+            "model": self.run.model.name,
+            "data": self.run.data.name,
+            "benchmarks": [benchmark.name for benchmark in self.run.evals.benchmarks],
+            "tables": self.tables,
+            "done": self.done,
+            "reason": self.reason,
+            "command": self.command,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +74,7 @@ class Overview:
         costs: Key -> cost, None where it is unknown.
         disk: Policy -> bytes of weights at most.
         assumed: What was taken for granted.
+        bases: Evaluations of models as they are.
     """
 
     tables: Mapping[str, int]
@@ -33,6 +82,7 @@ class Overview:
     costs: Mapping[str, Cost | None]
     disk: Mapping[Weights, int]
     assumed: Assumed
+    bases: Sequence[BaseEvaluation] = ()
 
     @property
     def runs(self) -> list[Planned]:
@@ -56,6 +106,11 @@ class Overview:
                     found[name] = cost
         return found
 
+    @property
+    def evaluate_commands(self) -> list[str]:
+        """What does the evaluations of models as they are that are left."""
+        return list(dict.fromkeys(each.command for each in self.bases if not each.done))
+
     def to_json(self) -> dict[str, Any]:
         """Plain values with all numbers in full: bytes, hours, operations."""
         runs, hours = self.runs, self.assumed.hours
@@ -71,6 +126,12 @@ class Overview:
             "gpu_hours": hours(self.flops(runs)),
             "gpu_hours_left": hours(self.flops(runs, left=True)),
             "disk_peak_bytes": dict(self.disk),
+            "base_evaluations": {
+                "needed": len(self.bases),
+                "done": sum(each.done for each in self.bases),
+                "commands": self.evaluate_commands,
+                "evaluations": [each.to_json() for each in self.bases],
+            },
             "stages": [
                 {
                     **{state: Counter(r.state for r in stage)[state] for state in STATES},
@@ -105,12 +166,17 @@ class Overview:
         return {**told, "cost": {**asdict(cost), "fits": cost.fits, "gpu_hours": hours}}
 
 
-def overview(tables: Mapping[str, Sequence[Run]], assumed: Assumed) -> Overview:
+def overview(
+    tables: Mapping[str, Sequence[Run]],
+    assumed: Assumed,
+    vanilla: Mapping[str, Vanilla] | None = None,
+) -> Overview:
     """The plan of some tables.
 
     Args:
         tables: Name of a table -> distinct runs of its grid.
         assumed: What is taken for granted.
+        vanilla: Name of a table -> its rows of models as they are, where it has some.
     """
     stages = in_stages(planned(tables).values())
     count = Costs(assumed)
@@ -121,4 +187,41 @@ def overview(tables: Mapping[str, Sequence[Run]], assumed: Assumed) -> Overview:
         costs=costs,
         disk=peaks(stages, costs),
         assumed=assumed,
+        bases=base_evaluations(vanilla or {}),
     )
+
+
+def base_evaluations(vanilla: Mapping[str, Vanilla]) -> list[BaseEvaluation]:
+    """The evaluations of models as they are that tables need together, and what is there of them.
+
+    Args:
+        vanilla: Name of a table -> its rows of such models.
+    """
+    found: list[BaseEvaluation] = []
+    for table, rows in vanilla.items():
+        for run in rows.runs:
+            key, asked = run.base_key, run.evals.benchmarks
+            same = (e for e in found if e.key == key and e.run.evals.benchmarks == asked)
+            each = next(same, None)
+            if each is None:
+                each = BaseEvaluation(run=run, key=key, command=rows.command)
+                found.append(each)
+            each.tables.append(table)
+    for each in found:
+        each.done, each.reason = _is_done(each.run)
+    return found
+
+
+def _is_done(run: Run) -> tuple[bool, str | None]:
+    """Whether nothing of a base model's evaluation is missing, and why it cannot be read."""
+    folder = RunFolder(run.base_folder)
+    if not folder.result_path.exists():
+        return False, None
+    from alps.evals.evaluate import all_remembered
+    from alps.evals.examined import base_weights
+
+    try:
+        Result.read(folder.result_path)
+    except RunFailed as error:
+        return False, str(error)
+    return all_remembered(run.evals, folder, base_weights(run)), None

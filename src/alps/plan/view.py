@@ -54,8 +54,9 @@ def summary(plan: Overview) -> list[str]:
         f"asked for: {asked}" + (f"; task models beside them: {more}" if more else ""),
         f"{plan.assumed.gpu} hours: {hours(plan.flops(runs)):,.1f}, of which are left "
         f"{hours(plan.flops(runs, left=True)):,.1f}",
+        *_vanilla(plan),
         f"disk for weights, at most: {disk}; shown is weights={plan.assumed.weights}",
-        *_failures(runs),
+        *_failures(plan),
         *_too_large(plan),
         *_unknown(plan),
     ]
@@ -87,8 +88,21 @@ def _what(stage: Sequence[Planned], plan: Overview) -> str:
     return ": task models" if stage and stage[0].stage else ""
 
 
-def _failures(runs: Sequence[Planned]) -> list[str]:
-    return [f"failed: {each.key}: {each.reason}" for each in runs if each.state == "failed"]
+def _vanilla(plan: Overview) -> list[str]:
+    if not plan.bases:
+        return []
+    done = sum(each.done for each in plan.bases)
+    return [
+        f"evaluations of models as they are (vanilla rows): {len(plan.bases)}, of which are done "
+        f"{done}",
+        *(f"to evaluate them: {command}" for command in plan.evaluate_commands),
+    ]
+
+
+def _failures(plan: Overview) -> list[str]:
+    failed = [(each.key, each.reason) for each in plan.runs if each.state == "failed"]
+    failed += [(each.key, each.reason) for each in plan.bases if each.reason]
+    return [f"failed: {key}: {reason}" for key, reason in failed]
 
 
 def _too_large(plan: Overview) -> list[str]:

@@ -6,10 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from alps.report.bars import block_label
+from alps.report.bars import block_labels
 from alps.report.cells import Cell, Filled
 from alps.report.line import basis
-from alps.report.style import BAND, LINES, PAPER, SMALL, TEXT, TITLE, new_figure, plain_axes
+from alps.report.style import (
+    BAND,
+    LINES,
+    TEXT,
+    legend_below,
+    new_figure,
+    plain_axes,
+    plot_paper,
+    reach,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +61,7 @@ def curves(filled: Filled) -> list[Curve]:
     column = list(filled.layout.columns).index(basis(filled.layout))
     ends: dict[str, dict[float, Cell]] = {}
     inner: dict[tuple[str, str, str], dict[float, Cell]] = {}
-    names = {row.block: block_label([row]) for row in reversed(filled.layout.rows)}
+    names = block_labels(filled.layout.rows)
     for row, cells in filled.lines():
         kind = row.kind
         if kind.method in ENDS:
@@ -102,7 +111,7 @@ def ranges(shares: Sequence[float], measured: Sequence[float]) -> list[tuple[flo
 
 def draw_curves(title: str, found: Sequence[Curve]) -> Figure:
     """A panel for each curve, with w/ full as a level and the efficient range shaded."""
-    figure = new_figure(HEIGHT)
+    figure = new_figure(title, HEIGHT)
     panels = figure.subplots(1, len(found), squeeze=False)[0]
     measured = sorted({r for curve in found for r in curve.points})
     bands = ranges(efficient(found), measured)
@@ -115,29 +124,20 @@ def draw_curves(title: str, found: Sequence[Curve]) -> Figure:
         axes.set_xlabel("heads that train (%)", fontsize=TEXT)
         if i == 0:
             axes.set_ylabel("average score (%)", fontsize=TEXT)
-    handles = {}
-    for axes in panels:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", fontsize=SMALL,
-                  ncols=len(handles), frameon=False)  # fmt: skip
-    figure.suptitle(title, fontsize=TITLE, x=0.01, ha="left", parse_math=False)
+    legend_below(figure)
     return figure
 
 
 def _draw(axes: Axes, curve: Curve, colour: str) -> None:
     if printed := curve.printed():
-        axes.plot([100 * r for r in printed], list(printed.values()), "--", color=PAPER,
-                  linewidth=1.0, marker="D", markersize=4, markerfacecolor="white",
-                  label="the paper's numbers")  # fmt: skip
+        plot_paper(axes, [100 * r for r in printed], list(printed.values()), line="--")
     values = curve.values()
     x, y = [100 * r for r in values], list(values.values())
     sure = [curve.points[r].interval for r in values]
-    below = [max(0.0, v - s.low) if s else 0.0 for v, s in zip(y, sure, strict=True)]
-    above = [max(0.0, s.high - v) if s else 0.0 for v, s in zip(y, sure, strict=True)]
+    ends = [reach(v, s) for v, s in zip(y, sure, strict=True)]
     label = "ours, 95 % interval over documents" if any(sure) else "ours"
-    axes.errorbar(x, y, yerr=[below, above], color=colour, marker="o", markersize=5, linewidth=1.6,
-                  capsize=2.5, elinewidth=0.9, label=label)  # fmt: skip
+    axes.errorbar(x, y, yerr=list(zip(*ends, strict=True)), color=colour, marker="o", markersize=5,
+                  linewidth=1.6, capsize=2.5, elinewidth=0.9, zorder=5, label=label)  # fmt: skip
     if 1.0 in values:
         axes.axhline(
             values[1.0], color=colour, linewidth=0.9, linestyle=":", label="w/ full (100 %)"
@@ -146,5 +146,4 @@ def _draw(axes: Axes, curve: Curve, colour: str) -> None:
     low, high = axes.get_ylim()
     if high - low < LEAST_RANGE:
         axes.set_ylim((low + high - LEAST_RANGE) / 2, (low + high + LEAST_RANGE) / 2)
-    axes.set_title(curve.name, fontsize=TEXT, loc="left", parse_math=False)
-    plain_axes(axes)
+    plain_axes(axes, curve.name)
