@@ -155,12 +155,15 @@ def start_hub(
         server.server_close()
 
 
+MUST_RUN = {"slurm", "browser", "sandbox", "latex"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Under CI a `slurm`, `browser` or `sandbox` test that would be skipped fails instead."""
+    """Under CI a test marked as in `MUST_RUN` that would be skipped fails instead."""
     if not os.environ.get("CI"):
         return
     for item in items:
-        if {m.name for m in item.iter_markers()} & {"slurm", "browser", "sandbox"}:
+        if {m.name for m in item.iter_markers()} & MUST_RUN:
             item.user_properties.append(("must_run", True))
 
 

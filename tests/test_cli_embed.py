@@ -185,3 +185,34 @@ def test_sentences_are_refused_as_settings_errors_for_python():
         "num_rows must be at least 2, got 0",
         "seed must be at least 0, got -1",
     ]
+
+
+def test_figure_7_is_an_experiment_at_both_scales():
+    paper = requested(["experiment=figure7"])
+    assert [s.name for s in paper.sources] == ["ultrachat", "mathinstruct", "magicoder"]
+    assert (paper.model.name, paper.settings.dtype) == ("llama3_1_8b", "bfloat16")
+    mini = requested(["experiment=figure7", "scale=mini"])
+    assert mini == requested([])
+    assert requested(["experiment=figure7", "scale=mini", "model=tiny"]) == requested(
+        ["model=tiny"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("experiment=table1", "experiment=table1 embeds nothing: figure7 does"),
+        ("experiment=figure77", "experiment=figure77"),
+    ],
+)
+def test_another_experiment_is_one_sentence(setting, said):
+    with pytest.raises(SettingsError) as error:
+        requested([setting])
+    (problem,) = error.value.problems
+    assert said in problem
+
+
+@pytest.mark.parametrize("command", ["train", "plan", "report"])
+def test_what_trains_says_that_figure_7_does_not(alps, command):
+    done = alps(command, "experiment=figure7", check=2)
+    assert "alps embed experiment=" in done.stderr and len(done.stderr.splitlines()) == 1

@@ -11,7 +11,8 @@ import pytest
 from alps.cli_report import LONGEST, asked_for, folder_name, report
 from alps.config import runs_of
 from alps.plain import SettingsError
-from alps.results import Result, RunFolder
+from alps.results import Result
+from alps.run_folder import RunFolder
 
 GRID = ("experiment=nine_methods", "scale=mini", "model=tiny", "method=full,alps")
 FOLDER = "reports/nine_methods-mini-method=full,alps-model=tiny"
@@ -39,18 +40,38 @@ def refusal(arguments, capsys) -> str:
 
 
 def test_missing_runs_are_dashes_with_the_command_that_fills_them(tmp_path, capsys):
+    finish(runs_of(GRID)[0])
     report(GRID)
     out, err = capsys.readouterr()
     assert "tiny, w/ full" in out and "tiny, ALPS, 10%" in out and "—" in out
     command = "alps train experiment=nine_methods scale=mini model=tiny method=full,alps"
     assert command in out
-    assert "no run of it has finished" in err
+    assert not err
     files = {p.name for p in (tmp_path / "outputs" / FOLDER).iterdir()}
-    assert files == {"table.md", "table.tex", "results.csv", "results.json"}
+    texts = {"table.md", "table.tex", "results.csv", "results.json"}
+    assert files == {*texts, "bars.png", "bars.pdf"}
+
+
+def test_an_empty_folder_is_one_sentence_with_the_command_that_fills_it(tmp_path, capsys):
+    said = refusal([*GRID, "to=kept"], capsys)
+    assert "nine_methods: no run of it has finished in outputs/runs" in said
+    assert "`alps train experiment=nine_methods scale=mini model=tiny method=full,alps`" in said
+    assert not (tmp_path / "outputs").exists() and not (tmp_path / "kept").exists()
+
+
+def test_a_run_that_failed_is_something_to_report(capsys):
+    run = runs_of(GRID)[0]
+    RunFolder(run.folder).write_run(run)
+    RunFolder(run.folder).set_status("failed", "the loss became nan")
+    report(GRID)
+    out = capsys.readouterr().out
+    assert "failed: full, tiny, mini_math, seed 0: the loss became nan" in out
 
 
 def test_the_papers_numbers_stand_beside_empty_cells(capsys):
-    report(["experiment=table11", "model=llama3_2_1b", "data=mathinstruct", "figures=false"])
+    grid = ["experiment=table11", "model=llama3_2_1b", "data=mathinstruct"]
+    finish(runs_of(grid)[0])
+    report([*grid, "figures=false"])
     assert "— (2.02)" in capsys.readouterr().out
 
 
@@ -85,6 +106,8 @@ def test_a_result_of_another_schema_is_one_sentence_and_does_not_hide_the_others
 
 
 def test_several_experiments_are_reported_one_after_the_other(tmp_path, capsys):
+    for name in ("table3", "table11"):
+        finish(runs_of([f"experiment={name}", "model=tiny", "scale=mini"])[0])
     report(["experiment=table3,table11", "model=tiny", "scale=mini", "figures=false"])
     out = capsys.readouterr().out
     assert "Table 3, scale=mini" in out and "Table 11, scale=mini" in out
@@ -96,6 +119,7 @@ def test_a_report_of_one_grid_leaves_that_of_another_alone(tmp_path, capsys):
     table = ["experiment=table11", "format=md", "figures=false"]
     grids = ([], ["scale=mini"], ["scale=mini", "data=mini_math"], ["scale=mini", "seed=0,1"])
     for grid in grids:
+        finish(runs_of(["experiment=table11", *grid])[0])
         report([*table, *grid])
     texts = {p.name: (p / "table.md").read_text() for p in (tmp_path / "outputs/reports").iterdir()}
     assert len(set(texts.values())) == len(grids)

@@ -47,6 +47,9 @@ def test_every_yaml_composes_and_builds(path: Path, tmp_path):
         assert [b.name for b in run.evals.benchmarks] == [choice]
     elif group == "evals/how":  # no choice: what every set of benchmarks begins with
         assert set(yaml.safe_load(path.read_text())) < set(compose_config([])["evals"])
+    elif choice == "figure7":
+        with pytest.raises(SettingsError, match=r"trains nothing: it is one of `alps embed exper"):
+            build(compose_config([f"{group}={choice}"]))
     elif group in ("experiment", "preset", "transfer", "hydra/launcher"):
         build(compose_config([f"{group}={choice}"]))
     else:

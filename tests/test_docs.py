@@ -9,7 +9,15 @@ import pytest
 from alps.cli_embed import requested
 from alps.cli_heads import bracketed
 from alps.cli_plan import sorted_out, tables
-from alps.config import build, build_assumed, build_request, compose_config, explain
+from alps.cli_report import asked_for
+from alps.config import (
+    build,
+    build_assumed,
+    build_request,
+    compose_config,
+    explain,
+    runs_of,
+)
 from alps.plain import SettingsError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,7 +25,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 PAGES += sorted((ROOT / "experiments").rglob("*.md"))
 
 
-COMMANDS = "train|evaluate|localize|heads|data|embed|plan|prefetch|runs|export"
+COMMANDS = "train|evaluate|localize|heads|data|embed|plan|prefetch|runs|report|export"
 
 
 def commands() -> list[tuple[str, str]]:
@@ -70,6 +78,10 @@ def test_every_command_composes(page: str, line: str, tmp_path: Path):
     if command == "plan":
         own, rest = sorted_out(settings)
         assert build_assumed(own) and tables(rest), line
+        return
+    if command == "report":
+        asked = asked_for(settings)
+        assert all(runs_of([f"experiment={e}", *asked.settings]) for e in asked.experiments), line
         return
     settings = [s.replace("data.path=rows", f"data.path={tmp_path}/rows") for s in settings]
     settings = [s.replace("data_dir=FOLDER", f"data_dir={tmp_path}") for s in settings]

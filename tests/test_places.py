@@ -14,7 +14,7 @@ from alps.localization.engine import localize
 from alps.models.checkpoint import materialize, read_geometry
 from alps.models.qkv import qkv_names
 from alps.places import Place, find
-from alps.results import RunFolder
+from alps.run_folder import RunFolder
 from alps.settings import Run
 from alps.training.fit import fit
 

@@ -5,9 +5,10 @@ from typing import Literal
 import pytest
 
 from alps.families import Method, Source
+from alps.infrastructure import Evals, Trainer
 from alps.methods.whole import Full
 from alps.plain import SettingsError, did_you_mean, from_plain, target_class, to_plain
-from alps.settings import Evals, Model, Optim, Trainer
+from alps.settings import Model, Optim
 
 OPTIM = {"lr": 1e-3, "batch_size": 8, "epochs": 1}
 FULL = {"_target_": "alps.methods.whole.Full", "name": "full"}

@@ -5,8 +5,9 @@ from safetensors.torch import load_file
 
 from alps.execute import execute, finished
 from alps.plan.stages import planned
-from alps.results import RunFailed, RunFolder
+from alps.results import RunFailed
 from alps.retention import reduce, reduce_unneeded, with_task_models
+from alps.run_folder import RunFolder
 from alps.training.fit import fit
 from alps.training.restore import restore, scorable_checkpoint
 

@@ -143,7 +143,7 @@ def _examine(run: Any, trained: bool) -> None:
     from alps.execute import evaluate_base, execute
     from alps.launch.ranks import examine_on_devices, fit_on_devices
     from alps.report.evaluated import print_evaluations
-    from alps.results import RunFolder
+    from alps.run_folder import RunFolder
 
     folder = RunFolder(run.folder if trained else run.base_folder)
     with _one_sentence(folder.path.name):
@@ -169,7 +169,7 @@ def _examined(arguments: Sequence[str]) -> tuple[Any, bool]:
     from alps import config
     from alps.execute import finished
     from alps.plain import SettingsError
-    from alps.results import find_run
+    from alps.run_folder import find_run
 
     composed = config.compose_config(list(arguments), "evaluate")
     if composed.run is None:
@@ -202,7 +202,7 @@ def export(arguments: Sequence[str]) -> None:
     from alps.config import refuse
     from alps.models.export import FORMATS, rank_warnings, write
     from alps.plain import did_you_mean
-    from alps.results import find_run
+    from alps.run_folder import find_run
 
     known = {"run": None, "format": "hf", "to": None, "output_dir": "outputs"}
     given: dict[str, Any] = dict(known)

@@ -54,7 +54,8 @@ def requested(arguments: Sequence[str]) -> Request:
     """What the arguments ask for.
 
     Args:
-        arguments: `setting=value`; `<dataset>.<field>=value` is a setting of one dataset.
+        arguments: `setting=value`; `<dataset>.<field>=value` is a setting of one dataset, and
+            `experiment=figure7` those of the paper's figure, which the others change.
 
     Raises:
         SettingsError: All problems together.
@@ -64,6 +65,9 @@ def requested(arguments: Sequence[str]) -> Request:
     plain = config.plain_config(config.compose_config([], "embed"))
     problems = [f"'{a}' is not understood: write setting=value" for a in arguments if "=" not in a]
     given = {name: value for name, equals, value in (a.partition("=") for a in arguments) if equals}
+    if "experiment" in given:
+        chosen = {name: given.pop(name) for name in ("experiment", "scale") if name in given}
+        given = {**_collected(problems, lambda: _settings_of(chosen), {}), **given}
     listed, model = plain.pop("data"), plain.pop("model")["name"]
     places = _places(given.pop("data") if "data" in given else listed, problems)
     of_model = {} if "model" in given else {"model": model}
@@ -141,11 +145,22 @@ def _built(settings: Mapping[str, str]) -> Any:
     return config.build(config.compose_config([f"{k}={v}" for k, v in settings.items()]))
 
 
-def _collected(problems: list[str], make: Callable[[], Any]) -> Any:
+def _settings_of(chosen: Mapping[str, str]) -> dict[str, str]:
+    """What an experiment sets, as if it stood on the command line."""
+    from alps import config
+
+    composed = config.compose_config([f"{k}={v}" for k, v in chosen.items()])
+    if "embed" not in composed:
+        raise SettingsError([f"experiment={chosen['experiment']} embeds nothing: figure7 does"])
+    return {str(name): str(value) for name, value in composed.embed.items()}
+
+
+def _collected(problems: list[str], make: Callable[[], Any], otherwise: Any = None) -> Any:
     try:
         return make()
     except SettingsError as error:
         problems += error.problems
+        return otherwise
 
 
 def _why_unknown(name: str, known: Mapping[str, Any], datasets: Mapping[str, Any]) -> str:
@@ -193,10 +208,10 @@ def _rows(request: Request) -> dict[str, list[Example]]:
 
 def _report(request: Request, examples: Mapping[str, list[Example]]) -> Path:
     """Embeddings, points, measures and pictures in the report's folder."""
+    from alps.atomic import write_json
     from alps.embedding.measures import measure
     from alps.embedding.remember import embed_all
     from alps.report.embedding import draw_page, draw_picture, read_points, write_points
-    from alps.results import write_json
 
     s, folder = request.settings, request.folder
     vectors, about = embed_all(request, examples, progress_bar)

@@ -54,11 +54,11 @@ def heads(arguments: Sequence[str]) -> None:
 
 def _localized(request: Any) -> tuple[Path, dict[str, Any]]:
     """Scores, chosen heads and heat maps in the pair's folder."""
+    from alps.atomic import write_json
     from alps.config import model_choice
     from alps.localization.remember import Pair, localize_cached
     from alps.places import find
     from alps.report.heat_map import draw
-    from alps.results import write_json
     from alps.scores import differing
 
     output_dir = Path(request.output_dir)
@@ -113,11 +113,11 @@ def _show(files: Sequence[str], settings: dict[str, str]) -> None:
 
 
 def _compare(files: Sequence[str], settings: dict[str, str]) -> None:
+    from alps.atomic import write_json
     from alps.heads import HeadSet
     from alps.identity import digest
     from alps.report.overlap import compare, labels, to_json
     from alps.report.overlap_view import draw_overlap, print_comparison
-    from alps.results import write_json
 
     _refuse_unknown(settings, ("to", "output_dir"))
     paths = [Path(f) for f in files]

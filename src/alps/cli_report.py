@@ -112,10 +112,8 @@ def folder_name(experiment: str, settings: Sequence[str]) -> str:
         experiment: Its name.
         settings: Of its grid; the scale comes first, then the others by name.
     """
-    asked = sorted(s for s in settings if re.split("[=./]", s.lstrip("+"))[0] not in ELSEWHERE)
-    scales = [s.removeprefix("scale=") for s in asked if s.startswith("scale=")]
-    others = [s for s in asked if not s.startswith("scale=")]
-    whole = "-".join([experiment, *(s for s in scales if s != "paper"), *others])
+    own = [s.removeprefix("scale=") for s in _grid(settings) if s != "scale=paper"]
+    whole = "-".join([experiment, *own])
     safe = re.sub(r"[^A-Za-z0-9_.,=+-]", "_", whole)
     if safe != whole or len(safe) > LONGEST:
         return f"{safe[:LONGEST]}-{digest(whole)[:6]}"
@@ -123,8 +121,9 @@ def folder_name(experiment: str, settings: Sequence[str]) -> str:
 
 
 def _report(experiment: str, asked: Asked) -> list[str]:
-    """One experiment's report; returns what could not be read."""
+    """One experiment's report; returns what could not be read, or that there is nothing to read."""
     from alps import config
+    from alps.atomic import write_text
     from alps.cli_plan import printed
     from alps.report.cells import fill
     from alps.report.figures import draw_figures
@@ -132,14 +131,16 @@ def _report(experiment: str, asked: Asked) -> list[str]:
     from alps.report.on_terminal import print_filled
     from alps.report.provenance import provenance
     from alps.report.table_notes import notes_of
-    from alps.results import write_text
 
     overrides = [f"experiment={experiment}", *asked.settings]
     runs = config.runs_of(overrides)
     paper = printed(experiment)
     filled = fill(lay_out(runs, paper))
-    found = provenance(filled)
     command = shlex.join(["alps", "train", *overrides])
+    if all(s.gap and s.gap.trouble == "missing" for each in filled.subjects for s in each):
+        runs_dir = asked.output_dir / "runs"
+        return [f"{experiment}: no run of it has finished in {runs_dir}; `{command}` runs them"]
+    found = provenance(filled)
     notes = notes_of(filled, found, command)
     title = _title(experiment, asked)
     texts = _texts(title, experiment, command, filled, found, notes)
@@ -155,7 +156,9 @@ def _report(experiment: str, asked: Asked) -> list[str]:
     print_filled(title, filled, found, notes)
     if asked.figures:
         files += draw_figures(title, filled, folder)
-    _conclude(filled, bool(paper), files, asked)
+    if not paper:
+        print("no paper.csv stands for this experiment, so that no numbers are compared with it")
+    print("files: " + " ".join(map(str, files)))
     return [g.reason for g in filled.gaps if g.trouble == "unreadable"]
 
 
@@ -174,16 +177,14 @@ def _texts(
     }
 
 
-def _conclude(filled: Filled, has_paper: bool, files: Sequence[Path], asked: Asked) -> None:
-    if not has_paper:
-        print("no paper.csv stands for this experiment, so that no numbers are compared with it")
-    if not any(s.result for each in filled.subjects for s in each):
-        print(f"no run of it has finished in {asked.output_dir / 'runs'} yet", file=sys.stderr)
-    print("files: " + " ".join(map(str, files)))
-
-
 def _title(experiment: str, asked: Asked) -> str:
-    """`Table 3, scale=mini` of `table3`."""
+    """`Table 3, scale=mini, data=mini_math` of `table3`."""
     name = re.sub(r"^(table|figure)(\d+)$", r"\1 \2", experiment)
-    scale = [s for s in asked.settings if s.startswith("scale=")]
-    return ", ".join([name[:1].upper() + name[1:], *scale])
+    return ", ".join([name[:1].upper() + name[1:], *_grid(asked.settings)])
+
+
+def _grid(settings: Sequence[str]) -> list[str]:
+    """What sets a grid apart from the experiment's own: the scale first, then the rest by name."""
+    own = sorted(s for s in settings if re.split("[=./]", s.lstrip("+"))[0] not in ELSEWHERE)
+    scales = [s for s in own if s.startswith("scale=")]
+    return [*scales, *(s for s in own if s not in scales)]

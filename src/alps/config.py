@@ -23,10 +23,11 @@ from alps.complaints import first_line, refuse, without_repeats
 from alps.composing import conf_dir, expand, loader, paths_told, plain_config
 from alps.families import Method, Scope, Source, Task
 from alps.grids import Choices
+from alps.infrastructure import Evals, Logger, Trainer
 from alps.localization.request import Request
 from alps.plain import TARGET, SettingsError, did_you_mean, from_plain, target_class
 from alps.plan.assumed import Assumed
-from alps.settings import Evals, Logger, Model, Optim, Run, Trainer, Weights
+from alps.settings import Model, Optim, Run, Weights
 
 SHARED_WITH_METHODS = ("ratio", "scope", "task_model")
 """Settings of a run that a method receives if it declares a field of that name."""
@@ -287,6 +288,8 @@ def _shared_problems(plain: Mapping[str, Any]) -> list[str]:
     """Mistakes in `ratio` and `scope`, also for methods that ignore them, and in `weights`."""
     ratio = plain["ratio"]
     problems = []
+    if "embed" in plain:
+        problems.append("this experiment trains nothing: it is one of `alps embed experiment=...`")
     if isinstance(ratio, bool) or not isinstance(ratio, int | float):
         problems.append(f"ratio must be a number, got {ratio!r}")
     elif not 0 <= ratio <= 1:

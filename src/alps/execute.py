@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from alps.atomic import write_json
 from alps.evals.evaluate import all_remembered, evaluate, metrics_of, uncertainty_of
 from alps.evals.evaluation import Evaluation
 from alps.evals.examined import base_weights, subject_of, trained_weights
@@ -17,7 +18,8 @@ from alps.evals.subject import Subject
 from alps.heads import HeadSet
 from alps.methods.context import Context
 from alps.models.checkpoint import commit_of, materialize, read_geometry, scorable
-from alps.results import Result, RunFailed, RunFolder, write_json
+from alps.results import Result, RunFailed
+from alps.run_folder import RunFolder
 from alps.settings import Model, Run, TaskModel, Weights
 
 log = logging.getLogger(__name__)
@@ -170,10 +172,9 @@ def evaluate_base(run: Run) -> Result:
     """
     folder = RunFolder(run.base_folder)
     with folder.lock():
-        weights = base_weights(run)
-        if folder.result_path.exists() and all_remembered(run.evals, folder, weights):
+        if base_finished(run, folder):
             return Result.read(folder.result_path)
-        found = evaluate(run.evals, folder, weights, lambda: base_subject(run))
+        found = evaluate(run.evals, folder, base_weights(run), lambda: base_subject(run))
         result = Result(
             key=run.base_key,
             model=run.model.name,
@@ -188,6 +189,12 @@ def evaluate_base(run: Run) -> Result:
         result = with_scores(result, found, folder)
         result.write(folder.result_path)
     return result
+
+
+def base_finished(run: Run, folder: RunFolder) -> bool:
+    """Whether every benchmark asked for is there of the base model."""
+    done = folder.result_path.exists()
+    return done and all_remembered(run.evals, folder, base_weights(run))
 
 
 def base_subject(run: Run) -> Subject:

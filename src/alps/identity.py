@@ -13,6 +13,8 @@ from typing import Any
 
 from filelock import FileLock
 
+from alps.atomic import write_json
+
 MODEL_FILES = ("*.safetensors", "*.gguf", "*.json", "tokenizer.model")
 
 
@@ -57,10 +59,7 @@ def remembered_hash(name: str, stamp: Any, compute: Callable[[], str]) -> str:
     except (OSError, ValueError, KeyError):
         pass
     sha256 = compute()
-    memory.parent.mkdir(parents=True, exist_ok=True)
-    temporary = memory.with_name(f"{memory.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps({"stamp": stamp, "sha256": sha256}))
-    temporary.replace(memory)
+    write_json(memory, {"stamp": stamp, "sha256": sha256})
     return sha256
 
 

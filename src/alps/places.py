@@ -12,7 +12,7 @@ import yaml
 
 from alps.heads import Geometry
 from alps.identity import cache_dir, stamp
-from alps.results import RunFolder, list_runs
+from alps.run_folder import RunFolder, list_runs
 from alps.settings import Model, Run
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")

@@ -12,7 +12,7 @@ from alps.families import Source
 from alps.identity import canonical, digest
 from alps.models.checkpoint import materialize, read_geometry, scorable
 from alps.plain import SettingsError
-from alps.results import RunFolder
+from alps.run_folder import RunFolder
 from alps.settings import Model, Run
 
 log = logging.getLogger(__name__)

@@ -1,26 +1,17 @@
-"""The files a run leaves: their schema, their places, and writing them whole or not at all."""
+"""`result.json`: what a run was and what came out, and which code and packages it came from."""
 
 from __future__ import annotations
 
 import json
-import os
-import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, get_args
 
-import yaml
-from filelock import FileLock, Timeout
-
-from alps.heads import HeadSet
-from alps.plain import from_plain, to_plain
-from alps.settings import Run, Weights
+from alps.atomic import write_json
 
 SCHEMA_VERSION = 1
 PACKAGES = ("alps", "torch", "transformers", "pytorch-lightning", "hydra-core", "peft", "datasets")
@@ -138,190 +129,6 @@ class Result:
             return cls(**{k: v for k, v in plain.items() if k in known})
         except TypeError as error:
             raise RunFailed(f"{path} is damaged ({error}); delete it to make it again") from None
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """`outputs/runs/<key>`: the places of a run's files."""
-
-    path: Path
-
-    @property
-    def settings_path(self) -> Path:
-        """`run.yaml`."""
-        return self.path / "run.yaml"
-
-    @property
-    def heads_path(self) -> Path:
-        """`heads.json`, for methods with heads."""
-        return self.path / "heads.json"
-
-    @property
-    def weights_path(self) -> Path:
-        """The trained parameters, and nothing else."""
-        return self.path / "weights" / "trained.safetensors"
-
-    @property
-    def qkv_path(self) -> Path:
-        """q, k and v of the trained model under their plain names, where something wanted them."""
-        return self.path / "weights" / "qkv.safetensors"
-
-    @property
-    def training_path(self) -> Path:
-        """`training.json`: what the training measured; written after the weights."""
-        return self.path / "training.json"
-
-    @property
-    def checkpoint_path(self) -> Path:
-        """The last resume point."""
-        return self.path / "checkpoint" / "last.ckpt"
-
-    @property
-    def commits_path(self) -> Path:
-        """Commits of model and data on the hub, as they were when the run began."""
-        return self.path / "commits.json"
-
-    @property
-    def result_path(self) -> Path:
-        """`result.json`."""
-        return self.path / "result.json"
-
-    def evaluation_path(self, benchmark: str, protocol: str) -> Path:
-        """Scores and samples of one benchmark under one protocol."""
-        return self.path / "evals" / benchmark / f"{protocol}.json"
-
-    def write_run(self, run: Run) -> None:
-        """Writes `run.yaml`."""
-        write_text(self.settings_path, yaml.safe_dump(to_plain(run), sort_keys=False))
-
-    def read_run(self, name: str = "run.yaml") -> Run:
-        """Reads `run.yaml`; a data file or package that is gone by now doesn't matter here."""
-        return from_plain(yaml.safe_load((self.path / name).read_text()), check=False)
-
-    def read_heads(self) -> HeadSet | None:
-        """Reads `heads.json`, if the method chose heads."""
-        return HeadSet.read(self.heads_path) if self.heads_path.exists() else None
-
-    @property
-    def kept(self) -> Weights:
-        """How much of its weights is here; `drop` before the training, too."""
-        if self.weights_path.exists():
-            return "keep"
-        return "qkv" if self.qkv_path.exists() else "drop"
-
-    def trained(self, needs: Weights = "keep") -> bool:
-        """Whether its training is done and so much of its weights is still here."""
-        enough = get_args(Weights)[: get_args(Weights).index(needs) + 1]
-        return self.training_path.exists() and self.kept in enough
-
-    def lacks(self, needs: Weights = "keep") -> str | None:
-        """Why the weights that something needs are not here, in a sentence; or None."""
-        if not self.training_path.exists():
-            return f"{self.path} has no trained weights yet: train it first"
-        if self.trained(needs):
-            return None
-        left = {"qkv": "but for q, k and v", "drop": "", "keep": ""}[self.kept]
-        return (
-            f"the trained weights of {self.path} were deleted{left and ' '}{left} (weights="
-            f"{self.kept}): delete {self.training_path} and repeat its command to train it again"
-        )
-
-    def set_status(self, state: str, reason: str | None = None) -> None:
-        """Writes `status.json`: state is `running`, `stopped`, `failed` or `finished`."""
-        place = {"host": socket.gethostname(), "pid": os.getpid(), "time": utc_now()}
-        write_json(self.path / "status.json", {"state": state, "reason": reason, **place})
-
-    def status(self) -> Mapping[str, Any]:
-        """State and reason; a run that says `running` while nobody holds its lock is `stopped`."""
-        try:
-            status = json.loads((self.path / "status.json").read_text())
-        except (OSError, ValueError):
-            return {"state": "unknown", "reason": None}
-        if status["state"] == "running" and not self.locked():
-            return {**status, "state": "stopped", "reason": "ended without finishing"}
-        return status
-
-    def locked(self) -> bool:
-        """Whether a process works on this run now."""
-        try:
-            with FileLock(self.path / ".lock", timeout=0):
-                return False
-        except Timeout:
-            return True
-        except OSError:  # somebody else's folder, which we may only read
-            return False
-
-    def remove_torn_files(self) -> None:
-        """Deletes what a killed process left half written; only the holder of the lock may."""
-        for torn in self.path.rglob("*.tmp"):
-            torn.unlink(missing_ok=True)
-
-    @contextmanager
-    def lock(self, waiting: Any = None) -> Iterator[None]:
-        """Holds the run; a second process waits here until the first is done.
-
-        Args:
-            waiting: Called once with no argument if another process holds the run.
-        """
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            if waiting:
-                waiting()
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
-
-
-def find_run(output_dir: Path, part: str) -> RunFolder:
-    """The one run whose key contains `part`.
-
-    Raises:
-        ValueError: If none or several match.
-    """
-    found = [f for f in list_runs(output_dir) if part in f.path.name]
-    exact = [f for f in found if f.path.name == part]
-    if len(exact or found) == 1:
-        return (exact or found)[0]
-    where = output_dir / "runs"
-    if not found:
-        raise ValueError(f"no run in {where} has {part!r} in its key; `alps runs` lists them")
-    keys = ", ".join(f.path.name for f in found[:5])
-    raise ValueError(f"{len(found)} runs in {where} have {part!r} in their key: {keys}")
-
-
-def list_runs(output_dir: Path) -> list[RunFolder]:
-    """All run folders, by name."""
-    return [RunFolder(p.parent) for p in sorted((output_dir / "runs").glob("*/run.yaml"))]
-
-
-def write_json(path: Path, plain: Any) -> None:
-    """Writes JSON to a temporary name beside `path` and renames it."""
-    write_text(path, json.dumps(plain, indent=2, allow_nan=True) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes text to a temporary name beside `path` and renames it."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path that becomes `path` when the block ends well, flushed to disk first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def utc_now() -> str:

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 from alps.cost.shape import ModelShape
 from alps.execute import finished
 from alps.models.checkpoint import materialize
-from alps.results import RunFailed, RunFolder
+from alps.results import RunFailed
+from alps.run_folder import RunFolder
 from alps.settings import Run, Weights
 
 BYTES = 4

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from alps.evals.callback import Evaluations, as_found, first_documents, stoppable
 from alps.execute import evaluate_base, execute
 from alps.launch.ranks import examine_on_devices, fit_on_devices
-from alps.results import RunFolder
+from alps.run_folder import RunFolder
 from alps.training.fit import fit
 from alps.training.metrics import Metrics
 

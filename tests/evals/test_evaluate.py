@@ -9,10 +9,10 @@ from alps.evals.evaluation import read_evaluation
 from alps.evals.examined import subject_of, trained_weights
 from alps.evals.subject import Scorecard, Uncertainty
 from alps.families import Benchmark
+from alps.infrastructure import Evals
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model
-from alps.results import RunFolder
-from alps.settings import Evals
+from alps.run_folder import RunFolder
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,8 @@ import pytest
 
 from alps.launch.slurm_job import Work
 from alps.plain import to_plain
-from alps.results import Result, RunFolder
+from alps.results import Result
+from alps.run_folder import RunFolder
 
 
 @pytest.fixture

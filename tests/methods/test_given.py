@@ -5,7 +5,7 @@ import pytest
 from alps.execute import execute
 from alps.heads import HeadSet
 from alps.plain import SettingsError
-from alps.results import RunFolder
+from alps.run_folder import RunFolder
 from alps.training.fit import fit
 
 HEADS = {"num_layers": 2, "num_heads": 8, "num_kv_heads": 2, "head_dim": 8}

@@ -32,7 +32,7 @@ from alps.models.export import (
 from alps.models.load import load_model, load_tokenizer
 from alps.models.plan import LoraShape, Plan
 from alps.models.rows import Part, Rows, merge, rows_of
-from alps.results import RunFolder
+from alps.run_folder import RunFolder
 from alps.settings import Model
 from alps.training.fit import fit
 from alps.training.restore import restore

@@ -15,7 +15,7 @@ from alps.models.four_bit import PackedLinear, is_packed, pack, plain_linear, pr
 from alps.models.head_linear import HeadLinear
 from alps.models.load import load_model
 from alps.models.plan import LoraShape, Plan
-from alps.results import RunFolder
+from alps.run_folder import RunFolder
 from alps.training.fit import fit
 
 ROWS = [2, 3, 8, 9]

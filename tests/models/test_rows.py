@@ -17,7 +17,7 @@ from alps.models.head_linear import HeadLinear
 from alps.models.load import load_model
 from alps.models.plan import Plan
 from alps.models.rows import Part, Rows, base_rows, compose, diff, merge, rows_of, unmerge
-from alps.results import RunFolder
+from alps.run_folder import RunFolder
 from alps.training.fit import fit
 from alps.training.restore import restore
 

@@ -1,11 +1,12 @@
 import json
 from dataclasses import replace
 
+from alps.atomic import write_json
 from alps.config import build_assumed, runs_of
 from alps.execute import evaluate_base
 from alps.plan.overview import Vanilla, overview
 from alps.plan.view import print_plan, summary
-from alps.results import RunFolder, write_json
+from alps.run_folder import RunFolder
 
 
 def told(settings: list[str], own: list[str] = (), **tables) -> str:
@@ -18,6 +19,16 @@ def test_what_does_not_fit_is_said_with_what_would():
     assert "llama3_2_3b (full) needs up to 137.5 GiB: trainer.micro_batch_size=1 does" in said
     assert "llama3_1_8b (full)" in said and "not even one row does" in said
     assert "does not fit" not in told(["method=full"], ["gpu=laptop"])
+
+
+def test_what_is_sharded_is_said_with_its_precision():
+    grid = ["method=full,lora,alps", "model=llama3_2_3b,llama3_1_8b", "data=ultrachat"]
+    said = told([*grid, "optim=paper"])
+    shown = (
+        "sharded: llama3_1_8b (full, alps) over several devices, in bf16-mixed instead of 16-mix"
+    )
+    assert shown in said and "these 2 runs will fail" in said
+    assert said.count("sharded: ") == 1 and "instead of" not in told(grid)
 
 
 def test_guesses_are_called_so():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from alps.atomic import write_json
 from alps.data.mini import Mini
 from alps.evals.evalplus_benchmark import EvalPlus
 from alps.evals.evaluation import Evaluation
@@ -16,13 +17,15 @@ from alps.evals.held_out import HeldOut
 from alps.evals.statistics import Part, uncertainty, value
 from alps.families import Benchmark, Method
 from alps.heads import Geometry, HeadSet
+from alps.infrastructure import Evals
 from alps.methods.lora import LoRA
 from alps.methods.sampled import RandomHeads
 from alps.methods.scored import Scored
 from alps.methods.whole import Full, NoAttention
 from alps.plain import to_plain
-from alps.results import Result, RunFolder, write_json
-from alps.settings import Evals, Model, Optim, Run, TaskModel
+from alps.results import Result
+from alps.run_folder import RunFolder
+from alps.settings import Model, Optim, Run, TaskModel
 
 TASKS = {"ultrachat": "general", "mathinstruct": "math", "magicoder": "code"}
 GEOMETRY = Geometry(num_layers=4, num_heads=6, num_kv_heads=2, head_dim=8)

@@ -10,7 +10,7 @@ import pytest
 from alps.report.cells import fill
 from alps.report.layout import lay_out
 from alps.report.paper import Printed
-from alps.results import RunFolder
+from alps.run_folder import RunFolder
 
 
 def answers(right: int, count: int = 40, start: int = 0) -> list[float]:

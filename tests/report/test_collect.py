@@ -5,7 +5,8 @@ import pytest
 
 from alps.methods.whole import Full, NoAttention
 from alps.report.collect import collect, row
-from alps.results import Result, RunFolder
+from alps.results import Result
+from alps.run_folder import RunFolder
 from alps.settings import Model, Optim, Run
 
 

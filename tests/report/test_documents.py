@@ -9,7 +9,7 @@ from alps.evals.evaluation import Evaluation
 from alps.evals.statistics import value
 from alps.plain import to_plain
 from alps.report.documents import documents_of
-from alps.results import RunFolder
+from alps.run_folder import RunFolder
 
 
 @pytest.fixture

@@ -172,6 +172,18 @@ def test_the_level_and_the_range_are_in_the_figure(by_ratio):
     assert levels[0].get_ydata()[0] == 50.0
 
 
+def test_a_range_that_is_empty_is_said():
+    figure = ratio_curve.draw_curves("x", [curve(at10=9, at30=9, at100=9)])
+    assert "efficient range (above w/ full): none" in labels(figure)
+    figure = ratio_curve.draw_curves("x", [curve(at10=9.5, at30=9, at100=9)])
+    assert "efficient range: above w/ full" in labels(figure)
+
+
+def labels(figure) -> list[str]:
+    (legend,) = figure.legends
+    return [text.get_text() for text in legend.get_texts()]
+
+
 @pytest.mark.parametrize(("count", "rows"), [(3, 1), (7, 2), (12, 3)])
 def test_a_legend_has_every_label_once_and_fits_into_the_figure(count, rows):
     figure = style.new_figure("x", 3.0)

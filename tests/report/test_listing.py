@@ -6,7 +6,7 @@ from alps.data.mini import Mini
 from alps.methods.sampled import RandomHeads
 from alps.methods.whole import Full
 from alps.report.listing import describe, matches, print_runs
-from alps.results import RunFolder
+from alps.run_folder import RunFolder
 from alps.settings import Model, Optim, Run
 
 

@@ -115,6 +115,7 @@ def test_latex_has_booktabs_and_a_line_for_each_row(table):
     assert any("the loss is nan" in line for line in comments)
 
 
+@pytest.mark.latex
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_latex_compiles(table, tmp_path):
     (tmp_path / "table.tex").write_text(latex("100 % of #1 & _all_ {é→“x”}", "x", *table))

@@ -5,12 +5,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from alps.atomic import write_json
 from alps.execute import choose_heads, execute
+from alps.infrastructure import Trainer
 from alps.models.apply import merge
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model
-from alps.results import Result, RunFailed, RunFolder, write_json
-from alps.settings import Trainer
+from alps.results import Result, RunFailed
+from alps.run_folder import RunFolder
 from alps.training.fit import deviations, fit
 from alps.training.metrics import read_metrics
 from alps.training.restore import restore, scorable_checkpoint

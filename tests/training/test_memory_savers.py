@@ -9,7 +9,7 @@ from alps.models.apply import merge
 from alps.models.checkpoint import materialize, read_geometry
 from alps.models.load import load_model
 from alps.plain import SettingsError
-from alps.results import RunFolder
+from alps.run_folder import RunFolder
 from alps.training.fit import fit
 from alps.training.restore import restore, scorable_checkpoint
 

@@ -12,7 +12,8 @@ import pytest
 from safetensors.torch import load_file
 
 from alps.execute import execute
-from alps.results import RunFailed, RunFolder
+from alps.results import RunFailed
+from alps.run_folder import RunFolder
 from alps.training.fit import fit
 from alps.training.metrics import read_metrics
 from alps.training.resume import resume_point
@@ -27,7 +28,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from alps.execute import execute
-from alps.results import RunFolder
+from alps.run_folder import RunFolder
 from alps.training import fit, resume
 
 where, step, folder = sys.argv[1], int(sys.argv[2]), RunFolder(Path(sys.argv[3]))
@@ -96,7 +97,7 @@ def test_sigkill_at_any_moment(make_run, uninterrupted):
     folder.write_run(run)
     code = (
         "import sys; from pathlib import Path; from alps.execute import execute;"
-        "from alps.results import RunFolder; from alps.training.fit import fit;"
+        "from alps.run_folder import RunFolder; from alps.training.fit import fit;"
         "execute(RunFolder(Path(sys.argv[1])).read_run(), fit)"
     )
     child = subprocess.Popen([sys.executable, "-c", code, str(folder.path)])

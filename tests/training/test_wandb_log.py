@@ -3,7 +3,8 @@
 import pytest
 
 from alps.execute import execute
-from alps.results import RunFailed, RunFolder
+from alps.results import RunFailed
+from alps.run_folder import RunFolder
 from alps.training.fit import fit
 
 wandb = pytest.importorskip("wandb")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 from jaxtyping import Int
 
+from alps.atomic import write_json
 from alps.data.array_file import ArrayFile, mapped
 from alps.data.encode import EncodedChunk, EncodedRow, Rule, backend_of, rule_of
 from alps.data.encode_pool import encode_chunks
@@ -30,7 +31,6 @@ from alps.data.subset import rows_identity, training_examples
 from alps.data.template import chunks, render
 from alps.families import Source
 from alps.identity import cache_dir, cache_lock, digest
-from alps.results import write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase as Tokenizer

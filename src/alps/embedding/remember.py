@@ -16,12 +16,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
+from alps.atomic import replacing
 from alps.data.example import Example
 from alps.embedding.pooled import Encoded, Progress, encode_texts, mean_pooled
 from alps.embedding.request import Request
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model, load_tokenizer, pad_id
-from alps.results import git_state, replacing, versions
+from alps.results import git_state, versions
 
 Bar = Callable[[str], AbstractContextManager[Progress]]
 """Makes a progress bar with that title."""

@@ -17,8 +17,9 @@ import torch
 from alps.evals.evaluate import evaluate
 from alps.evals.examined import subject_of, trained_weights
 from alps.evals.random_state import random_state_kept
-from alps.results import RunFolder
-from alps.settings import Evals, Run
+from alps.infrastructure import Evals
+from alps.run_folder import RunFolder
+from alps.settings import Run
 from alps.training.metrics import Metrics
 from alps.training.saved import completed
 from alps.training.step_callback import StepCallback

@@ -8,13 +8,13 @@ file of problems may come from anywhere.
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alps.atomic import replacing
 from alps.evals.evalplus_rules import Rules
 from alps.evals.sandbox import Part, Request, Sandbox, TooMuch, TooSlow
 
@@ -100,6 +100,5 @@ def read_expected(path: Path) -> dict[str, Expected]:
 def _write(path: Path, parts: Mapping[str, Expected]) -> None:
     head = json.dumps({name: list(part.seconds) for name, part in parts.items()}).encode()
     packed = zlib.compress(b"\n".join([head, *(x for p in parts.values() for x in p.lines)]), 1)
-    mine = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    mine.write_bytes(packed)
-    mine.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(packed)

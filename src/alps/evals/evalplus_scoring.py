@@ -23,10 +23,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from alps.atomic import write_json, write_text
 from alps.data.encode_progress import Show, shown
 from alps.evals.evalplus_problems import Dataset, Problems, Row
 from alps.identity import cache_dir, digest
-from alps.results import RunFailed, write_json, write_text
+from alps.results import RunFailed
 
 log = logging.getLogger(__name__)
 

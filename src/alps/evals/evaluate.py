@@ -14,9 +14,9 @@ from dataclasses import asdict, replace
 from alps.evals.evaluation import Evaluation, remembered
 from alps.evals.subject import Subject, Work
 from alps.families import Benchmark
+from alps.infrastructure import Evals
 from alps.plain import to_plain
-from alps.results import RunFolder
-from alps.settings import Evals
+from alps.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 

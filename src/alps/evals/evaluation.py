@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from alps.atomic import write_json
 from alps.families import Benchmark
 from alps.plain import to_plain
-from alps.results import RunFolder, utc_now, versions_of, write_json
+from alps.results import utc_now, versions_of
+from alps.run_folder import RunFolder
 
 SCHEMA_VERSION = 1
 PACKAGES = ("alps", "lm-eval", "evalplus", "transformers", "torch", "vllm")

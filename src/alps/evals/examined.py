@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from alps.evals.subject import Subject
 from alps.identity import digest, file_hash
 from alps.models.checkpoint import materialize
-from alps.results import RunFolder
+from alps.run_folder import RunFolder
 from alps.settings import Run
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from lm_eval.api.model import LM
 from lm_eval.evaluator import evaluate
 from lm_eval.utils import handle_non_serializable, sanitize_list
 
+from alps.atomic import replacing
 from alps.evals.harness import HarnessTask, Sample
 from alps.evals.harness_run import fixed_seeds, quiet
 from alps.evals.statistics import value
-from alps.results import replacing
 
 COMPRESS_FROM = 5000
 """Samples: from there on the file is compressed (MMLU's prompts are some hundred megabytes)."""

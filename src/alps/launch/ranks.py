@@ -19,8 +19,10 @@ from typing import Any
 import yaml
 
 import alps
+from alps.atomic import write_text
 from alps.plain import to_plain
-from alps.results import RunFailed, RunFolder, write_text
+from alps.results import RunFailed
+from alps.run_folder import RunFolder
 from alps.settings import Run
 
 FOREIGN = (

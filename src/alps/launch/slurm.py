@@ -23,7 +23,7 @@ import alps
 from alps.launch.slurm_job import Work
 from alps.launch.slurm_settings import Slurm, minutes
 from alps.plain import to_plain
-from alps.results import RunFolder
+from alps.run_folder import RunFolder
 from alps.settings import Run
 
 log = logging.getLogger(__name__)

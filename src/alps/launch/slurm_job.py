@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from alps.plain import from_plain
-from alps.results import RunFolder
+from alps.run_folder import RunFolder
 from alps.settings import Run
 
 Handler = Callable[[int, Any], Any]

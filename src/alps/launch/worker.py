@@ -7,8 +7,9 @@ import time
 import traceback
 from pathlib import Path
 
+from alps.atomic import write_json
 from alps.launch.ranks import die_with_parent
-from alps.results import RunFolder, write_json
+from alps.run_folder import RunFolder
 
 
 def main() -> None:

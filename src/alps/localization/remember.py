@@ -13,12 +13,13 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from alps.atomic import replacing, write_json
 from alps.heads import Geometry
 from alps.identity import digest
 from alps.localization.engine import Progress, localize_metrics
 from alps.localization.head_pairs import Bias, Matrix
 from alps.localization.scored import Scores
-from alps.results import replacing, versions, write_json
+from alps.results import versions
 from alps.scores import options_of
 from alps.settings import ALGORITHM_VERSION
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from alps.models.checkpoint import materialize
 from alps.models.plan import Plan
-from alps.results import RunFolder
+from alps.run_folder import RunFolder
 from alps.settings import Run
 
 if TYPE_CHECKING:

@@ -26,10 +26,10 @@ from huggingface_hub import (
 )
 from safetensors import SafetensorError, safe_open
 
+from alps.atomic import replacing, write_json
 from alps.identity import cache_dir, cache_lock
 from alps.models.checkpoint import read_geometry
 from alps.models.hub_repo import DAMAGED, INDEX, WORKERS, HTTPError, Remote, Tensor, timeout
-from alps.results import replacing, write_json
 
 NO_ANSWER = (HTTPError, ConnectionError, TimeoutError)
 

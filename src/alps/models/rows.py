@@ -17,11 +17,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from alps.atomic import replacing
 from alps.heads import Geometry
 from alps.identity import folder_hash
 from alps.models.head_linear import HeadLinear
 from alps.models.weights import Source, geometry_of, in_words, plain_weight, qkv_heights, read_qkv
-from alps.results import replacing
 
 ROWS_FILE = "heads.safetensors"
 FORMAT_VERSION = "1"

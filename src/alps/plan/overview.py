@@ -11,7 +11,8 @@ from alps.plan.assumed import Assumed, Weights
 from alps.plan.cost import Cost, Costs
 from alps.plan.disk import peaks
 from alps.plan.stages import Planned, in_stages, planned
-from alps.results import Result, RunFailed, RunFolder
+from alps.results import Result, RunFailed
+from alps.run_folder import RunFolder
 from alps.settings import Run
 
 STATES = ("done", "trained", "failed", "running", "missing")
@@ -217,11 +218,10 @@ def _is_done(run: Run) -> tuple[bool, str | None]:
     folder = RunFolder(run.base_folder)
     if not folder.result_path.exists():
         return False, None
-    from alps.evals.evaluate import all_remembered
-    from alps.evals.examined import base_weights
+    from alps.execute import base_finished
 
     try:
         Result.read(folder.result_path)
     except RunFailed as error:
         return False, str(error)
-    return all_remembered(run.evals, folder, base_weights(run)), None
+    return base_finished(run, folder), None

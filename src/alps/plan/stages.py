@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from alps.results import RunFailed, RunFolder
+from alps.results import RunFailed
+from alps.run_folder import RunFolder
 from alps.settings import Run
 
 State = Literal["done", "trained", "failed", "running", "missing"]

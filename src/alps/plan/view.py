@@ -57,6 +57,7 @@ def summary(plan: Overview) -> list[str]:
         *_vanilla(plan),
         f"disk for weights, at most: {disk}; shown is weights={plan.assumed.weights}",
         *_failures(plan),
+        *_sharded(plan),
         *_too_large(plan),
         *_unknown(plan),
     ]
@@ -117,11 +118,25 @@ def _too_large(plan: Overview) -> list[str]:
         remedy = (
             f"trainer.micro_batch_size={fitting} does, and so does auto"
             if fitting
-            else "not even one row does; weights would have to be sharded over devices, which no "
-            "trainer here does yet"
+            else "not even one row does; a shard on each of several devices would (trainer=fsdp)"
         )
         lines.append(f"does not fit: {what} needs up to {need:,.1f} GiB: {remedy}")
     return lines
+
+
+def _sharded(plan: Overview) -> list[str]:
+    """Whose memory is that of a shard, and that nothing trains so yet."""
+    runs = [each.run for each in plan.runs if each.run.sharded]
+    found = defaultdict(list)
+    for run in runs:
+        deviates = run.precision != run.optim.precision
+        how = f"in {run.precision} instead of {run.optim.precision}" if deviates else ""
+        found[run.model.name, how].append(run.method.name)
+    return [
+        f"sharded: {model} ({', '.join(dict.fromkeys(methods))}) over several devices"
+        f"{how and ', '}{how}; no trainer here does it yet: these {len(methods)} runs will fail"
+        for (model, how), methods in found.items()
+    ]
 
 
 def _unknown(plan: Overview) -> list[str]:

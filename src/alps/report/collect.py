@@ -5,7 +5,8 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from alps.report.table import Row
-from alps.results import Result, RunFailed, RunFolder
+from alps.results import Result, RunFailed
+from alps.run_folder import RunFolder
 from alps.settings import Run
 
 

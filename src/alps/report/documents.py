@@ -20,7 +20,7 @@ from alps.evals.statistics import Part, value
 from alps.families import Benchmark
 from alps.identity import digest
 from alps.plain import SettingsError, from_plain
-from alps.results import RunFolder
+from alps.run_folder import RunFolder
 
 TOLERANCE = 1e-9
 

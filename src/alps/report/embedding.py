@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alps.atomic import write_text
 from alps.report.style import DPI, WIDTH, save
 from alps.report.table import DASH
-from alps.results import write_text
 
 if TYPE_CHECKING:
     from rich.table import Table

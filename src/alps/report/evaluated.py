@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from alps.evals.evaluation import Evaluation, read_evaluation
 from alps.families import Benchmark
 from alps.report.table import DASH
-from alps.results import RunFolder
+from alps.run_folder import RunFolder
 
 
 def print_evaluations(folder: RunFolder, benchmarks: Iterable[Benchmark]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from alps.results import RunFolder, list_runs
+from alps.run_folder import RunFolder, list_runs
 
 
 def print_runs(output_dir: Path, filters: Sequence[str]) -> None:

@@ -122,6 +122,8 @@ def draw_curves(title: str, found: Sequence[Curve]) -> Figure:
                          label="efficient range: above w/ full")  # fmt: skip
         _draw(axes, curve, LINES[i % len(LINES)])
         axes.set_xlabel("heads that train (%)", fontsize=TEXT)
+        if not bands and 1.0 in curve.values():
+            axes.plot([], [], " ", label="efficient range (above w/ full): none")
         if i == 0:
             axes.set_ylabel("average score (%)", fontsize=TEXT)
     legend_below(figure)

@@ -11,7 +11,8 @@ from alps.evals.evaluation import Evaluation, read_evaluation
 from alps.families import Benchmark
 from alps.plain import to_plain
 from alps.report.documents import Documents, documents_of
-from alps.results import Result, RunFailed, RunFolder
+from alps.results import Result, RunFailed
+from alps.run_folder import RunFolder
 from alps.settings import Run
 
 LONGEST = 40

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alps.results import replacing
+from alps.atomic import replacing
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

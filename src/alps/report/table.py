@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from alps.results import Result, write_text
+from alps.atomic import write_text
+from alps.results import Result
 
 DASH = "—"
 

@@ -30,7 +30,8 @@ from alps.models.apply import (
 )
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model, load_tokenizer, pad_id
-from alps.results import RunFailed, RunFolder
+from alps.results import RunFailed
+from alps.run_folder import RunFolder
 from alps.settings import Run
 from alps.training.metrics import Metrics, final_loss
 from alps.training.module import AlignmentModule

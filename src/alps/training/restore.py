@@ -7,12 +7,14 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import nn
 
+from alps.atomic import replacing
 from alps.models.apply import apply, merge
 from alps.models.checkpoint import materialize, read_geometry
 from alps.models.load import load_model
 from alps.models.qkv import qkv_names
 from alps.models.weights import load_trained, names_in, qkv_and_bias_names
-from alps.results import RunFailed, RunFolder, replacing
+from alps.results import RunFailed
+from alps.run_folder import RunFolder
 from alps.settings import Run
 
 

@@ -13,7 +13,8 @@ import torch
 import torch.distributed as dist
 from lightning_fabric.plugins import TorchCheckpointIO
 
-from alps.results import RunFailed, replacing
+from alps.atomic import replacing
+from alps.results import RunFailed
 from alps.training.step_callback import StepCallback
 
 

@@ -9,9 +9,11 @@ import pytorch_lightning as pl
 import torch.distributed as dist
 from torch import nn
 
+from alps.atomic import write_json
 from alps.models.rows import ROWS_FILE, rows_of
 from alps.models.weights import save_trained
-from alps.results import RunFailed, RunFolder, write_json
+from alps.results import RunFailed
+from alps.run_folder import RunFolder
 from alps.settings import Run
 
 
