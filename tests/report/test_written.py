@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 
@@ -118,7 +119,13 @@ def test_latex_has_booktabs_and_a_line_for_each_row(table):
 @pytest.mark.latex
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_latex_compiles(table, tmp_path):
-    (tmp_path / "table.tex").write_text(latex("100 % of #1 & _all_ {é→“x”}", "x", *table))
+    filled, *rest = table
+    first, *others = filled.layout.columns
+    columns = (replace(first, label="held_out loss (math & 50%)"), *others)
+    filled = replace(filled, layout=replace(filled.layout, columns=columns))
+    text = latex("100 % of #1 & _all_ {é→“x”}", "x", filled, *rest)
+    assert r" & \shortstack[r]{held\_out loss\\(math \& 50\%)} & " in text
+    (tmp_path / "table.tex").write_text(text)
     (tmp_path / "paper.tex").write_text(
         "\\documentclass{article}\\usepackage{booktabs,graphicx}\n"
         "\\begin{document}\\input{table.tex}\\end{document}\n"

@@ -33,7 +33,7 @@ def latex(title: str, label: str, filled: Filled, found: Provenance, notes: Note
         notes: Sentences below it; what is missing becomes a comment.
     """
     columns = filled.layout.columns
-    heads = " & ".join(["", *(escaped(c.label) for c in columns)])
+    heads = " & ".join(["", *(_head(c.label) for c in columns)])
     body = "\n".join(_body(filled, found))
     below = [*notes.reading, *(f"[{mark}] {text}" for mark, text in notes.marks), *notes.facts]
     comments = "".join(f"% {' '.join(text.split())}\n" for text in notes.gaps)
@@ -50,6 +50,14 @@ def latex(title: str, label: str, filled: Filled, found: Provenance, notes: Note
 def escaped(text: str) -> str:
     """Text as LaTeX shows it; a character that pdfLaTeX's own fonts lack is a question mark."""
     return "".join(SPECIAL.get(c, c if c.isascii() else UNKNOWN) for c in text)
+
+
+def _head(label: str) -> str:
+    """A column's label; what stands in parentheses at its end in a line of its own."""
+    name, bracket, told = label.partition(" (")
+    if not bracket:
+        return escaped(label)
+    return f"\\shortstack[r]{{{escaped(name)}\\\\({escaped(told)}}}"
 
 
 def _body(filled: Filled, found: Provenance) -> list[str]:
