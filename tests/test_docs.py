@@ -1,5 +1,6 @@
 """Every command line in README and docs composes; those marked `# run` are run, made tiny."""
 
+import csv
 import re
 import shlex
 from pathlib import Path
@@ -135,3 +136,21 @@ def test_links_between_pages_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} -> {target}"
+
+
+def test_the_table_in_the_readme_is_the_generated_one():
+    with (ROOT / "experiments" / "table3" / "results.csv").open() as file:
+        cells = {(c["row"].split(", ")[1], c["column"]): c for c in csv.DictReader(file)}
+    scores = ("mini_general", "mini_math", "mini_code", "Avg.")
+    losses = [f"held_out loss ({data})" for data in scores[:3]]
+    text = (ROOT / "README.md").read_text()
+    lines = re.findall(r"^\| (\d+) %.*\| (.+) \|$", text, re.M)
+    assert [share for share, _ in lines] == ["100", "70", "50", "30", "10", "0"]
+    for line in re.findall(r"^\| (?=\d+ %)(.+) \|$", text, re.M):
+        share, *numbers, less, general, math, code = line.split(" | ")
+        row = share.split()[0] + "%"
+        assert numbers == [f"{float(cells[row, c]['value']):.2f}" for c in scores]
+        assert [general, math, code] == [f"{float(cells[row, c]['value']):.3f}" for c in losses]
+        change = cells[row, "Δ w/ full"]
+        ends = [f"{float(change[e]):+.2f}".replace("-", "−") for e in ("low", "high") if change[e]]
+        assert less == (" to ".join(ends) or "—")
