@@ -152,7 +152,13 @@ def _draw_matrix(axes: Axes, c: Comparison) -> None:
     axes.xaxis.tick_top()
     axes.tick_params(length=0, labelsize=8)
     axes.spines[:].set_visible(False)
-    axes.set_title("shared heads, and over all in either (Jaccard)", fontsize=10, loc="left")
+    by_chance = sorted({pair.expected for pair in c.pairs})
+    told = " to ".join(f"{e:.1f}" for e in by_chance[:1] + by_chance[1:][-1:])
+    axes.set_title(
+        f"shared heads (by chance {told}), and over all in either (Jaccard)",
+        fontsize=10,
+        loc="left",
+    )
 
 
 def _draw_profile(axes: Axes, c: Comparison, i: int) -> None:
