@@ -1,6 +1,6 @@
 import pytest
 
-from alps.composing import paths_told
+from alps.composing import grid_problems, paths_told
 from alps.config import build, compose_config, runs_of
 from alps.models.checkpoint import materialize
 
@@ -25,3 +25,24 @@ def test_a_model_in_a_folder_is_named_by_it(make_run):
     assert run.model.name == folder.name and run.model.path == str(folder)
     (same,) = runs_of([f"model={folder}", "evals=none"])
     assert same.key == run.key
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["experiment=table1", "experiment=table2"], "table1,table2: one command runs one exp"),
+        (["experiment=table1,table2"], "table1,table2: one command runs one experiment"),
+        (["experiment=table1", "scale=mini,paper"], "scale=mini,paper: one command has one scale"),
+        (["experiment=table1", "grid.methods=alps,kl"], "grid.methods=alps,kl is no axis: set"),
+        (["experiment=table1", "scale=mini", "method=alps,kl", "grid.methods='alps,kl'"], None),
+    ],
+)
+def test_sweeps_that_mean_something_else_are_refused(overrides, said):
+    problems = grid_problems(overrides)
+    assert len(problems) == (said is not None) and (said is None or said in problems[0])
+
+
+@pytest.mark.parametrize("command", ["train", "plan", "report"])
+def test_they_are_refused_by_every_command(alps, command):
+    done = alps(command, "experiment=table1", "scale=mini,paper", check=2)
+    assert done.stderr == "error: scale=mini,paper: one command has one scale\n"

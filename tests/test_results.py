@@ -44,12 +44,26 @@ def test_a_result_with_fields_we_do_not_know_is_read(tmp_path):
     assert Result.read(path) == RESULT
 
 
-@pytest.mark.parametrize("text", ["", '{"key": "alps-'])
+@pytest.mark.parametrize("text", ["", '{"key": "alps-', "[]", "null"])
 def test_a_damaged_result_is_one_sentence(tmp_path, text):
     path = tmp_path / "result.json"
     path.write_text(text)
     with pytest.raises(RunFailed, match=r"result\.json is damaged"):
         Result.read(path)
+
+
+@pytest.mark.parametrize("name", ["evals", "uncertainty", "versions"])
+def test_a_result_whose_numbers_are_none_is_one_sentence(tmp_path, name):
+    path = tmp_path / "result.json"
+    RESULT.write(path)
+    write_json(path, {**json.loads(path.read_text()), name: None})
+    with pytest.raises(RunFailed, match=rf"result\.json is damaged \({name} is None\)"):
+        Result.read(path)
+
+
+def test_a_folder_in_the_place_of_a_result_is_one_sentence(tmp_path):
+    with pytest.raises(RunFailed, match=r"is damaged"):
+        Result.read(tmp_path)
 
 
 def test_a_result_that_lacks_fields_is_one_sentence(tmp_path):

@@ -6,12 +6,13 @@ from safetensors.torch import load_file
 from alps.execute import execute, finished
 from alps.plan.stages import planned
 from alps.results import RunFailed
-from alps.retention import reduce, reduce_unneeded, with_task_models
+from alps.retention import found_before, reduce, reduce_unneeded, with_task_models
 from alps.run_folder import RunFolder
 from alps.training.fit import fit
 from alps.training.restore import restore, scorable_checkpoint
 
 MINI = ("evals=mini", "evals.limit=2")
+PLAIN = (*MINI, "evals.protocol=plain")
 
 
 def weights_of(run) -> list[str]:
@@ -112,6 +113,62 @@ def test_weights_that_are_wanted_again_are_trained_again(make_run):
     assert trained == [full.key, alps.key]
     again = load_file(RunFolder(full.folder).weights_path)
     assert all(again[name].equal(first[name]) for name in first)
+
+
+def test_benchmarks_of_another_command_stay_valid(make_run):
+    """Else two tables with other benchmarks would have each other trained again for ever."""
+    run, first, second = (make_run("method=full", *s) for s in ((), MINI, PLAIN))
+    trained = []
+    for asked in (first, second, first, second):
+        execute(asked, counting(trained))
+        reduce(run, "drop")
+    assert trained == [run.key] * 2  # once, and once more for the second set
+    assert {p.state for p in planned({"a": [first], "b": [second]}).values()} == {"done"}
+
+
+def test_heads_are_not_chosen_again_when_weights_are(make_run):
+    full, alps = make_run("method=full"), make_run("method=alps", "ratio=0.2")
+    execute(alps, fit)
+    heads = RunFolder(alps.folder).read_heads()
+    reduce(full, "drop")
+    reduce(alps, "drop")
+    wanted = make_run("method=alps", "ratio=0.2", *MINI)
+    states = {p.run.method.name: p.state for p in planned({"table": [wanted]}).values()}
+    assert states == {"full": "done", "alps": "missing"}
+    trained = []
+    execute(wanted, counting(trained))
+    assert trained == [alps.key] and RunFolder(alps.folder).read_heads() == heads
+
+
+def test_task_models_that_were_there_before_are_spared(make_run):
+    full, alps = make_run("method=full"), make_run("method=alps", "ratio=0.2")
+    assert found_before([alps]) == set()
+    execute(full, fit)
+    assert found_before([alps]) == {full.key} and found_before([full, alps]) == set()
+    spared = found_before([alps])
+    execute(alps, fit)
+    reduce_unneeded([alps], "drop", spared)
+    assert weights_of(alps) == [] and "trained.safetensors" in weights_of(full)
+
+
+def test_a_run_that_cannot_be_reduced_ends_nothing(make_run, caplog):
+    full, other = make_run("method=random"), make_run("method=full")
+    for run in (full, other):
+        execute(run, fit)
+    RunFolder(full.folder).weights_path.write_bytes(b"damaged" * 10**5)
+    reduce_unneeded([full, other], "qkv")
+    assert f"{full.key}: its weights stay as they are" in caplog.text
+    assert weights_of(full) == ["trained.safetensors"] and weights_of(other) == ["qkv.safetensors"]
+
+
+def test_a_benchmark_that_failed_does_not_unmake_a_finished_run(make_run):
+    run = make_run("method=full", *MINI)
+    result = execute(run, fit)
+    RunFolder(run.folder).set_status("failed", "another benchmark did not load")
+    (one,) = planned({"table": [run]}).values()
+    assert one.state == "done"
+    assert execute(run, fit) == result
+    assert RunFolder(run.folder).status()["state"] == "finished"
 
 
 def test_q_k_and_v_are_enough_for_scores_and_not_for_a_benchmark(make_run):

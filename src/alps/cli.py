@@ -83,8 +83,10 @@ def train(arguments: Sequence[str]) -> None:
     from omegaconf.errors import OmegaConfBaseException
 
     from alps import config
-    from alps.composing import VERSION_BASE, conf_dir, paths_told
+    from alps.composing import VERSION_BASE, conf_dir, grid_problems, paths_told
 
+    if problems := grid_problems(arguments):
+        sys.exit(config.refuse(problems))
     config.register_resolvers()
     debug = "debug=true" in [a.lower() for a in arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
@@ -246,12 +248,10 @@ def _point(config: Any) -> None:
     from alps.config import build, planned
     from alps.execute import execute
     from alps.launch.ranks import fit_on_devices
-    from alps.retention import reduce_unneeded
 
     run = build(config)
-    if run.key not in {r.key for r in planned.runs}:
-        planned.runs.append(run)  # a sweeper that draws its points as it goes
-    planned.weights = config.weights
+    if not planned.complete:
+        planned.add([run], config.weights)  # a sweeper that draws its points as it goes
     try:
         execute(run, fit_on_devices)
     except Exception as error:
@@ -260,17 +260,16 @@ def _point(config: Any) -> None:
         error._told = True  # pyright: ignore[reportAttributeAccessIssue]
         raise
     if planned.complete:
-        reduce_unneeded(planned.runs, planned.weights)
+        planned.reduce()
 
 
 def _conclude(planned: Any) -> None:
     from alps.report.collect import collect
     from alps.report.table import print_table, write_table
-    from alps.retention import reduce_unneeded
 
     if not planned.runs:
         return  # --help, --cfg
-    reduce_unneeded(planned.runs, planned.weights)
+    planned.reduce()
     rows = collect(planned.runs)
     print_table(rows)
     if planned.sweep_dir:

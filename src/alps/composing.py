@@ -42,6 +42,23 @@ def paths_told(overrides: Sequence[str]) -> list[str]:
     return found
 
 
+def grid_problems(overrides: Sequence[str]) -> list[str]:
+    """Sentences about sweeps that Hydra would do otherwise than they are meant, or not at all."""
+    given = [tuple(o.lstrip("+").split("=", 1)) for o in overrides if "=" in o]
+    problems = []
+    experiments = [value for name, value in given if name == "experiment"]
+    if len(experiments) > 1 or "," in "".join(experiments):
+        problems.append(f"experiment={','.join(experiments)}: one command runs one experiment")
+    for name, value in given:
+        if "," not in value or value[0] in "'\"[":
+            continue
+        if name == "scale":
+            problems.append(f"scale={value}: one command has one scale")
+        if name.startswith("grid."):
+            problems.append(f"{name}={value} is no axis: set the axis itself, as in method=alps,kl")
+    return problems
+
+
 def expand(config: DictConfig, loader: ConfigLoader) -> list[tuple[str, DictConfig]]:
     """The points of a grid, each with the overrides that make it one.
 

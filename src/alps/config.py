@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from alps import complaints
 from alps.complaints import first_line, refuse, without_repeats
-from alps.composing import conf_dir, expand, loader, paths_told, plain_config
+from alps.composing import conf_dir, expand, grid_problems, loader, paths_told, plain_config
 from alps.families import Method, Scope, Source, Task
 from alps.grids import Choices
 from alps.infrastructure import Evals, Logger, Trainer
@@ -161,7 +161,9 @@ def runs_of(overrides: Sequence[str], choices: Choices | None = None) -> list[Ru
         SettingsError: If some point of the grid does not fit, all problems together.
     """
     register_resolvers()
-    problems: list[str] = []
+    problems = grid_problems(overrides)
+    if problems:
+        raise SettingsError(problems)
     runs: dict[str, Run] = {}
     choices = choices or Choices()
     try:
@@ -221,6 +223,21 @@ class Planned:
         """Whether no sweeper adds to `runs` later."""
         self.sweep_dir: Path | None = None
         self.weights: Weights = "keep"
+        self.spared: set[str] = set()
+
+    def add(self, runs: Sequence[Run], weights: Weights) -> None:
+        """Plans runs under a policy for their weights."""
+        from alps.retention import found_before
+
+        self.runs += runs
+        self.weights = weights
+        self.spared |= found_before(runs)
+
+    def reduce(self) -> None:
+        """Gives disk back as the policy says; what a sweeper may still ask for stays."""
+        from alps.retention import reduce_unneeded
+
+        reduce_unneeded(self.runs, self.weights, self.spared)
 
 
 planned = Planned()
@@ -243,9 +260,8 @@ def _refuse_or_plan(points: list[tuple[str, DictConfig]], sweep: bool) -> None:
             problems.append(f"{place}{first_line(error)}")
     if problems:
         raise SystemExit(refuse(without_repeats(problems)))
-    planned.runs.extend(runs)
+    planned.add(runs, points[0][1].weights)
     planned.complete = True
-    planned.weights = points[0][1].weights
 
 
 def _key_or_placeholder(*, _root_: DictConfig) -> str:

@@ -43,15 +43,18 @@ def execute(run: Run, fit: Fit, needs: Weights = "drop") -> Result:
     folder = RunFolder(run.folder)
     with folder.lock(waiting=lambda: log.info("%s: another process is at it; waiting", run.key)):
         if finished(run, folder) and folder.trained(needs):
+            if folder.status()["state"] != "finished":  # a benchmark that nobody asks for any more
+                folder.set_status("finished")
             return Result.read(folder.result_path)
         folder.remove_torn_files()
         folder.write_run(run)
         with _recorded(folder):
             if not folder.trained():
                 remember_commits(run, folder)
-                heads = choose_heads(run, fit)
-                if heads is not None:
-                    write_json(folder.heads_path, heads.to_json())
+                if not folder.training_path.exists():  # else they are chosen, the weights deleted
+                    heads = choose_heads(run, fit)
+                    if heads is not None:
+                        write_json(folder.heads_path, heads.to_json())
                 fit(run)
             result = describe(run, folder)
             weights = trained_weights(run)
@@ -124,6 +127,7 @@ def describe(run: Run, folder: RunFolder) -> Result:
     """The result of a training, before any benchmark."""
     heads = folder.read_heads()
     measured = json.loads(folder.training_path.read_text())
+    measured.pop("training", None)
     return Result(
         key=run.key,
         model=run.model.name,

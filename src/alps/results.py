@@ -117,8 +117,10 @@ class Result:
         """
         try:
             plain = json.loads(path.read_text())
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             raise RunFailed(f"{path} is damaged ({error}); delete it to make it again") from None
+        if not isinstance(plain, dict):
+            raise RunFailed(f"{path} is damaged (no JSON object); delete it to make it again")
         if plain.get("schema_version") != SCHEMA_VERSION:
             raise RunFailed(
                 f"{path} has schema {plain.get('schema_version')}, this version reads "
@@ -126,7 +128,11 @@ class Result:
             )
         known = {f.name for f in fields(cls)}
         try:
-            return cls(**{k: v for k, v in plain.items() if k in known})
+            found = cls(**{k: v for k, v in plain.items() if k in known})
+            for name in ("evals", "uncertainty", "versions"):
+                if not isinstance(getattr(found, name), Mapping):
+                    raise TypeError(f"{name} is {getattr(found, name)!r}")
+            return found
         except TypeError as error:
             raise RunFailed(f"{path} is damaged ({error}); delete it to make it again") from None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 from alps.cost.shape import ModelShape
 from alps.execute import finished
@@ -23,12 +23,23 @@ BYTES = 4
 log = logging.getLogger(__name__)
 
 
-def reduce_unneeded(runs: Iterable[Run], policy: Weights) -> None:
+def found_before(runs: Iterable[Run]) -> set[str]:
+    """Keys of task models that were trained before these runs, which do not own their weights."""
+    planned = list(runs)
+    own = {run.key for run in planned}
+    tasks = {t.key: t for run in planned for t in with_task_models(run) if t.key not in own}
+    return {key for key, task in tasks.items() if RunFolder(task.folder).kept != "drop"}
+
+
+def reduce_unneeded(
+    runs: Iterable[Run], policy: Weights, spared: Container[str] = frozenset()
+) -> None:
     """Reduces the weights of finished runs and their task models, unless a run needs them.
 
     Args:
         runs: Everything that is planned.
         policy: What shall be left.
+        spared: Keys of runs whose weights are somebody else's.
     """
     if policy == "keep":
         return
@@ -36,8 +47,12 @@ def reduce_unneeded(runs: Iterable[Run], policy: Weights) -> None:
     waiting = [run for run in planned if not _is_finished(run)]
     needed = {run.key for each in waiting for run in with_task_models(each)}
     for run in {run.key: run for each in planned for run in with_task_models(each)}.values():
-        if run.key not in needed and _is_finished(run):
+        if run.key in needed or run.key in spared or not _is_finished(run):
+            continue
+        try:
             reduce(run, policy)
+        except Exception as error:  # the run is done: no reason to end a sweep
+            log.warning("%s: its weights stay as they are: %s", run.key, error)
 
 
 def reduce(run: Run, policy: Weights) -> None:

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from alps.atomic import write_json, write_text
 from alps.heads import HeadSet
+from alps.identity import file_hash
 from alps.plain import from_plain, to_plain
 from alps.results import utc_now
 from alps.settings import Run, Weights
@@ -84,6 +85,15 @@ class RunFolder:
         return HeadSet.read(self.heads_path) if self.heads_path.exists() else None
 
     @property
+    def training(self) -> str:
+        """Names the training that made the weights, for what was measured on them.
+
+        A training that makes deleted weights again keeps the name: same settings, rows and seed.
+        """
+        told = json.loads(self.training_path.read_text())
+        return told.get("training") or file_hash(self.training_path)
+
+    @property
     def kept(self) -> Weights:
         """How much of its weights is here; `drop` before the training, too."""
         if self.weights_path.exists():
@@ -115,8 +125,9 @@ class RunFolder:
     def status(self) -> Mapping[str, Any]:
         """State and reason; a run that says `running` while nobody holds its lock is `stopped`."""
         try:
-            status = json.loads((self.path / "status.json").read_text())
-        except (OSError, ValueError):
+            told = json.loads((self.path / "status.json").read_text())
+            status = {"reason": None, **told, "state": told["state"]}
+        except (OSError, ValueError, TypeError, KeyError):
             return {"state": "unknown", "reason": None}
         if status["state"] == "running" and not self.locked():
             return {**status, "state": "stopped", "reason": "ended without finishing"}

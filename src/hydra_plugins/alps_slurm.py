@@ -52,16 +52,15 @@ class SlurmLauncher(Launcher):
         from alps.complaints import refuse
         from alps.config import build, planned
         from alps.launch.slurm import run_jobs
-        from alps.retention import reduce_unneeded
 
         points = [self.loader.load_sweep_config(self.config, list(o)) for o in job_overrides]
         runs = [build(point) for point in points]
-        known = {run.key for run in planned.runs}
-        planned.runs += [run for run in runs if run.key not in known]
+        if not planned.complete:
+            planned.add(runs, self.config.weights)
 
         def when_some_end() -> None:
             if planned.complete:
-                reduce_unneeded(planned.runs, planned.weights)
+                planned.reduce()
 
         jobs_dir = Path(self.config.hydra.sweep.dir) / "jobs"
         try:

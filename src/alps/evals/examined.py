@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alps.evals.subject import Subject
-from alps.identity import digest, file_hash
+from alps.identity import digest
 from alps.models.checkpoint import materialize
 from alps.run_folder import RunFolder
 from alps.settings import Run
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def trained_weights(run: Run) -> str:
-    """Names the weights a training made: the run, and which of its trainings (`training.json`)."""
-    return digest([run.key, file_hash(RunFolder(run.folder).training_path)])
+    """Names the weights a training made: the run, and which of its trainings."""
+    return digest([run.key, RunFolder(run.folder).training])
 
 
 def base_weights(run: Run) -> str:

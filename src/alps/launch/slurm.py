@@ -85,8 +85,8 @@ def missing_runs(runs: Iterable[Run]) -> list[Run]:
         if _finished(run):
             continue
         task = run.task_run()
-        weights_here = RunFolder(run.folder).trained()
-        if task is not None and not weights_here and not RunFolder(task.folder).trained("qkv"):
+        chosen = RunFolder(run.folder).training_path.exists()  # its heads are known
+        if task is not None and not chosen and not RunFolder(task.folder).trained("qkv"):
             found.setdefault(task.key, task)
         found[run.key] = run  # as asked for, benchmarks included
     return list(found.values())

@@ -52,7 +52,8 @@ def planned(tables: Mapping[str, Iterable[Run]]) -> dict[str, Planned]:
     for each in found.values():
         each.state, each.reason = state_of(each.variants)
     for each in sorted(found.values(), key=lambda each: each.stage):  # who needs comes first
-        if each.needs and each.state in ("failed", "running", "missing"):
+        chosen = RunFolder(each.run.folder).training_path.exists()  # its heads are known
+        if each.needs and each.state in ("failed", "running", "missing") and not chosen:
             task = found[each.needs]
             if task.state in ("done", "trained") and RunFolder(task.run.folder).lacks("qkv"):
                 task.state, task.reason = "missing", None
@@ -75,15 +76,15 @@ def state_of(variants: Sequence[Run]) -> tuple[State, str | None]:
     from alps.execute import finished
 
     status = folder.status()
-    if status["state"] == "failed":
-        return "failed", status["reason"]
-    if status["state"] == "running":
-        return "running", None
     try:
         if all(finished(run, folder) for run in variants):
             return "done", None
     except RunFailed as error:
         return "failed", str(error)
+    if status["state"] == "failed":
+        return "failed", status["reason"]
+    if status["state"] == "running":
+        return "running", None
     return ("trained" if folder.trained() else "missing"), None
 
 

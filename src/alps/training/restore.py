@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from alps.atomic import replacing
 from alps.models.apply import apply, merge
@@ -65,9 +67,18 @@ def qkv_checkpoint(run: Run, folder: RunFolder | None = None) -> Path:
     """
     folder = folder or RunFolder(run.folder)
     if not folder.qkv_path.exists():
-        state = merge(restore(run, folder)).state_dict()
         num_layers = read_geometry(materialize(run.model)).num_layers
-        names = [n for layer in range(num_layers) for n in qkv_and_bias_names(layer) if n in state]
+        names = [n for layer in range(num_layers) for n in qkv_and_bias_names(layer)]
         with replacing(folder.qkv_path) as temporary:
-            save_file({n: state[n].contiguous() for n in names}, temporary)
+            save_file(_tensors(run, folder, names), temporary)
     return folder.qkv_path
+
+
+def _tensors(run: Run, folder: RunFolder, names: Sequence[str]) -> dict[str, Tensor]:
+    """Tensors of the trained model; where its file has them all, no model is loaded."""
+    weights = {n for n in names if n.endswith("weight")}
+    if folder.kept == "keep" and weights <= (there := names_in(folder.weights_path)):
+        with safe_open(folder.weights_path, framework="pt") as file:
+            return {n: file.get_tensor(n) for n in names if n in there}
+    state = merge(restore(run, folder)).state_dict()
+    return {n: state[n].contiguous() for n in names if n in state}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from uuid import uuid4
 
 import pytorch_lightning as pl
 import torch.distributed as dist
@@ -45,8 +46,9 @@ class SaveTrained(pl.Callback):
         if not all(p.isfinite().all() for p in model.parameters() if p.requires_grad):
             raise RunFailed("the last step left weights that are not numbers; try a lower optim.lr")
         if trainer.is_global_zero:
+            name = folder.training if folder.training_path.exists() else uuid4().hex
             save_weights(model, self.run, folder)
-            write_json(folder.training_path, dict(self.measured(trainer)))
+            write_json(folder.training_path, {"training": name, **self.measured(trainer)})
             folder.checkpoint_path.unlink(missing_ok=True)
         if dist.is_initialized():
             dist.barrier()  # the other ranks read `training.json` next
