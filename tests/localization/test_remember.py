@@ -127,6 +127,15 @@ def test_names_and_places_are_for_readers_and_no_part_of_the_folder(pair, tmp_pa
     assert again == about
 
 
+def test_scores_are_called_as_their_caller_calls_the_models(pair, computed):
+    localize_cached(OUTPUTS, pair, ["pad"])
+    named = replace(pair, base_name="smollm2", task_name="full-1")
+    for _ in range(2):
+        found = localize_cached(OUTPUTS, named, ["pad"])["pad"].provenance
+        assert (found["base"], found["task"]) == ("smollm2", "full-1")
+    assert computed == [["pad"]]
+
+
 def test_default_options_given_explicitly_are_the_same_folder(pair):
     given = replace(pair, options=differing({"tau": 1.0, "ground": "index"}, ["pad"]))
     assert given.folder(OUTPUTS) == pair.folder(OUTPUTS)

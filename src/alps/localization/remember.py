@@ -83,7 +83,7 @@ def localize_cached(
         with FileLock(folder / ".lock"):
             known = _read(folder, pair) | {m: _named(s, pair) for m, s in new.items()}
             _write(folder, known)
-    return {m: known[m] for m in metrics}
+    return {m: _named(known[m], pair) for m in metrics}  # as this caller calls them
 
 
 def _own(options: Mapping[str, Any], metric: str) -> dict[str, Any]:
