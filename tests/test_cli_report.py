@@ -105,6 +105,44 @@ def test_a_result_of_another_schema_is_one_sentence_and_does_not_hide_the_others
     assert len([line for line in err.splitlines() if line.startswith("error: ")]) == 1
 
 
+def test_a_damaged_evaluation_is_one_sentence_and_does_not_hide_the_others(capsys):
+    good, bad = runs_of(GRID)
+    finish(good)
+    finish(bad)
+    path = RunFolder(bad.folder).evaluation_path("mini_math", "alpaca")
+    path.parent.mkdir(parents=True)
+    path.write_text('{"schema_version": 1, "benchmark": []}')
+    with pytest.raises(SystemExit) as stopped:
+        report([*GRID, "figures=false"])
+    out, err = capsys.readouterr()
+    assert stopped.value.code == 2 and "25.00" in out
+    assert f"{path} cannot be read" in err and "delete it" in err
+    assert len([line for line in err.splitlines() if line.startswith("error: ")]) == 1
+
+
+def test_several_runs_in_one_place_of_a_row_are_refused(tmp_path, capsys):
+    said = refusal(["experiment=table4", "scale=mini", "data=mini_math"], capsys)
+    assert "row 'smollm2_135m_q4, ALPS' has 3 runs of mini_math with seed 0" in said
+    assert "task_model.data=mini_code" in said and "ask for one of them" in said
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("experiment", "caption"),
+    [
+        ("table11", "Table 11 of the ALPS paper, scale=mini, model=tiny"),
+        ("nine_methods", r"Nine\_methods, scale=mini, model=tiny"),
+    ],
+)
+def test_a_caption_says_whose_table_it_is(experiment, caption, tmp_path):
+    grid = [f"experiment={experiment}", "scale=mini", "model=tiny"]
+    finish(runs_of(grid)[0])
+    report([*grid, "format=latex,md", "figures=false"])
+    (folder,) = (tmp_path / "outputs/reports").iterdir()
+    assert rf"\caption{{{caption}}}" in (folder / "table.tex").read_text()
+    assert "of the ALPS paper" not in (folder / "table.md").read_text()
+
+
 def test_several_experiments_are_reported_one_after_the_other(tmp_path, capsys):
     for name in ("table3", "table11"):
         finish(runs_of([f"experiment={name}", "model=tiny", "scale=mini"])[0])

@@ -61,6 +61,15 @@ def test_a_result_whose_numbers_are_none_is_one_sentence(tmp_path, name):
         Result.read(path)
 
 
+@pytest.mark.parametrize("evals", [{"b": {"x": "high"}}, {"b": None}, {"b": [1]}])
+def test_a_metric_that_is_no_number_is_one_sentence(tmp_path, evals):
+    path = tmp_path / "result.json"
+    RESULT.write(path)
+    write_json(path, {**json.loads(path.read_text()), "evals": evals})
+    with pytest.raises(RunFailed, match=r"result\.json is damaged"):
+        Result.read(path)
+
+
 def test_a_folder_in_the_place_of_a_result_is_one_sentence(tmp_path):
     with pytest.raises(RunFailed, match=r"is damaged"):
         Result.read(tmp_path)

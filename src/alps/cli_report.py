@@ -143,7 +143,7 @@ def _report(experiment: str, asked: Asked) -> list[str]:
     found = provenance(filled)
     notes = notes_of(filled, found, command)
     title = _title(experiment, asked)
-    texts = _texts(title, experiment, command, filled, found, notes)
+    texts = _texts(experiment, asked, command, filled, found, notes)
 
     folder = asked.output_dir / "reports" / folder_name(experiment, asked.settings)
     files = [folder / FORMATS[f] for f in asked.formats]
@@ -163,23 +163,30 @@ def _report(experiment: str, asked: Asked) -> list[str]:
 
 
 def _texts(
-    title: str, experiment: str, command: str, filled: Filled, found: Provenance, notes: Notes
+    experiment: str, asked: Asked, command: str, filled: Filled, found: Provenance, notes: Notes
 ) -> dict[str, Callable[[], str]]:
     """Format -> what writes it."""
     from alps.report.latex import latex
     from alps.report.written import csv_text, json_text, markdown
 
+    title, caption = _title(experiment, asked), _title(experiment, asked, " of the ALPS paper")
     return {
         "md": lambda: markdown(title, filled, found, notes),
-        "latex": lambda: latex(title, experiment, filled, found, notes),
+        "latex": lambda: latex(caption, experiment, filled, found, notes),
         "csv": lambda: csv_text(filled, found),
         "json": lambda: json_text(experiment, command, filled, found, notes),
     }
 
 
-def _title(experiment: str, asked: Asked) -> str:
-    """`Table 3, scale=mini, data=mini_math` of `table3`."""
-    name = re.sub(r"^(table|figure)(\d+)$", r"\1 \2", experiment)
+def _title(experiment: str, asked: Asked, whose: str = "") -> str:
+    """`Table 3, scale=mini, data=mini_math` of `table3`.
+
+    Args:
+        experiment: Its name.
+        asked: What the command line asks for.
+        whose: Stands behind the number of a table or figure: another paper has numbers of its own.
+    """
+    name = re.sub(r"^(table|figure)(\d+)$", rf"\1 \2{whose}", experiment)
     return ", ".join([name[:1].upper() + name[1:], *_grid(asked.settings)])
 
 

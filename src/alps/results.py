@@ -132,8 +132,11 @@ class Result:
             for name in ("evals", "uncertainty", "versions"):
                 if not isinstance(getattr(found, name), Mapping):
                     raise TypeError(f"{name} is {getattr(found, name)!r}")
+            for metric, value in (m for ms in found.evals.values() for m in ms.items()):
+                if not isinstance(value, int | float):
+                    raise TypeError(f"{metric} is {value!r}")
             return found
-        except TypeError as error:
+        except (TypeError, AttributeError) as error:
             raise RunFailed(f"{path} is damaged ({error}); delete it to make it again") from None
 
 

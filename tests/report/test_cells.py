@@ -79,6 +79,69 @@ def test_as_many_documents_of_which_others_are_right_are_no_difference(made):
     assert change.interval.low < -10 and change.interval.high > 10
 
 
+def test_a_difference_is_of_the_seeds_that_both_have(made):
+    """ALPS and w/ full are the same at each seed, and seeds differ by 30 points."""
+    runs = [made.run(m, seed=s) for m in ("full", "random", "alps") for s in (0, 1)]
+    for run in runs:
+        if (run.method.name, run.seed) not in (("full", 1), ("random", 0)):
+            made.finish(run, {"gsm8k": answers(10 + 12 * run.seed)})
+    *_, alps = rows(cells_of(runs))
+    assert alps["gsm8k"].value == pytest.approx(40.0)
+    by_full, by_random = alps["gsm8k"].from_full, alps["gsm8k"].from_random
+    assert (by_full.value, by_full.seeds, by_full.interval) == (0, (0,), (0, 0))
+    assert (by_random.value, by_random.seeds, by_random.interval) == (0, (1,), (0, 0))
+    assert by_full.partial and by_random.partial and not alps["gsm8k"].unlike_random
+    change = alps["Δ w/ full"]
+    assert (change.value, change.seeds, change.partial) == (0, (0,), True)
+
+
+def test_rows_without_a_seed_in_common_are_not_compared(made):
+    runs = [made.run("full"), made.run("alps", seed=1)]
+    for run in runs:
+        made.finish(run, {"gsm8k": answers(20 + run.seed)})
+    found = cells_of(runs)["llama3_2_1b, ALPS, 10%"]
+    assert found["gsm8k"].value is not None and found["gsm8k"].from_full is None
+    assert found["Δ w/ full"].value is None
+
+
+def test_a_model_as_it_is_is_compared_with_every_seed(made):
+    runs = [made.run(seed=seed) for seed in (1, 2)]
+    for run in runs:
+        made.finish(run, {"gsm8k": answers(10 * run.seed)})
+    made.finish_base(runs[0], {"gsm8k": answers(3)})
+    facts = {"model": runs[0].model.name, "data": (), "ratio": None, "task_model": None,
+             "task_data": None, "benchmarks": ("gsm8k",), "metric": "x", "value": 1.0}  # fmt: skip
+    paper = [Printed(row=m, column="GSM8K", method=m, **facts) for m in ("base", "full")]
+    change = cells_of(runs, paper)["base"]["GSM8K"].from_full
+    assert change.value == pytest.approx(7.5 - 37.5) and change.seeds == (1, 2)
+    assert change.interval.high < 0 and not change.partial
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_answers_to_other_documents_are_not_paired(seed, made):
+    """One of two seeds is enough."""
+    runs = [made.run(m, seed=s) for m in ("random", "alps") for s in (0, 1)]
+    for run in runs:
+        made.finish(run, {"gsm8k": answers(5 if run.method.name == "random" else 35)})
+    assert cells_of(runs)["llama3_2_1b, ALPS, 10%"]["gsm8k"].unlike_random
+    (samples,) = (runs[2 + seed].folder / "evals").rglob("samples_gsm8k.jsonl")
+    samples.write_text(samples.read_text().replace('"h', '"other'))
+    cell = cells_of(runs)["llama3_2_1b, ALPS, 10%"]["gsm8k"]
+    assert cell.from_random.value == pytest.approx(75.0)
+    assert cell.from_random.interval is None and not cell.unlike_random
+    assert cell.interval is not None
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_an_interval_without_width_is_no_evidence(count, made):
+    runs = three_methods(made)
+    for run, right in zip(runs, (0, 0, count), strict=True):
+        made.finish(run, {"gsm8k": answers(right, count)})
+    *_, cells = rows(cells_of(runs))
+    assert cells["gsm8k"].from_random.interval == (100, 100)
+    assert not cells["gsm8k"].unlike_random
+
+
 def test_the_change_is_against_full_and_the_best_is_marked(made):
     full, random, alps = three_methods(made)
     for run, right in ((full, 20), (random, 16), (alps, 24)):

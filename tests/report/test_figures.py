@@ -1,6 +1,7 @@
 """Which figures there are, what is in them, and that no text in them is small."""
 
 import struct
+from dataclasses import replace
 
 import pytest
 from matplotlib.figure import Figure
@@ -117,12 +118,13 @@ def test_transfer_and_hours_are_figures(made, tmp_path):
     names = {p.stem for p in draw_figures("x", fill(lay_out([run], [])), tmp_path)}
     assert names == {"transfer"}
     timed = [made.run(m, benchmarks=()) for m in ("full", "alps")]
-    for each, hours in zip(timed, (2.0, 1.0), strict=True):
+    timed.append(replace(timed[1], seed=1))  # w/ full has no such seed
+    for each, hours in zip(timed, (2.0, 1.0, 3.0), strict=True):
         made.finish(each, {}, train_seconds=3600 * hours)
     filled = fill(lay_out(timed, []))
     figure = bars.draw_hours("x", filled, 0)
     shown = [t.get_text() for t in figure.findobj(Text)]
-    assert "1.00 h, 2.00 x as fast as w/ full" in shown
+    assert "2.00 h, 2.00 x as fast as w/ full" in shown
 
 
 def test_heads_of_tasks_are_compared_and_mapped(made, tmp_path):
@@ -177,6 +179,12 @@ def test_a_range_that_is_empty_is_said():
     assert "efficient range (above w/ full): none" in labels(figure)
     figure = ratio_curve.draw_curves("x", [curve(at10=9.5, at30=9, at100=9)])
     assert "efficient range: above w/ full" in labels(figure)
+
+
+def test_a_range_is_not_empty_where_one_model_lacks_its_w_full():
+    whole, part = curve(at10=9, at30=9, at100=9), curve(at10=9, at30=9)
+    figure = ratio_curve.draw_curves("x", [whole, part])
+    assert not any(label.startswith("efficient range") for label in labels(figure))
 
 
 def labels(figure) -> list[str]:

@@ -109,6 +109,56 @@ def test_seeds_share_a_row_and_other_settings_do_not(made):
     assert layout.rows[1].label.endswith("ALPS, 10% [scope=heads_only]")
 
 
+def seeds_of_weights(made):
+    run = made.run("alps")
+    return [replace(run, model=replace(run.model, seed=seed)) for seed in (0, 1)]
+
+
+def paths_of_task_models(made):
+    run = made.run("alps", task_model="readily")
+    task_models = [replace(run.method.task_model, path=path) for path in ("org/a", "org/b")]
+    return [replace(run, method=replace(run.method, task_model=t)) for t in task_models]
+
+
+def data_of_task_models(made):
+    return [made.run("alps", task_data=d) for d in (None, "ultrachat", "magicoder")]
+
+
+@pytest.mark.parametrize(
+    ("several", "told"),
+    [
+        (seeds_of_weights, ("model.seed=0", "model.seed=1")),
+        (paths_of_task_models, ("task_model.path=org/a", "task_model.path=org/b")),
+        (lambda made: data_of_task_models(made)[1:],
+         ("task_model.data=ultrachat", "task_model.data=magicoder")),
+    ],
+)  # fmt: skip
+def test_several_runs_in_one_place_of_a_row_are_refused(several, told, made):
+    runs = several(made)
+    with pytest.raises(ValueError, match="ask for one of them") as error:
+        lay_out(runs, [])
+    said = str(error.value)
+    assert f"row '{LLAMA}, ALPS, 10%" in said and "2 runs of mathinstruct with seed 0" in said
+    assert all(f"{r.key} ({t})" in said for r, t in zip(runs, told, strict=True))
+
+
+def test_several_runs_in_one_place_of_a_row_of_the_paper_are_refused(made):
+    with pytest.raises(ValueError, match=r"row '1B, ALPS' has 2 runs of mathinstruct with seed 0"):
+        lay_out(seeds_of_weights(made), alps_cells())
+
+
+def test_several_models_in_a_row_of_models_as_they_are_are_refused(made):
+    paper = [printed("1B, vanilla", "GSM8K", 1.0, data=(), method="base")]
+    first, second = seeds_of_weights(made)
+    with pytest.raises(ValueError, match=r"row '1B, vanilla' has 2 runs of mathinstruct where"):
+        lay_out([first, replace(second, seed=1)], paper)
+
+
+def test_the_same_run_twice_is_one(made):
+    run = made.run()
+    assert len(lay_out([run, run], []).rows) == 1
+
+
 def test_another_model_has_the_papers_rows_and_its_own_benchmarks(made):
     runs = [
         made.run(method, data, (benchmark, "held_out"), model="tiny")

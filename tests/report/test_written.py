@@ -161,7 +161,27 @@ def test_significance_and_missing_seeds_are_marked_and_explained(made):
     text = markdown("Table", filled, found, notes_of(filled, found, COMMAND))
     assert "| llama3_2_1b, ALPS, 10% | **75.00**\\*‡ |" in text
     assert "| llama3_2_1b, Random, 10% | 12.50 ±0.00 |" in text
-    assert "- * differs from Random" in text and "- ‡ only of those seeds that are there" in text
+    assert "\n- \\* differs from Random" in text  # an escaped star begins no list in the list
+    assert "- ‡ only of those seeds that are there" in text
+    compared = (
+        "- compared with Random over the seeds that both have: llama3_2_1b, ALPS, 10% (seed 0)"
+    )
+    assert compared in text
+
+
+def test_a_change_over_fewer_seeds_than_the_row_has_is_marked(made):
+    runs = [made.run(m, seed=s) for m in ("full", "alps") for s in (0, 1)]
+    for run in (runs[0], *runs[2:]):
+        made.finish(run, {"gsm8k": [1.0] * (10 + 10 * run.seed) + [0.0] * 20})
+    filled = fill(lay_out(runs, []))
+    found = provenance(filled)
+    notes = notes_of(filled, found, COMMAND)
+    text = markdown("Table", filled, found, notes)
+    (line,) = [line for line in text.splitlines() if line.startswith("| llama3_2_1b, ALPS")]
+    score, change = line.split(" | ")[1:]
+    assert change == "+0.00‡ |" and "‡" not in score
+    rows = "compared with w/ full over the seeds that both have: llama3_2_1b, ALPS, 10% (seed 0)"
+    assert rows in notes.reading
 
 
 def test_a_base_model_that_was_not_examined_names_its_own_command(made):

@@ -10,8 +10,8 @@ from typing import Any
 
 from alps.atomic import write_json
 from alps.families import Benchmark
-from alps.plain import to_plain
-from alps.results import utc_now, versions_of
+from alps.plain import from_plain, to_plain
+from alps.results import RunFailed, utc_now, versions_of
 from alps.run_folder import RunFolder
 
 SCHEMA_VERSION = 1
@@ -76,20 +76,46 @@ class Evaluation:
 
 
 def read_evaluation(folder: RunFolder, benchmark: str, protocol: str) -> Evaluation | None:
-    """What is there; None if it is not, damaged or of another schema."""
+    """What is there, or None.
+
+    Raises:
+        RunFailed: If it is damaged or of another schema.
+    """
+    path = folder.evaluation_path(benchmark, protocol)
     try:
-        plain = json.loads(folder.evaluation_path(benchmark, protocol).read_text())
-        if plain["schema_version"] != SCHEMA_VERSION:
-            return None
-        known = {f.name for f in fields(Evaluation)}
-        return Evaluation(**{k: v for k, v in plain.items() if k in known})
-    except (OSError, ValueError, KeyError, TypeError):
+        found = _evaluation(json.loads(path.read_text()))
+        if [found.benchmark.get(n) for n in ("name", "protocol")] != [benchmark, protocol]:
+            raise ValueError(f"it is not of {benchmark} under the protocol {protocol}")
+        return found
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except (OSError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise RunFailed(f"{path} cannot be read ({text}); delete it to make it again") from None
 
 
 def remembered(
     benchmark: Benchmark, folder: RunFolder, weights: str, data_dir: Path | None
 ) -> Evaluation | None:
     """The stored evaluation, if it was made under the same settings from the same documents."""
-    found = read_evaluation(folder, benchmark.name, benchmark.protocol)
+    try:
+        found = read_evaluation(folder, benchmark.name, benchmark.protocol)
+    except RunFailed:  # it is made again
+        return None
     return found if found and found.of(benchmark, weights, data_dir) else None
+
+
+def _evaluation(plain: Any) -> Evaluation:
+    """The evaluation that a file holds.
+
+    Raises:
+        ValueError: If it holds none of this schema.
+    """
+    if not isinstance(plain, Mapping):
+        raise ValueError("it holds no evaluation")
+    if plain.get("schema_version") != SCHEMA_VERSION:
+        raise ValueError(
+            f"it has schema {plain.get('schema_version')}, this version reads {SCHEMA_VERSION}"
+        )
+    known = {f.name for f in fields(Evaluation)}
+    return from_plain({k: v for k, v in plain.items() if k in known}, Evaluation, check=False)

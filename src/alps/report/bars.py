@@ -179,7 +179,6 @@ def _hours_text(cell: Cell, column: Column) -> str:
     if cell.value is None:
         return "not run" if cell.printed is None else ""
     text = f"{number(cell.value, column)} h"
-    if cell.from_full and cell.value:
-        full = cell.value - cell.from_full.value
-        text += f", {full / cell.value:.2f} x as fast as w/ full"
+    if cell.from_full and cell.from_full.ours:
+        text += f", {cell.from_full.theirs / cell.from_full.ours:.2f} x as fast as w/ full"
     return text

@@ -43,7 +43,7 @@ def cell_text(cell: Cell, column: Column) -> CellText:
     marks = UNLIKE_RANDOM if cell.unlike_random and column.kind != "change" else ""
     return CellText(
         value=number(cell.value, column),
-        marks=marks + (PARTIAL if cell.gaps else ""),
+        marks=marks + (PARTIAL if cell.partial else ""),
         std="" if cell.std is None else f"±{number(cell.std, column, signed=False)}",
         printed=printed,
         interval="" if cell.interval is None else interval_text(cell.interval, column),

@@ -12,7 +12,7 @@ from statistics import mean, stdev
 
 from alps.report.columns import Column
 from alps.report.layout import Layout, Row
-from alps.report.line import Line, Term, draws_of, terms
+from alps.report.line import Line, draws_of, terms
 from alps.report.resampling import Interval, interval
 from alps.report.run_kind import BASE
 from alps.report.state import Gap, Score, Subject, subjects
@@ -22,15 +22,27 @@ PERCENT, HOUR = 100.0, 3600.0
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A cell less the one it is compared with, in the column's unit.
+    """A cell less the one it is compared with, in the column's unit, over the seeds of both.
 
     Attributes:
-        value: This minus that.
-        interval: Of the paired draws, or None where documents are not known of both.
+        ours: Mean of the cell over these seeds.
+        theirs: Mean of the other.
+        seeds: Those that both have.
+        partial: Whether one of them has further seeds.
+        interval: Of the paired draws, or None where the documents of both are not known to be the
+            same.
     """
 
-    value: float
+    ours: float
+    theirs: float
+    seeds: tuple[int, ...]
+    partial: bool = False
     interval: Interval | None = None
+
+    @property
+    def value(self) -> float:
+        """This minus that."""
+        return self.ours - self.theirs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +59,7 @@ class Cell:
         best: Whether no trained row of the block is better.
         printed: The paper's number, or None.
         gaps: What is missing.
+        partial: Whether it has a value of some seeds only.
     """
 
     value: float | None = None
@@ -58,12 +71,13 @@ class Cell:
     best: bool = False
     printed: float | None = None
     gaps: tuple[Gap, ...] = ()
+    partial: bool = False
 
     @property
     def unlike_random(self) -> bool:
         """Whether the difference to Random is more than the draw of documents explains."""
         sure = self.from_random.interval if self.from_random else None
-        return sure is not None and sure.excludes_zero
+        return sure is not None and sure.has_width and sure.excludes_zero
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,34 +134,47 @@ def fill(layout: Layout) -> Filled:
 
 def _cell(line: Line, column: Column, layout: Layout) -> Cell:
     printed = layout.printed.get((line.row.label, column.label))
-    if column.kind == "hours":
-        return replace(_hours(line), printed=printed)
-    own = terms(line.row, column, layout)
-    gaps: dict[Gap, None] = {}
-    values: dict[int, float] = {}
-    for seed in line.seeds:
-        scores = [line.score(seed, term) for term in own]
-        gaps |= dict.fromkeys(s for s in scores if isinstance(s, Gap))
-        found = [s.value for s in scores if isinstance(s, Score)]
-        if own and len(found) == len(own):
-            values[seed] = sum(t.weight * v for t, v in zip(own, found, strict=True))
+    gaps, values = _gaps(line, column, layout), _values(line, column, layout)
     if not values:
-        return Cell(printed=printed, gaps=tuple(gaps))
-    unit, seeds = _unit(column), tuple(values)
-    spread = [unit * v for v in values.values()]
+        return Cell(printed=printed, gaps=gaps)
+    seeds, spread = tuple(values), list(values.values())
     return Cell(
         value=mean(spread),
         seeds=seeds,
         std=stdev(spread) if len(spread) > 1 else None,
-        interval=_interval(line, seeds, own, unit),
+        interval=_interval(line, seeds, column, layout),
         printed=printed,
-        gaps=tuple(gaps),
+        gaps=gaps,
+        partial=bool(gaps),
     )
 
 
-def _hours(line: Line) -> Cell:
-    """Mean time of training over the row's data."""
-    gaps = [s.gap for s in line.all if s.gap]
+def _gaps(line: Line, column: Column, layout: Layout) -> tuple[Gap, ...]:
+    """What is missing for a cell, each once."""
+    if column.kind == "hours":
+        return tuple(s.gap for s in line.all if s.gap)
+    own = terms(line.row, column, layout)
+    scores = [line.score(seed, term) for seed in line.seeds for term in own]
+    return tuple(dict.fromkeys(s for s in scores if isinstance(s, Gap)))
+
+
+def _values(line: Line, column: Column, layout: Layout) -> dict[int, float]:
+    """Seed -> a cell's number in the column's unit, where nothing of it is missing."""
+    if column.kind == "hours":
+        return _hours(line)
+    own = terms(line.row, column, layout)
+    values: dict[int, float] = {}
+    for seed in line.seeds:
+        scores = [line.score(seed, term) for term in own]
+        found = [s.value for s in scores if isinstance(s, Score)]
+        if own and len(found) == len(own):
+            total = sum(t.weight * v for t, v in zip(own, found, strict=True))
+            values[seed] = _unit(column) * total
+    return values
+
+
+def _hours(line: Line) -> dict[int, float]:
+    """Seed -> mean time of training over the row's data."""
     values: dict[int, float] = {}
     for seed in line.seeds:
         own = [line.subject(seed, data) for data in line.subjects]
@@ -155,16 +182,13 @@ def _hours(line: Line) -> Cell:
         known = [t for t in times if t is not None]
         if own and len(known) == len(own):
             values[seed] = mean(known) / HOUR
-    if not values:
-        return Cell(gaps=tuple(gaps))
-    spread = list(values.values())
-    std = stdev(spread) if len(spread) > 1 else None
-    return Cell(value=mean(spread), seeds=tuple(values), std=std, gaps=tuple(gaps))
+    return values
 
 
-def _interval(
-    line: Line, seeds: Sequence[int], own: Sequence[Term], unit: float
-) -> Interval | None:
+def _interval(line: Line, seeds: Sequence[int], column: Column, layout: Layout) -> Interval | None:
+    if column.kind == "hours":
+        return None
+    own, unit = terms(line.row, column, layout), _unit(column)
     draws = draws_of(line, seeds, own)
     if draws is not None:
         return interval(unit * draws)
@@ -193,20 +217,41 @@ def _reference(line: Line, lines: Sequence[Line], method: str) -> Line | None:
 def _difference(
     line: Line, other: Line | None, column: Column, layout: Layout
 ) -> Difference | None:
+    """Over the seeds that both have; that of a model as it is goes with every seed."""
     if other is None:
         return None
-    ours, theirs = (
-        _hours(x) if column.kind == "hours" else _cell(x, column, layout) for x in (line, other)
-    )
-    if ours.value is None or theirs.value is None:
+    ours, theirs = (_values(x, column, layout) for x in (line, other))
+    if line.row.kind.method == BASE and ours:
+        ours = dict.fromkeys(theirs, next(iter(ours.values())))
+    seeds = tuple(s for s in ours if s in theirs)
+    if not seeds:
         return None
-    sure = None
-    if column.kind != "hours":
-        own, its = (terms(x.row, column, layout) for x in (line, other))
-        first, second = draws_of(line, ours.seeds, own), draws_of(other, theirs.seeds, its)
-        if first is not None and second is not None:
-            sure = interval(_unit(column) * (first - second))
-    return Difference(value=ours.value - theirs.value, interval=sure)
+    return Difference(
+        ours=mean(ours[s] for s in seeds),
+        theirs=mean(theirs[s] for s in seeds),
+        seeds=seeds,
+        partial=ours.keys() != theirs.keys(),
+        interval=_paired(line, other, seeds, column, layout),
+    )
+
+
+def _paired(
+    line: Line, other: Line, seeds: Sequence[int], column: Column, layout: Layout
+) -> Interval | None:
+    """Of the draws' differences, where both answered the same documents of each benchmark."""
+    if column.kind == "hours":
+        return None
+    own, its = (terms(x.row, column, layout) for x in (line, other))
+    pools: dict[str, set[str | None]] = {}
+    for each, parts in ((line, own), (other, its)):
+        for term in parts:
+            pools.setdefault(term.benchmark, set()).update(each.pool(s, term) for s in seeds)
+    if any(len(found) > 1 for found in pools.values()):
+        return None
+    first, second = draws_of(line, seeds, own), draws_of(other, seeds, its)
+    if first is None or second is None:
+        return None
+    return interval(_unit(column) * (first - second))
 
 
 def _as_change(cell: Cell) -> Cell:
@@ -214,10 +259,11 @@ def _as_change(cell: Cell) -> Cell:
     change = cell.from_full
     return Cell(
         value=change.value if change else None,
-        seeds=cell.seeds if change else (),
+        seeds=change.seeds if change else (),
         interval=change.interval if change else None,
         printed=cell.printed,
         gaps=cell.gaps,
+        partial=change is not None and (cell.partial or change.partial),
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from alps.evals.harness import HarnessTask
 from alps.evals.statistics import Part, value
 from alps.families import Benchmark
 from alps.identity import digest
-from alps.plain import SettingsError, from_plain
+from alps.plain import from_plain
 from alps.run_folder import RunFolder
 
 TOLERANCE = 1e-9
@@ -55,7 +56,7 @@ def documents_of(folder: RunFolder, evaluation: Evaluation) -> Documents | None:
         benchmark = from_plain(evaluation.benchmark, Benchmark, check=False)
         own = folder.evaluation_path(evaluation.name, evaluation.protocol).with_suffix("")
         found = _of(benchmark, own)
-    except (SettingsError, OSError, ValueError, KeyError, TypeError, IndexError):
+    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zlib.error):
         return None
     if found is None or not evaluation.metrics:
         return None
@@ -67,6 +68,8 @@ def documents_of(folder: RunFolder, evaluation: Evaluation) -> Documents | None:
 def _of(benchmark: Benchmark, own: Path) -> Documents | None:
     if isinstance(benchmark, HarnessTask):
         samples = list(_samples(own, benchmark.name))
+        if not samples:
+            return None
         measure = next(iter(benchmark.measures(samples).values()))
         asked = list(dict.fromkeys((s["doc_id"], s.get("doc_hash", "")) for s in samples))
         groups = measure.groups
@@ -74,6 +77,8 @@ def _of(benchmark: Benchmark, own: Path) -> Documents | None:
                          groups=groups)  # fmt: skip
     if isinstance(benchmark, CodeBenchmark):
         notes = json.loads((benchmark.folder(own) / "verdicts.json").read_text())["notes"]
+        if not notes:
+            return None
         notes = {task: notes[task] for task in sorted(notes)}
         passed = Judged({}, notes, "").passed(plus=benchmark.needs_added_tests)
         return Documents(pool=digest(list(passed)), parts=(Part([*map(float, passed.values())]),))

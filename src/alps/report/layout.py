@@ -19,7 +19,7 @@ from alps.report.columns import (
     with_change,
 )
 from alps.report.paper import Printed, by_row, data_in_rows
-from alps.report.run_kind import BASE, Kind, kind_of, task_data, variants
+from alps.report.run_kind import BASE, Kind, apart, kind_of, task_data, variants
 from alps.settings import Run
 
 TRANSFER = "heads from other data"
@@ -73,6 +73,9 @@ def lay_out(runs: Sequence[Run], paper: Sequence[Printed]) -> Layout:
     Args:
         runs: Of the experiment's grid, in its order.
         paper: What the paper printed, or nothing.
+
+    Raises:
+        ValueError: If several runs belong in one place of a row; one sentence.
     """
     if is_papers(runs, paper):
         return _papers(runs, paper)
@@ -150,6 +153,7 @@ def _runs_of(cells: Sequence[Printed], runs: Sequence[Run]) -> list[Run]:
 def _rows(label: str, kind: Kind, block: str, runs: Sequence[Run]) -> list[Row]:
     """One row, or one for each variant."""
     if kind.method == BASE:  # what trains on the data makes no difference to it
+        _refuse_several(label, {r.base_key: r for r in reversed(runs)}, seeds=False)
         by_data = {r.data.name: (r,) for r in reversed(runs)}
         names = list(dict.fromkeys(r.data.name for r in runs))
         return [Row(label=label, kind=kind, block=block, runs={d: by_data[d] for d in names})]
@@ -158,8 +162,25 @@ def _rows(label: str, kind: Kind, block: str, runs: Sequence[Run]) -> list[Row]:
         data = dict.fromkeys(r.data.name for r in own)
         by_data = {d: tuple(r for r in own if r.data.name == d) for d in data}
         name = f"{label} [{variant}]" if variant else label
+        _refuse_several(name, {r.key: r for r in own})
         found.append(Row(label=name, kind=kind, block=block, variant=variant, runs=by_data))
     return found
+
+
+def _refuse_several(label: str, runs: Mapping[str, Run], seeds: bool = True) -> None:
+    """Raises if runs with different keys have the same data and, where that counts, seed."""
+    places: dict[tuple[str, int | None], dict[str, Run]] = {}
+    for key, run in runs.items():
+        place = (run.data.name, run.seed if seeds else None)
+        places.setdefault(place, {})[key] = run
+    for (data, seed), own in places.items():
+        if len(own) > 1:
+            what = f"{len(own)} runs of {data}" + (f" with seed {seed}" if seeds else "")
+            told = zip(own, apart(list(own.values())), strict=True)
+            which = ", ".join(f"{key} ({text})" if text else key for key, text in told)
+            raise ValueError(
+                f"row '{label}' has {what} where it can show one: {which}; ask for one of them"
+            )
 
 
 def _unlabelled(

@@ -56,6 +56,11 @@ class Line:
         subject = self.subject(seed, term.data)
         return subject.score(term.benchmark) if subject else None
 
+    def pool(self, seed: int, term: Term) -> str | None:
+        """Names the term's documents; None where they are not known."""
+        score = self.score(seed, term)
+        return score.documents.pool if isinstance(score, Score) and score.documents else None
+
     def draws(self, seed: int, term: Term) -> NDArray[np.float64] | None:
         """The term's number on every draw of its documents."""
         place = (seed, term.data, term.benchmark)

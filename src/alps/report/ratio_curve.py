@@ -122,7 +122,7 @@ def draw_curves(title: str, found: Sequence[Curve]) -> Figure:
                          label="efficient range: above w/ full")  # fmt: skip
         _draw(axes, curve, LINES[i % len(LINES)])
         axes.set_xlabel("heads that train (%)", fontsize=TEXT)
-        if not bands and 1.0 in curve.values():
+        if not bands and all(1.0 in each.values() for each in found):
             axes.plot([], [], " ", label="efficient range (above w/ full): none")
         if i == 0:
             axes.set_ylabel("average score (%)", fontsize=TEXT)

@@ -19,6 +19,7 @@ from alps.evals.statistics import LEVEL, RESAMPLES
 from alps.report.documents import Documents
 
 POOLS_IN_MEMORY = 12
+ROUNDING = 1e-9
 
 
 class Interval(NamedTuple):
@@ -26,6 +27,11 @@ class Interval(NamedTuple):
 
     low: float
     high: float
+
+    @property
+    def has_width(self) -> bool:
+        """Whether some draws differ; where none do, nothing is known of other documents."""
+        return self.high - self.low > ROUNDING
 
     @property
     def excludes_zero(self) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from alps.plain import TARGET, to_plain
 from alps.report.collect import telling_settings
 from alps.settings import Run
 
@@ -92,3 +94,38 @@ def variants(runs: Sequence[Run]) -> dict[str, list[Run]]:
         text = ", ".join(f"{name}={each.get(name)}" for name in differing)
         found.setdefault(text, []).append(run)
     return found
+
+
+def apart(runs: Sequence[Run]) -> list[str]:
+    """For each run, the settings that set it apart from the others, as text.
+
+    Of a choice with another name it is the name alone; empty where only files differ.
+    """
+    parts = ("method", "model", "data", "optim")
+    told = [dict(_flat({p: to_plain(getattr(run, p)) for p in parts})) for run in runs]
+    names = [
+        name
+        for name in dict.fromkeys(n for each in told for n in each)
+        if len({str(each.get(name)) for each in told}) > 1
+    ]
+    choices = [name.removesuffix("name") for name in names if name.endswith(".name")]
+    shown = [
+        name
+        for name in names
+        if not any(name.startswith(c) and name != f"{c}name" for c in choices)
+    ]
+    return [", ".join(f"{_typed(name)}={each.get(name)}" for name in shown) for each in told]
+
+
+def _flat(plain: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings under dotted names."""
+    for name, value in plain.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{where}{name}.")
+        elif name != TARGET:
+            yield f"{where}{name}", value
+
+
+def _typed(name: str) -> str:
+    """A setting as the command line has it."""
+    return name.removeprefix("method.").removesuffix(".name")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from alps.evals.evaluation import Evaluation, read_evaluation
+from alps.execute import base_finished, finished
 from alps.families import Benchmark
 from alps.plain import to_plain
 from alps.report.documents import Documents, documents_of
@@ -93,8 +94,13 @@ class Subject:
             assert self.gap is not None
             return self.gap
         asked = next((b for b in self.run.evals.benchmarks if b.name == name), None)
-        found = read_evaluation(self.folder, name, asked.protocol) if asked else self._any(name)
-        if found is not None and found.metrics:
+        try:
+            found = read_evaluation(self.folder, name, asked.protocol) if asked else self._any(name)
+        except RunFailed as error:
+            return self._gap("unreadable", str(error))
+        if found is not None:
+            if not found.metrics:
+                return self._gap("not evaluated", f"{name} gave no number")
             metric, value = next(iter(found.metrics.items()))
             sure = found.uncertainty.get(metric, {})
             return Score(
@@ -120,7 +126,7 @@ class Subject:
     def _read(self) -> tuple[Result | None, Gap | None]:
         status = self.folder.status()
         state, reason = status["state"], status["reason"] or ""
-        if state == "failed":
+        if state == "failed" and not self._is_whole():
             return None, self._gap("failed", reason)
         if self.folder.result_path.exists():
             try:
@@ -130,6 +136,15 @@ class Subject:
         if state == "running":
             return None, self._gap("running", "another process is at it")
         return None, self._gap("missing", reason)
+
+    def _is_whole(self) -> bool:
+        """Whether all that this experiment asks of it is there, as only something else failed."""
+        try:
+            done = (base_finished if self.base else finished)(self.run, self.folder)
+            asked = {b.name for b in self.run.evals.benchmarks}
+            return done and asked <= set(Result.read(self.folder.result_path).evals)
+        except Exception:  # a damaged file hides no failure
+            return False
 
     def _gap(self, trouble: Trouble, reason: str) -> Gap:
         return Gap(

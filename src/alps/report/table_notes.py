@@ -71,15 +71,29 @@ def _reading(filled: Filled) -> Iterator[str]:
         yield f"one seed ({', '.join(map(str, seeds))}): how much another would change is unknown"
     if any(cell.interval is not None for cell in cells):
         yield "below each number: 95 % bootstrap interval over documents, for changes a paired one"
-    if any(cell.interval and cell.interval.low == cell.interval.high for cell in cells):
+    if any(cell.interval and not cell.interval.has_width for cell in cells):
         yield "an interval without width: all documents came out alike, which says nothing"
     if any(cell.from_random for cell in cells):
         yield (
             f"{UNLIKE_RANDOM} differs from Random: the paired 95 % interval of the difference "
             "excludes zero (not corrected for the number of comparisons)"
         )
-    if any(cell.value is not None and cell.gaps for cell in cells):
-        yield f"{PARTIAL} only of those seeds that are there"
+    if any(cell.partial for cell in cells):
+        yield f"{PARTIAL} only of those seeds that are there, for changes in both rows"
+    yield from _compared(filled)
+
+
+def _compared(filled: Filled) -> Iterator[str]:
+    """Which rows are compared over fewer seeds than one of the two has."""
+    for name, reference in (("w/ full", "from_full"), ("Random", "from_random")):
+        found: dict[str, None] = {}
+        for row, cells in filled.lines():
+            for change in (getattr(cell, reference) for cell in cells):
+                if change is not None and change.partial:
+                    seeds = ", ".join(map(str, change.seeds))
+                    found[f"{row.label} (seed{'s' * (len(change.seeds) > 1)} {seeds})"] = None
+        if found:
+            yield f"compared with {name} over the seeds that both have: {'; '.join(found)}"
 
 
 def _gaps(filled: Filled, command: str) -> Iterator[str]:

@@ -45,7 +45,7 @@ def markdown(title: str, filled: Filled, found: Provenance, notes: Notes) -> str
         if any(text.interval for text in texts):
             lines.append(_line([INTERVAL, *(text.interval for text in texts)]))
     below = [*notes.reading, *(f"{m}: {t}" for m, t in notes.marks), *notes.facts, *notes.gaps]
-    return f"# {title}\n\n" + "\n".join(lines) + "\n\n" + "".join(f"- {_one(t)}\n" for t in below)
+    return f"# {title}\n\n" + "\n".join(lines) + "\n\n" + "".join(map(_item, below))
 
 
 def _in_markdown(text: CellText) -> str:
@@ -57,6 +57,12 @@ def _in_markdown(text: CellText) -> str:
 
 def _line(cells: list[str]) -> str:
     return f"| {' | '.join(_one(cell.replace('|', '/')) for cell in cells)} |"
+
+
+def _item(text: str) -> str:
+    """A sentence as an item of a list; a star that it begins with is no item of its own."""
+    escape = "\\" if text.startswith("*") else ""
+    return f"- {escape}{_one(text)}\n"
 
 
 def _one(text: str) -> str:
