@@ -142,8 +142,8 @@ def test_the_page_is_one_file_and_texts_stay_texts():
 
 
 LAUNCH = """
-import os, sys
-reads, writes = (os.dup2(int(fd), 20 + i) for i, fd in enumerate(sys.argv[1:3]))
+import fcntl, os, sys
+reads, writes = (fcntl.fcntl(int(fd), fcntl.F_DUPFD, 5) for fd in sys.argv[1:3])
 os.dup2(reads, 3), os.dup2(writes, 4)  # where a browser looks for its debugging pipe
 os.execv(sys.argv[3], sys.argv[3:])
 """
