@@ -217,5 +217,5 @@ def test_a_sweep_leaves_what_was_asked_and_its_report_needs_no_weights(alps):
 
 
 def test_another_policy_is_refused(alps):
-    done = alps("train", "model=tiny", "weights=dorp", check=2)
-    assert "weights=dorp is not possible, did you mean 'drop'?" in done.stderr
+    done = alps("train", "model=tiny", "weights=droop", check=2)
+    assert "weights=droop is not possible, did you mean 'drop'?" in done.stderr
