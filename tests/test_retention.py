@@ -161,6 +161,17 @@ def test_a_run_that_cannot_be_reduced_ends_nothing(make_run, caplog):
     assert weights_of(full) == ["trained.safetensors"] and weights_of(other) == ["qkv.safetensors"]
 
 
+@pytest.mark.parametrize("text", ["", '{"training"', "[]"])
+def test_a_damaged_training_file_is_one_sentence(make_run, text):
+    run = make_run("method=full")
+    execute(run, fit)
+    RunFolder(run.folder).training_path.write_text(text)
+    with pytest.raises(RunFailed, match=r"training\.json is damaged .* delete it to train again"):
+        execute(run, fit)
+    (one,) = planned({"table": [run]}).values()
+    assert one.state == "failed" and "training.json is damaged" in one.reason
+
+
 def test_a_benchmark_that_failed_does_not_unmake_a_finished_run(make_run):
     run = make_run("method=full", *MINI)
     result = execute(run, fit)

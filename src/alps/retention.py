@@ -10,15 +10,13 @@ import logging
 import shutil
 from collections.abc import Container, Iterable, Iterator
 
+from alps.cost.memory import FULL_BYTES
 from alps.cost.shape import ModelShape
 from alps.execute import finished
 from alps.models.checkpoint import materialize
 from alps.results import RunFailed
 from alps.run_folder import RunFolder
 from alps.settings import Run, Weights
-
-BYTES = 4
-"""Of a trained number, which is kept in float32."""
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +93,7 @@ def _is_finished(run: Run) -> bool:
 
 
 def _qkv_size(run: Run) -> int:
-    return BYTES * ModelShape.read(materialize(run.model)).num_qkv
+    return FULL_BYTES * ModelShape.read(materialize(run.model)).num_qkv
 
 
 def _size(folder: RunFolder) -> int:

@@ -18,7 +18,7 @@ from alps.atomic import write_json, write_text
 from alps.heads import HeadSet
 from alps.identity import file_hash
 from alps.plain import from_plain, to_plain
-from alps.results import utc_now
+from alps.results import RunFailed, utc_now
 from alps.settings import Run, Weights
 
 
@@ -89,9 +89,15 @@ class RunFolder:
         """Names the training that made the weights, for what was measured on them.
 
         A training that makes deleted weights again keeps the name: same settings, rows and seed.
+
+        Raises:
+            RunFailed: If `training.json` is damaged.
         """
-        told = json.loads(self.training_path.read_text())
-        return told.get("training") or file_hash(self.training_path)
+        path = self.training_path
+        try:
+            return json.loads(path.read_text()).get("training") or file_hash(path)
+        except (ValueError, AttributeError) as error:
+            raise RunFailed(f"{path} is damaged ({error}); delete it to train again") from None
 
     @property
     def kept(self) -> Weights:
