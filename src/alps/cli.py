@@ -79,20 +79,29 @@ def main() -> None:
 def train(arguments: Sequence[str]) -> None:
     """Hands the arguments to Hydra, then prints the table of what was asked for."""
     import hydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
 
-    from alps import config
-    from alps.composing import VERSION_BASE, conf_dir, grid_problems, paths_told
+    from alps import callback, config
+    from alps.composing import VERSION_BASE, command_line, conf_dir, grid_problems, paths_told
+    from alps.overrides import makes_grid
 
-    if problems := grid_problems(arguments):
-        sys.exit(config.refuse(problems))
     config.register_resolvers()
-    debug = "debug=true" in [a.lower() for a in arguments]
+    try:
+        given = command_line(arguments)
+        if problems := grid_problems(given.overrides):
+            raise config.SettingsError(problems)
+        told = paths_told(given.overrides)
+        folder = (
+            given.config_dir and f"hydra.searchpath=['file://{Path(given.config_dir).resolve()}']"
+        )
+        checked = [*told, folder] if folder else told
+        sweeps = given.multirun or makes_grid(told)
+        config.check(checked, sweeps)
+    except config.SettingsError as error:
+        sys.exit(config.refuse(error.problems))
+    debug = "debug=true" in [a.lower() for a in told]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
-    flags = [a for a in arguments if a in ("-m", "--multirun")]  # Hydra wants them first
-    rest = [a for a in arguments if a not in flags]
-    sys.argv = [sys.argv[0], *flags, *paths_told(rest)]
+    flags = [a for a in arguments if a not in given.overrides]  # Hydra wants them first
+    sys.argv = [sys.argv[0], *flags, *told]
     application = hydra.main(
         version_base=VERSION_BASE, config_path=str(conf_dir()), config_name="train"
     )(_point)
@@ -101,18 +110,15 @@ def train(arguments: Sequence[str]) -> None:
         application()
     except KeyboardInterrupt:
         sys.exit(130)
-    except (HydraException, OmegaConfBaseException) as error:
-        if debug:
-            raise
-        overrides = [a for a in arguments if not a.startswith("-")]
-        sys.exit(config.refuse(config.explain(overrides, error)))
     except Exception as error:
-        if not hasattr(error, "_told"):
-            raise
         if debug:
             raise
+        if not callback.planned.started:
+            sys.exit(config.refuse(config.explain(checked, error, sweeps=sweeps)))
+        if not hasattr(error, "_told"):
+            print(f"error: {_sentence(error)}", file=sys.stderr)
         code = 1
-    _conclude(config.planned)
+    _conclude(callback.planned)
     sys.exit(code)
 
 
@@ -245,13 +251,15 @@ def export(arguments: Sequence[str]) -> None:
 
 def _point(config: Any) -> None:
     """One run, inside Hydra. A failure is told here, so that a sweep goes on with the others."""
-    from alps.config import build, planned
+    from alps.callback import planned
+    from alps.config import build
     from alps.execute import execute
     from alps.launch.ranks import fit_on_devices
 
     run = build(config)
     if not planned.complete:
         planned.add([run], config.weights)  # a sweeper that draws its points as it goes
+    planned.started = True
     try:
         execute(run, fit_on_devices)
     except Exception as error:

@@ -29,7 +29,7 @@ def materialize(model: Model) -> Path:
     Raises:
         ValueError: If it cannot be had or its architecture is not supported; one sentence.
     """
-    if model.path and Path(model.path).exists():
+    if model.path and os.path.exists(model.path):
         folder = Path(model.path)
     elif model.repo:
         from alps.models.hub import download
