@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
+from hydra.core.utils import configure_log
 from hydra.experimental.callback import Callback
 from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from alps.atomic import can_hold_files
 from alps.complaints import refuse, sentences, without_repeats
 from alps.composing import expand
 from alps.config import build, explain
@@ -32,11 +36,13 @@ class Preflight(Callback):
         with _ending(config):
             if "basic_launcher" not in config.hydra.launcher._target_:
                 raise SettingsError(["hydra/launcher is for sweeps: add -m"])
+            _check_hydra(config, config.hydra.run.dir)
             _refuse_or_plan([("", config)])
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """A sweep; its table belongs beside Hydra's own notes about it."""
         with _ending(config):
+            _check_hydra(config, config.hydra.sweep.dir)
             planned.sweep_dir = Path(config.hydra.sweep.dir)
             hydra = GlobalHydra.instance().config_loader()
             context: Any = HydraContext(config_loader=hydra, callbacks=Callbacks())
@@ -115,6 +121,18 @@ def _refuse_or_plan(
     _each(named, check_model)
     planned.add(runs, points[0][1].weights)
     planned.complete = True
+
+
+def _check_hydra(config: DictConfig, folder: Any) -> None:
+    """Refuses settings of Hydra's own that would fail after it has made a folder."""
+    place = Path(str(folder)) / (config.hydra.output_subdir or "")
+    if not can_hold_files(place):
+        raise SettingsError([f"Hydra's folder {place} cannot be written to: name another one"])
+    trial = deepcopy(config)
+    with TemporaryDirectory() as temporary, read_write(trial), open_dict(trial):
+        trial.hydra.runtime.output_dir = temporary
+        configure_log(trial.hydra.job_logging, trial.hydra.verbose)
+        configure_log(config.hydra.hydra_logging, config.hydra.verbose)  # as it was
 
 
 def _point(config: DictConfig) -> Run:

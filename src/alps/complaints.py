@@ -6,14 +6,16 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
+from typing import Any
 
 from hydra import compose
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from alps.composing import first_line, loader
-from alps.overrides import form_problems, options, parse, search_path, value_texts
+from alps.overrides import form_problems, options, parse, search_path, unused_problems, value_texts
 from alps.plain import TARGET, SettingsError, did_you_mean
 
 Build = Callable[[DictConfig], object]
@@ -64,6 +66,7 @@ def explain(
         folders = search_path(found)
         said = [(o, list(form_problems(o, hydra, sweeps, bool(folders)))) for o in found]
         problems += [p for _, own in said for p in own]
+        problems += unused_problems([o for o, _ in said], config_name)
         bad = {o.key_or_group for o, own in said if own}
         parsed = [o for o, _ in said if o.key_or_group.split(".")[0] not in bad]
         parsed = [o for o in parsed if o.key_or_group not in bad]
@@ -105,7 +108,7 @@ def _key_problems(
         return
     top = key.split(".")[0]
     for i, choice in enumerate(choices.get(top) or [None]):
-        node = composed(f"{top}={choice}") if i else composed()
+        node: Any = composed(f"{top}={choice}") if i else composed()
         if node is None:
             return
         for depth, name in enumerate(key.split(".")):
@@ -156,7 +159,12 @@ def _value_problems(
 
 def sentences(error: Exception) -> list[str]:
     """What is wrong, one problem each."""
-    return getattr(error, "problems", [first_line(error)])
+    if isinstance(error, OmegaConfBaseException) and error.full_key:
+        return [f"{error.full_key} cannot be resolved ({first_line(error)})"]
+    if isinstance(error, OSError) and error.filename:
+        return [f"{error.filename} cannot be used ({error.strerror})"]
+    cause = f" ({first_line(error.__cause__)})" if error.__cause__ else ""
+    return getattr(error, "problems", [f"{first_line(error)}{cause}"])
 
 
 def without_repeats(problems: list[str]) -> list[str]:

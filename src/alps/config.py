@@ -16,7 +16,8 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 from alps import complaints
-from alps.complaints import refuse, sentences, without_repeats
+from alps.complaints import refuse as refuse
+from alps.complaints import sentences, without_repeats
 from alps.composing import conf_dir, grid_problems, loader, paths_told, plain_config
 from alps.families import Method, Protocol, Scope, Source, Task
 from alps.grids import Choices
@@ -169,7 +170,7 @@ def compose_config(
     told = paths_told(overrides)
     try:
         with loader() as hydra:
-            check_form(told, hydra)
+            check_form(told, hydra, config_name)
             return compose(config_name, told, return_hydra_config=with_hydra)
     except Exception as error:
         raise SettingsError(explain(told, error, config_name, sweeps=False)) from None
@@ -193,7 +194,7 @@ def runs_of(overrides: Sequence[str], choices: Choices | None = None) -> list[Ru
     choices = choices or Choices()
     try:
         with loader() as hydra:
-            check_form(paths_told(overrides), hydra, sweeps=True)
+            check_form(paths_told(overrides), hydra, "train", sweeps=True)
             for name, plain in choices.points(overrides, hydra):
                 try:
                     run = _run_of(plain, choices.parts)
@@ -219,7 +220,7 @@ def check(overrides: Sequence[str], sweeps: bool) -> None:
     """
     try:
         with loader() as hydra:
-            check_form(overrides, hydra, sweeps)
+            check_form(overrides, hydra, "train", sweeps)
     except SettingsError as error:
         raise SettingsError(explain(overrides, error, sweeps=sweeps)) from None
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import islice
+from math import prod
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -20,8 +21,8 @@ from omegaconf import OmegaConf
 from alps.composing import conf_dir, first_line
 from alps.plain import SettingsError, did_you_mean
 
-MAX_SWEEP = 10_000
-"""Values of one axis; more are a slip of the hand."""
+MAX_POINTS = 10_000
+"""Points of a grid; more are a slip of the hand."""
 
 Parsed = dict[str, Override]
 """Overrides as they were typed -> what Hydra reads in them."""
@@ -39,20 +40,25 @@ def parse(overrides: Iterable[str], loader: ConfigLoader, problems: list[str]) -
     for text in overrides:
         try:
             override = parser.parse_override(text)
+            override.config_loader = loader
             values(override)
             found[text] = override
         except Exception as trouble:  # a number of 5000 digits is no HydraException
+            said = first_line(trouble).split(" expecting ")[0]  # a list of kinds of tokens
             hint = """values with special characters need quotes, as in 'name="value"'"""
-            problems.append(f"'{text}' cannot be read ({first_line(trouble)}): {hint}")
+            problems.append(f"'{text}' cannot be read ({said}): {hint}")
     return found
 
 
-def check_form(overrides: Iterable[str], loader: ConfigLoader, sweeps: bool = False) -> None:
+def check_form(
+    overrides: Iterable[str], loader: ConfigLoader, config_name: str, sweeps: bool = False
+) -> None:
     """Refuses overrides that cannot be meant.
 
     Args:
         overrides: As on the command line.
         loader: Hydra's own.
+        config_name: Root config.
         sweeps: Whether several values make a grid here.
 
     Raises:
@@ -62,6 +68,9 @@ def check_form(overrides: Iterable[str], loader: ConfigLoader, sweeps: bool = Fa
     parsed = list(parse(overrides, loader, problems).values())
     for override in parsed:
         problems += form_problems(override, loader, sweeps, bool(search_path(parsed)))
+    problems += unused_problems(parsed, config_name)
+    if prod(len(values(o)) for o in parsed if o.is_discrete_sweep()) > MAX_POINTS:
+        problems.append(f"this grid has more than {MAX_POINTS} points: name fewer values")
     if problems:
         raise SettingsError(problems)
 
@@ -79,7 +88,10 @@ def form_problems(
     """
     key, text = override.key_or_group, override.input_line or ""
     if re.match(r"hydra($|\.callbacks)", key):
-        yield f"{text}: Hydra's callbacks hold the checks before a run, and stay"
+        yield f"{text}: Hydra's callbacks hold the checks before a run; leave it out"
+        return
+    if not key:
+        yield f"{text} names no setting"
     choices = options(key, loader)
     if choices and override.is_delete() and override.package is None:
         empty = key in _defaults() and _defaults()[key] is None
@@ -92,6 +104,24 @@ def form_problems(
             yield from _choice_problems(key, value, choices)
 
 
+def unused_problems(parsed: Sequence[Override], config_name: str) -> Iterator[str]:
+    """Sentences about settings that are added and that nothing would read.
+
+    Args:
+        parsed: All overrides of a command.
+        config_name: Root config.
+    """
+    if config_name not in ("train", "evaluate") or search_path(parsed):
+        return  # options of a metric are added; files elsewhere may read anything
+    known = {*_defaults(), *_root("train"), *_root(config_name), "grid"} - {"defaults", "hydra"}
+    for override in parsed:
+        name = re.split(r"[.@/]", override.key_or_group)[0]
+        added = override.is_add() or override.is_force_add()
+        read = any("${" + name in (o.input_line or "") for o in parsed)
+        if added and name not in {*known, "hydra"} and not read:
+            yield f"{name} is not a setting{did_you_mean(name, known)}"
+
+
 def _sweep_problems(override: Override, is_group: bool, sweeps: bool) -> Iterator[str]:
     text = override.input_line or ""
     if not sweeps:
@@ -100,10 +130,8 @@ def _sweep_problems(override: Override, is_group: bool, sweeps: bool) -> Iterato
         return  # for sweepers that draw
     elif str(override.value_type).endswith("GLOB_CHOICE_SWEEP") and not is_group:
         yield f"{text} chooses among files, and {override.key_or_group} is no folder of conf"
-    elif not (count := len(values(override))):
+    elif not values(override):
         yield f"{text} names no value"
-    elif count > MAX_SWEEP:
-        yield f"{text} names more than {MAX_SWEEP} values"
 
 
 def _choice_problems(group: str, value: Any, choices: Sequence[str]) -> Iterator[str]:
@@ -118,7 +146,7 @@ def _choice_problems(group: str, value: Any, choices: Sequence[str]) -> Iterator
 
 
 def values(override: Override) -> list[Any]:
-    """Of a sweep, those of its points (at most one more than `MAX_SWEEP`), else the one."""
+    """Of a sweep, those of its points (at most one more than `MAX_POINTS`), else the one."""
     return [Override._convert_value(v) for v in _elements(override)]
 
 
@@ -132,7 +160,7 @@ def _elements(override: Override) -> list[Any]:
         return [override._value]
     if override.is_interval_sweep():
         return []
-    return list(islice(override.sweep_iterator(), MAX_SWEEP + 1))
+    return list(islice(override.sweep_iterator(), MAX_POINTS + 1))
 
 
 def options(key: str, loader: ConfigLoader) -> list[str]:
@@ -153,5 +181,12 @@ def makes_grid(overrides: Iterable[str]) -> bool:
 @cache
 def _defaults() -> dict[str, str | None]:
     """Group -> its choice in `conf/train.yaml`."""
-    root: Any = OmegaConf.to_container(OmegaConf.load(conf_dir() / "train.yaml"))
-    return {k: v for entry in root["defaults"] if isinstance(entry, dict) for k, v in entry.items()}
+    choices = [entry for entry in _root("train")["defaults"] if isinstance(entry, dict)]
+    return {group: choice for entry in choices for group, choice in entry.items()}
+
+
+@cache
+def _root(config_name: str) -> dict[str, Any]:
+    """What is in a root config, its choices not put in."""
+    root: Any = OmegaConf.to_container(OmegaConf.load(conf_dir() / f"{config_name}.yaml"))
+    return root

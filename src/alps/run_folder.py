@@ -87,6 +87,15 @@ class RunFolder:
         same = Path(run.output_dir).resolve() == here
         return run if same else replace(run, output_dir=str(here))
 
+    def outdated(self, run: Run) -> str | None:
+        """Why the run that was read here would be another one now, in a sentence; or None."""
+        if run.key == self.path.name:
+            return None
+        return (
+            f"{self.path} was trained by another version of alps, or on data or a base model with "
+            "other contents than they have now: repeat its command to train it again"
+        )
+
     def read_heads(self) -> HeadSet | None:
         """Reads `heads.json`, if the method chose heads."""
         return HeadSet.read(self.heads_path) if self.heads_path.exists() else None
