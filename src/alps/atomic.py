@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-
 MAX_NAME_BYTES = 255
 """Longest name of a file on the usual file systems."""
 

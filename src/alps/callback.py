@@ -126,6 +126,8 @@ def _refuse_or_plan(
 def _check_hydra(config: DictConfig, folder: Any) -> None:
     """Refuses settings of Hydra's own that would fail after it has made a folder."""
     place = Path(str(folder)) / (config.hydra.output_subdir or "")
+    if not can_hold_files(Path(str(config.output_dir))):
+        return  # `check_files` says so
     if not can_hold_files(place):
         raise SettingsError([f"Hydra's folder {place} cannot be written to: name another one"])
     trial = deepcopy(config)

@@ -56,8 +56,8 @@ class SlurmLauncher(Launcher):
         """Runs every point as a job and waits for all of them."""
         from pathlib import Path
 
-        from alps.complaints import refuse
         from alps.callback import planned
+        from alps.complaints import refuse
         from alps.config import build
         from alps.launch.slurm import run_jobs
 
