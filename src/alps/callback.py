@@ -18,8 +18,8 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from alps.atomic import can_hold_files
-from alps.complaints import refuse, sentences, without_repeats
-from alps.composing import expand
+from alps.complaints import refuse, without_repeats
+from alps.composing import expand, sentences
 from alps.config import build, explain
 from alps.plain import SettingsError
 from alps.settings import Run, Weights
