@@ -1,13 +1,25 @@
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import pytest
 
 from alps.families import Method, Source
 from alps.infrastructure import Evals, Trainer
 from alps.methods.whole import Full
-from alps.plain import SettingsError, did_you_mean, from_plain, target_class, to_plain
+from alps.plain import (
+    SettingsError,
+    argument_types,
+    did_you_mean,
+    from_plain,
+    name_problems,
+    seed_problems,
+    target_class,
+    to_plain,
+    value_problems,
+)
 from alps.settings import Model, Optim
 
 OPTIM = {"lr": 1e-3, "batch_size": 8, "epochs": 1}
@@ -87,6 +99,10 @@ def test_whole_numbers_are_numbers():
             "optim.precision=16mixed is not possible, did you mean '16-mixed'?",
         ),
         ({"lr": -1}, "optim.lr must be positive, got -1.0"),
+        ({"lr": math.nan}, "optim.lr must be a finite number, got nan"),
+        ({"lr": -math.inf}, "optim.lr must be a finite number, got -inf"),
+        ({"epochs": 2**63}, f"optim.epochs must be a whole number of at most 64 bits, got {2**63}"),
+        ({"lr": 10**400}, f"optim.lr must be a finite number, got {10**400}"),
     ],
 )
 def test_a_wrong_value_is_one_sentence(change, problem):
@@ -151,6 +167,8 @@ def test_an_optional_value_may_be_null_and_a_union_takes_either():
         ("alps.methods.whole.Nothing", "cannot be imported"),
         ("Full", "cannot be imported"),
         ("os.path.join", "is not a Method"),
+        (".x", "cannot be imported"),
+        (3, "cannot be imported"),
         ("alps.settings.Optim", "is not a Method"),
     ],
 )
@@ -181,6 +199,55 @@ def test_a_model_without_a_place_is_refused_with_the_remedy():
     assert problems({"name": "x"}, Model, "model") == [
         "model names no place to load from: set model.path=<hub id or folder>"
     ]
+
+
+def test_a_part_that_cannot_look_at_its_files_complains_like_any_other():
+    place = {"_target_": "alps.data.jsonl.Jsonl", "path": "x" * 300}
+    (problem,) = problems(place, Source, "data")
+    assert problem.endswith("x does not exist")
+
+    @dataclass(frozen=True, kw_only=True)
+    class Unreadable:
+        def problems(self) -> Iterator[str]:
+            yield from ()
+            raise OSError(36, "File name too long")
+
+    assert problems({}, Unreadable) == ["[Errno 36] File name too long"]
+
+
+def test_options_of_a_function_have_the_types_of_its_annotations_or_defaults():
+    def score(pair, power: float = 2.0, ground: Literal["a", "b"] = "a", plain=3, other=None):
+        """A metric."""
+
+    types = argument_types(score)
+    assert types == {"power": float, "ground": Literal["a", "b"], "plain": int, "other": Any}
+    assert value_problems("abc", types["power"], "power") == ["power must be a number, got 'abc'"]
+    assert value_problems(2, types["power"], "power") == []
+    assert value_problems(1.5, types["plain"], "plain") == ["plain must be a whole number, got 1.5"]
+    assert value_problems([1], types["other"], "other") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "fits"),
+    [
+        ("mini_math", True), ("v1.2+x-y", True), ("größe", True), ("a" * 100, True),
+        ("a" * 101, False), ("", False), ("a/b", False), ("..", False), ("a b", False),
+        ("a\n", False),
+    ],
+)  # fmt: skip
+def test_a_name_of_a_folder_has_no_other_characters(name, fits):
+    assert bool(list(name_problems(name, "x"))) == (not fits)
+
+
+def test_a_seed_is_what_every_generator_takes():
+    for seed in (0, 2**32 - 1):
+        assert not list(seed_problems(seed, "seed"))
+        np.random.default_rng(seed)
+        np.random.RandomState(seed)
+    for seed in (-1, 2**32):
+        assert list(seed_problems(seed, "seed")) == [
+            f"seed must lie in [0, 4294967295], got {seed}"
+        ]
 
 
 def test_did_you_mean_takes_the_closest_word_or_lists_all():

@@ -195,6 +195,10 @@ def test_the_fingerprint_of_a_local_copy_is_its_content_and_the_readers_version(
             {"reader": "ultrachat", "options": {"turns": "some"}},
             "data.options.turns=some is not possible (one of: all, first)",
         ),
+        (
+            {"reader": "magicoder", "options": {"answer": 3}},
+            "data.options.answer must be a text, got 3",
+        ),
     ],
 )
 def test_settings_that_cannot_be_used_are_told(tmp_path, changes, said):

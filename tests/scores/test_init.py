@@ -78,6 +78,17 @@ def test_options_that_cannot_be_are_one_sentence_each(metric, options, problem):
     assert found.startswith(problem)
 
 
+@pytest.mark.parametrize("power", ["abc", True, None, [2], math.nan])
+def test_an_option_of_another_type_is_refused(monkeypatch, power):
+    def score(pair: HeadPair, power: float = 2.0) -> float:
+        return power
+
+    monkeypatch.setattr(scores, "load", lambda metric: score)
+    (problem,) = option_problems("pad", {"power": power})
+    assert problem.startswith("power must be a") and problem.endswith(f"got {power!r}")
+    assert not list(option_problems("pad", {"power": 3}))
+
+
 def test_all_problems_of_options_are_told():
     problems = list(option_problems("pad", {"tau": 0, "ground": "x", "y": 1}))
     assert len(problems) == 3
