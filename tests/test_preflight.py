@@ -58,6 +58,32 @@ def test_a_bad_row_is_told_before_the_model_is_fetched(make_run, tmp_path, monke
         check(make_run("data=jsonl", f"data.path={path}", "data.task=math"))
 
 
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("./nope", r"task_model\.path=\./nope is neither a folder nor a hub id"),
+        ("empty", r"empty is not a model folder"),
+    ],
+)
+def test_a_task_model_that_is_none_is_told_before_the_model_is_fetched(
+    make_run, tmp_path, monkeypatch, place, expected
+):
+    (tmp_path / "empty").mkdir()
+    run = make_run("task_model=readily", f"task_model.path={place}")
+    monkeypatch.setattr("alps.preflight.materialize", lambda _: pytest.fail("the model is fetched"))
+    with pytest.raises(ValueError, match=expected):
+        check(run)
+
+
+def test_outputs_that_cannot_be_written_are_told_first(make_run, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("alps.preflight.training_examples", lambda _: pytest.fail("rows are read"))
+    for place in ("file", "file/deeper", "x" * 256):
+        run = make_run("method=full", output_dir=str(tmp_path / place))
+        with pytest.raises(ValueError, match=r"output_dir=.* cannot be written to"):
+            check(run)
+
+
 def test_what_a_benchmark_lacks_is_told_before_a_folder_exists(make_run, tmp_path):
     chosen = [f"+evals/benchmark@evals.benchmarks.{n}={n}" for n in ("gsm8k", "mmlu")]
     run = make_run("method=full", *chosen, f"evals.data_dir={tmp_path}")

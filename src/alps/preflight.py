@@ -51,6 +51,13 @@ def check_files(run: Run, trains: bool = True) -> None:
         raise ValueError(problem)
     for source in _sources(run):
         training_examples(source)
+    task = _given_task(run)
+    if task is not None and task.repo:
+        from alps.models.hub import check_id
+
+        check_id(task.repo, f"task_model.path={task.repo}")
+    elif task is not None:
+        scorable(task)
 
 
 def check_model(run: Run, trains: bool = True) -> None:
@@ -77,14 +84,20 @@ def check_model(run: Run, trains: bool = True) -> None:
             _encode(run, source, base)
             _checked.add(mark)
     run.method.check(geometry)
+    task = _given_task(run)
+    if task is not None and (other := read_geometry(scorable(task))) != geometry:
+        raise ValueError(
+            f"base and task model differ in shape: {run.model.name} has {geometry}, "
+            f"{Path(str(task.path)).name} has {other}"
+        )
+
+
+def _given_task(run: Run) -> Model | None:
+    """The finished task model that the run was given, or None if it makes one or needs none."""
     wanted = getattr(run.method, "task_model", None)
-    if wanted is not None and wanted.path is not None:
-        task = scorable(Model(name=wanted.name, path=wanted.path))
-        if read_geometry(task) != geometry:
-            raise ValueError(
-                f"base and task model differ in shape: {run.model.name} has {geometry}, "
-                f"{Path(wanted.path).name} has {read_geometry(task)}"
-            )
+    if wanted is None or wanted.path is None:
+        return None
+    return Model(name=wanted.name, path=wanted.path)
 
 
 def _sources(run: Run) -> list[Source]:

@@ -24,6 +24,7 @@ from huggingface_hub import (
     hf_hub_url,
     snapshot_download,
 )
+from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 
 from alps.atomic import replacing, write_json
@@ -100,6 +101,20 @@ def fetch_qkv(
         raise ValueError(
             f"{at} cannot be stored in {cache_dir()}: {error.strerror or type(error).__name__}"
         ) from None
+
+
+def check_id(repo: str, given: str) -> None:
+    """Refuses what can be no hub id, without asking the hub.
+
+    Args:
+        repo: What would be asked for.
+        given: What the user wrote.
+
+    Raises:
+        ValueError: One sentence.
+    """
+    with refusals(repo, given):
+        validate_repo_id(repo.partition("@")[0])
 
 
 @contextmanager
