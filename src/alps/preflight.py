@@ -9,6 +9,7 @@ from alps.evals.evaluate import missing, refusals
 from alps.evals.examined import base_weights, trained_weights
 from alps.evals.vllm_engine import vllm_problem
 from alps.families import Source
+from alps.heads import Geometry
 from alps.identity import canonical, digest
 from alps.models.checkpoint import materialize, read_geometry, scorable
 from alps.plain import SettingsError
@@ -41,7 +42,7 @@ def check(run: Run, trains: bool = True) -> None:
     data = [run.data, *([task_run.data] if task_run else [])]
     for source in data:
         training_examples(source)  # a bad row is told before a model is fetched
-    base = materialize(run.model)
+    base = checked_base(run.model)
     geometry = read_geometry(base)
     for source in data if trains else ():
         mark = digest([canonical(source), str(base)])
@@ -51,12 +52,42 @@ def check(run: Run, trains: bool = True) -> None:
     run.method.check(geometry)
     wanted = getattr(run.method, "task_model", None)
     if wanted is not None and wanted.path is not None:
-        task = scorable(Model(name=wanted.name, path=wanted.path))
-        if read_geometry(task) != geometry:
-            raise ValueError(
-                f"base and task model differ in shape: {run.model.name} has {geometry}, "
-                f"{Path(wanted.path).name} has {read_geometry(task)}"
-            )
+        check_task_model(Model(name=Path(wanted.path).name, path=wanted.path), run.model, geometry)
+
+
+def checked_base(model: Model) -> Path:
+    """The folder of a base model that loads as it is stored, with its tokenizer.
+
+    Raises:
+        ValueError: If it cannot be had or is not all there; one sentence.
+    """
+    folder = materialize(model)
+    from alps.models.load import check_loadable
+
+    check_loadable(folder)
+    return folder
+
+
+def check_task_model(task: Model, base: Model, geometry: Geometry) -> None:
+    """Refuses a finished task model that cannot be compared with the base, head by head.
+
+    Args:
+        task: The task model.
+        base: The base model, for messages.
+        geometry: Shape of the base model's attention.
+
+    Raises:
+        ValueError: One sentence.
+    """
+    folder = scorable(task)
+    if read_geometry(folder) != geometry:
+        raise ValueError(
+            f"base and task model differ in shape: {base.name} has {geometry}, "
+            f"{task.name} has {read_geometry(folder)}"
+        )
+    from alps.models.qkv import QKV
+
+    QKV(folder, geometry).check()
 
 
 def _check_benchmarks(run: Run, trains: bool) -> None:

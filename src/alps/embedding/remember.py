@@ -21,7 +21,7 @@ from alps.data.example import Example
 from alps.embedding.pooled import Encoded, Progress, encode_texts, mean_pooled
 from alps.embedding.request import Request
 from alps.models.checkpoint import materialize
-from alps.models.load import load_model, load_tokenizer, pad_id
+from alps.models.load import check_loadable, load_model, load_tokenizer, pad_id
 from alps.results import git_state, versions
 
 Bar = Callable[[str], AbstractContextManager[Progress]]
@@ -44,6 +44,7 @@ def embed_all(
         ValueError: If the model cannot be had, or its hidden states are no numbers.
     """
     s, place = request.settings, materialize(request.model)
+    check_loadable(place)
     tokenizer = load_tokenizer(place)
 
     @cache
