@@ -77,7 +77,7 @@ class Decoding:
     def to_dict(self) -> dict[str, Any]:
         """As it is recorded."""
         known = asdict(self)
-        return {**known, **known.pop("more")}
+        return {**known.pop("more"), **known}
 
 
 class PromptEngine(_Engine):
