@@ -179,13 +179,13 @@ def test_a_program_completed_under_plain_compiles(make_subject):
 
     subject = make_subject("sentencepiece")
     lm = subject.language_model("plain", "humaneval")
-    encode = subject.tokenizer.encode
-    ids = torch.tensor([encode(f"{CODE}    return a * a")[len(encode(CODE)) :]])
+    encode, begun = subject.tokenizer.encode, f"{CODE}    b = a\n"
+    ids = torch.tensor([encode(f"{begun}    return a * b")[len(encode(begun)) :]])
     subject.model.generate = lambda input_ids, **_: torch.cat([input_ids, ids], 1)
-    request = Instance("generate_until", {}, (CODE, {"until": [], "max_gen_toks": 50}), 0)
+    request = Instance("generate_until", {}, (begun, {"until": [], "max_gen_toks": 50}), 0)
     (answer,) = lm.generate_until([request])
     space = {}
-    exec(program("plain", CODE, answer, []), space)
+    exec(program("plain", begun, answer, []), space)
     assert space["area"](3) == 9
 
 
