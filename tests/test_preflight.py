@@ -53,6 +53,40 @@ def test_what_is_left_out_is_told(make_run, tmp_path, caplog):
     assert len(caplog.messages) == 1, "nothing was left out of the mini data"
 
 
+def test_a_context_that_is_shorter_than_the_rows_is_told(make_run, caplog):
+    short = ("model.random.max_position_embeddings=280", "method=full")
+    with caplog.at_level(logging.WARNING, "alps.preflight"):
+        check(make_run(*short))
+    (told,) = caplog.messages
+    assert "rows are longer than the model's context of 280 tokens" in told
+    assert "as if data.max_length=512 were 280" in told
+    caplog.clear()
+    check(make_run(*short, "data.max_length=250"))
+    assert not [r for r in caplog.records if r.levelno > logging.INFO]
+
+
+def test_a_context_that_no_row_fits_is_refused(make_run, tmp_path):
+    run = make_run("model.random.max_position_embeddings=64", "method=full")
+    with pytest.raises(
+        ValueError, match=r"fits the model's context of 64 tokens \(data.max_length"
+    ):
+        check(run)
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_answers_that_fill_the_context_are_refused(make_run, tmp_path, trains):
+    """Before anything trains, not when it is done."""
+    run = make_run("model.random.max_position_embeddings=96", "method=full", "evals=mini")
+    with pytest.raises(SettingsError) as told:
+        check(run, trains=trains)
+    assert told.value.problems == [
+        "benchmark mini_math: answers of up to 96 tokens leave no room for a prompt in the "
+        "model's context of 96 tokens: max_new_tokens must be smaller"
+    ]
+    assert not (tmp_path / "outputs").exists()
+
+
 def test_a_bad_row_is_told_before_the_model_is_fetched(make_run, tmp_path, monkeypatch):
     monkeypatch.setattr("alps.preflight.materialize", lambda _: pytest.fail("the model is fetched"))
     path = tmp_path / "rows.jsonl"

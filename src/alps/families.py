@@ -55,7 +55,7 @@ class Source(ABC):
         fraction: Use this share of the training rows (nested: 0.1 lies inside 0.3).
         subset_seed: Seed of that subset.
         template: How a prompt is written: `alpaca`, `chat` (the model's own) or `plain`.
-        max_length: Longest sequence in tokens.
+        max_length: Longest sequence in tokens; the model's context, if that is shorter.
         too_long: What happens to a longer row: `truncate` cuts the end of its instruction, so that
             template, answer and end-of-text stay whole (and drops it if nothing of the instruction
             would stay), `drop` drops it. Both are counted.

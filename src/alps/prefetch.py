@@ -84,9 +84,11 @@ def _task_model(task: Model, base: Model) -> str:
 
 def _data(source: Source, model: Model, progress: Show) -> str:
     from alps.data.encoded import encoded_rows
-    from alps.models.load import load_tokenizer
+    from alps.models.load import context_length, load_tokenizer
 
-    rows = encoded_rows(source, load_tokenizer(materialize(model)), progress=progress)
+    folder = materialize(model)
+    tokenizer, context = load_tokenizer(folder), context_length(folder)
+    rows = encoded_rows(source, tokenizer, progress=progress, context=context)
     left_out = "".join(f", {count} left out ({why})" for why, count in rows.tally.items())
     cut = f", {rows.num_truncated} cut" if rows.num_truncated else ""
     return f"{len(rows)} rows of {int(rows.lengths.sum()):,} tokens{cut}{left_out}"

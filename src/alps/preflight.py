@@ -7,6 +7,7 @@ from pathlib import Path
 from alps.data.subset import training_examples
 from alps.evals.evaluate import missing, refusals
 from alps.evals.examined import base_weights, trained_weights
+from alps.evals.subject import no_room
 from alps.evals.vllm_engine import vllm_problem
 from alps.families import Source
 from alps.heads import Geometry
@@ -44,6 +45,7 @@ def check(run: Run, trains: bool = True) -> None:
         training_examples(source)  # a bad row is told before a model is fetched
     base = checked_base(run.model)
     geometry = read_geometry(base)
+    _check_answers(run, base)
     for source in data if trains else ():
         mark = digest([canonical(source), str(base)])
         if mark not in _checked:
@@ -119,11 +121,24 @@ def _has_chat_template(run: Run) -> bool:
     return bool(load_tokenizer(materialize(run.model)).chat_template)
 
 
-def _encode(run: Run, source: Source, base: Path) -> None:
-    from alps.data.encoded import encoded_rows
-    from alps.models.load import load_tokenizer
+def _check_answers(run: Run, base: Path) -> None:
+    from alps.models.load import context_length
 
-    rows = encoded_rows(source, load_tokenizer(base), progress=run.trainer.progress)
+    context = context_length(base)
+    longest = [(b.name, getattr(b, "max_new_tokens", None)) for b in run.evals.allowed]
+    problems = [(name, no_room(tokens, context)) for name, tokens in longest]
+    if problems := [f"benchmark {name}: {problem}" for name, problem in problems if problem]:
+        raise SettingsError(problems)
+
+
+def _encode(run: Run, source: Source, base: Path) -> None:
+    from alps.data.encoded import beyond_context, encoded_rows
+    from alps.models.load import context_length, load_tokenizer
+
+    context, show = context_length(base), run.trainer.progress
+    rows = encoded_rows(source, load_tokenizer(base), progress=show, context=context)
+    if told := beyond_context(rows, source, context):
+        log.warning(told)
     if rows.num_dropped or rows.num_truncated:
         left_out = ", ".join(f"{count} {why}" for why, count in rows.tally.items()) or "none"
         found = (source.name, len(rows), rows.num_truncated, left_out)

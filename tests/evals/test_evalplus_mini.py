@@ -144,6 +144,8 @@ def test_a_real_model_gets_a_number(make_run, tmp_path):
     folder = tmp_path / "mini_code/alpaca"
     card = MINI.evaluate(Subject(**own, batch_size=4, folder=folder, weights="w"))
     assert card.metrics == {"pass@1": 0.0} and card.num_documents == 5
+    assert card.details["decoding"]["max_new_tokens"] == 96
+    assert card.details["num_truncated_prompts"] == 0
     assert sum(card.details["failed"].values()) == 5 and (folder / "problems.jsonl").exists()
 
 

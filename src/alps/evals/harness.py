@@ -159,6 +159,7 @@ class HarnessTask(Benchmark):
                 "num_fewshot": self.num_fewshot,
                 "generation": found.generation,
                 "documents": self.fingerprint(subject.data_dir),
+                **lm.details(),
                 "harness": dict(found.results),
                 **self.more_details(found.samples),
             },

@@ -89,16 +89,22 @@ def check_format(format: str, plan: Plan) -> None:
 def export_model(model: nn.Module, tokenizer: Tokenizer, to: Path) -> None:
     """Writes the merged model as a folder that plain transformers loads; tied weights stay tied.
 
+    Its configs name the tokens that end an answer, so that it stops where training taught it to.
+
     Raises:
         ValueError: If the folder exists.
     """
     from transformers import PreTrainedModel
 
     from alps.models.apply import merge
+    from alps.models.load import end_ids
 
     with new_folder(to) as temporary:
         merged = merge(model)
         assert isinstance(merged, PreTrainedModel)
+        first, *others = end_ids(tokenizer, merged)
+        for config in (merged.config, merged.generation_config):
+            config.eos_token_id = [first, *others] if others else first
         merged.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
 
