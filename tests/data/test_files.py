@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from datasets import Dataset, DatasetDict
 from pyarrow import parquet
 
 from alps.data.files import content_hash, read_rows, row_files
@@ -194,26 +193,6 @@ def test_a_row_longer_than_a_chunk_is_whole(tmp_path):
 def test_a_file_without_rows_has_none(tmp_path, content):
     (tmp_path / "a.json").write_text(content)
     assert list(read_rows(tmp_path / "a.json")) == []
-
-
-def test_a_saved_dataset_gives_its_rows(tmp_path):
-    Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved", num_shards=3)
-    files = row_files(tmp_path / "saved")
-    assert [row for file in files for _, row in read_rows(file)] == ROWS
-    (tmp_path / "saved" / "state.json").write_text("{")
-    with pytest.raises(ValueError, match=r"state.json is damaged .*: save the dataset again"):
-        row_files(tmp_path / "saved")
-
-
-def test_of_a_saved_dataset_with_splits_one_is_read(tmp_path):
-    parts = {"train_sft": Dataset.from_list(ROWS[:9]), "test_sft": Dataset.from_list(ROWS[9:])}
-    DatasetDict(parts).save_to_disk(tmp_path / "saved")
-    (file,) = row_files(tmp_path / "saved", (), "test_sft")
-    assert [row for _, row in read_rows(file)] == ROWS[9:]
-    with pytest.raises(ValueError, match=r"has the splits train_sft, test_sft: set data.split"):
-        row_files(tmp_path / "saved")
-    DatasetDict(validation=parts["train_sft"]).save_to_disk(tmp_path / "one")
-    assert [f.parent.name for f in row_files(tmp_path / "one")] == ["validation"]
 
 
 def folder(tmp_path: Path) -> Path:

@@ -22,6 +22,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from alps.data.example import Example, Split, Tally
 from alps.data.files import content_hash, read_rows, row_files
+from alps.data.splits import RowFile, split_files
 from alps.families import Source
 from alps.identity import not_identity
 from alps.plain import did_you_mean
@@ -68,8 +69,8 @@ class RowSource(Source):
         hub: Hub id of the dataset.
         revision: Its branch, tag or commit, as written.
         files: Names of the files with rows in the dataset or in a folder (`data/train-*`), or
-            nothing for all. A local copy in which no name fits is read whole.
-        split: The part of a local folder that `datasets` saved with several.
+            nothing for all. Of a local copy in which no name fits all files are read.
+        split: The split to read, told by the names of the files as `datasets` tells it.
         num_rows: Rows that the dataset has at that commit, or None where nobody counted.
         licence: Licence of the rows, as the dataset's page gives it.
         test_fraction: Share of rows held out; a hash of the row's text decides, so that a row
@@ -108,10 +109,12 @@ class RowSource(Source):
             yield f"data.test_fraction must lie in [0, 1), got {self.test_fraction}"
 
     def fingerprint(self) -> str:
-        """Content of the files, or id, revision and names of those on the hub."""
+        """Content of the files, or id, revision and names of those on the hub; and the split."""
+        split = "" if self.split == "train" else f" {self.split}"
         if self.path is not None:
-            return content_hash(Path(self.path), self._local_files(Path(self.path)))
-        return "/".join((f"{self.hub}@{self.revision}", ",".join(self.files) or "*"))
+            files = [file.path for file in self._local_files(Path(self.path))]
+            return content_hash(Path(self.path), files) + split
+        return "/".join((f"{self.hub}@{self.revision}", ",".join(self.files) or "*")) + split
 
     def commit(self) -> str | None:
         """The commit of the dataset on the hub, which is fetched if it is not in the cache."""
@@ -154,11 +157,12 @@ class RowSource(Source):
     def _rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
         if self.path is not None:
             for file in self._local_files(Path(self.path)):
-                yield from read_rows(file)
+                yield from read_rows(file.path, members=file.members)
             return
         folder = self._snapshot()
-        for file in row_files(folder, self.files):
-            yield from read_rows(file, f"{file.relative_to(folder)} of {self._at}")
+        for file in split_files(folder, self.files, self.split, self._at):
+            name = f"{file.path.relative_to(folder)} of {self._at}"
+            yield from read_rows(file.path, name, file.members)
 
     def _snapshot(self) -> Path:
         from alps.data.hub_data import download  # its client takes half a second to import
@@ -166,13 +170,14 @@ class RowSource(Source):
         assert self.hub is not None
         return download(self.hub, self.revision, self.files)
 
-    def _local_files(self, path: Path) -> list[Path]:
-        try:
-            return row_files(path, self.files, self.split)
-        except ValueError:
-            if self.hub is None:
-                raise
-            return row_files(path, (), self.split)
+    def _local_files(self, path: Path) -> list[RowFile]:
+        patterns = self.files
+        if self.hub is not None and patterns:
+            try:
+                row_files(path, patterns)
+            except ValueError:
+                patterns = ()
+        return split_files(path, patterns, self.split)
 
     @property
     def _at(self) -> str:
