@@ -9,9 +9,9 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import json
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -178,7 +178,9 @@ def _csv(file: IO[bytes], name: str) -> Iterator[dict[str, Any]]:
     number = 0
     texts = (line.decode("utf-8-sig" if i == 0 else "utf-8") for i, line in enumerate(file))
     try:
-        for row in csv.DictReader(texts, strict=True):
+        reader = csv.DictReader(texts, strict=True)
+        _refuse_doubled(reader.fieldnames or (), name)
+        for row in reader:
             number += 1
             if None in row or None in row.values():
                 raise ValueError(f"row {number} of {name} has not as many fields as the header")
@@ -211,6 +213,7 @@ def _arrow(file: IO[bytes], name: str) -> Iterator[dict[str, Any]]:
 def _batched(batches: Iterable[Any], name: str) -> Iterator[dict[str, Any]]:
     number = 0
     for batch in batches:
+        _refuse_doubled(batch.schema.names, name)
         for start in range(0, batch.num_rows, BATCH):
             part = batch.slice(start, BATCH)
             try:
@@ -218,8 +221,17 @@ def _batched(batches: Iterable[Any], name: str) -> Iterator[dict[str, Any]]:
             except UnicodeDecodeError:
                 number += next(i for i in range(part.num_rows) if not _is_text(part.slice(i, 1)))
                 raise ValueError(f"row {number + 1} of {name} is not UTF-8 text") from None
+            except ValueError as error:  # two fields of one name inside a column
+                raise ValueError(f"{name} cannot be read ({error})") from None
             yield from rows
             number += len(rows)
+
+
+def _refuse_doubled(columns: Sequence[str], name: str) -> None:
+    """Of two columns of one name a row would keep the last; without a name nobody reads them."""
+    for column, count in Counter(columns).items():
+        if column and count > 1:
+            raise ValueError(f"{name} has {count} columns named '{column}': rename all but one")
 
 
 def _is_text(row: Any) -> bool:

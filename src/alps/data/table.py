@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -129,8 +129,10 @@ class RowSource(Source):
         """
         threshold = int(self.test_fraction * 2**32)
         num_rows, num_usable, unusable = 0, 0, Tally()
-        for place, row in self._rows():
+        columns: set[str] = set()
+        for place, row in self.rows():
             num_rows += 1
+            columns.update(row)
             try:
                 read = self.read(Row(row))
                 found = [read] if isinstance(read, Example) else list(read)
@@ -152,9 +154,22 @@ class RowSource(Source):
                     yield example
                 elif belongs and tally is not None:
                     tally[reason or ""] += 1
+        if columns:
+            self.check_columns(columns)
         self._check_numbers(num_rows, num_usable, unusable)
 
-    def _rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
+    def check_columns(self, columns: Collection[str]) -> None:
+        """Refuses rows of which none has a column that the settings name.
+
+        Args:
+            columns: Those that any row has.
+
+        Raises:
+            ValueError: One sentence.
+        """
+
+    def rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """All rows of the files, each with its place in words."""
         if self.path is not None:
             for file in self._local_files(Path(self.path)):
                 yield from read_rows(file.path, members=file.members)
@@ -180,20 +195,25 @@ class RowSource(Source):
         return split_files(path, patterns, self.split)
 
     @property
+    def where(self) -> str:
+        """The path, or id and revision on the hub, for messages."""
+        return self.path or self._at
+
+    @property
     def _at(self) -> str:
         return f"{self.hub}@{self.revision[:12]}"
 
     def _check_numbers(self, num_rows: int, num_usable: int, unusable: Tally) -> None:
-        where = self.path or self._at
         pinned = self.path is None and re.fullmatch("[0-9a-f]{40}", self.revision)
         if pinned and self.num_rows not in (None, num_rows):
             raise ValueError(
-                f"{where} has {num_rows} rows where data.num_rows={self.num_rows} expects others: "
-                "delete its folder in the hub cache to fetch it again, or set data.num_rows=null"
+                f"{self.where} has {num_rows} rows where data.num_rows={self.num_rows} expects "
+                "others: delete its folder in the hub cache to fetch it again, or set "
+                "data.num_rows=null"
             )
         if num_rows and not num_usable:
             why = ", ".join(f"{count} {reason}" for reason, count in unusable.most_common())
-            raise ValueError(f"none of the {num_rows} rows of {where} can be used ({why})")
+            raise ValueError(f"none of the {num_rows} rows of {self.where} can be used ({why})")
 
 
 @dataclass(frozen=True, kw_only=True)
