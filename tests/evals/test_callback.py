@@ -98,7 +98,6 @@ def test_examining_is_no_training_time(make_run, monkeypatch):
     monkeypatch.setattr("alps.evals.callback.evaluate", evaluate)
     for name in ("metrics", "module"):
         monkeypatch.setattr(f"alps.training.{name}.perf_counter", lambda: now[0])
-    fit = ("method=random", *SMALL, "evals.every_n_epochs=1", "trainer.micro_batch_size=8")
     run = make_run("method=full", *SMALL, "evals.every_n_epochs=1", "trainer.micro_batch_size=8")
     RunFolder(run.folder).write_run(run)
     fit_examined(run)
