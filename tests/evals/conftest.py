@@ -1,4 +1,4 @@
-"""Benchmarks and problems made by hand, a model that answers as told, sandboxes to try."""
+"""Benchmarks and problems made by hand, a model that answers as told, a sandbox to try."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ import pytest
 from alps.evals import sandbox
 from alps.evals.evalplus_problems import Dataset, Problems, subset
 from alps.evals.sandbox import Part, Request, Sandbox
-from alps.evals.sandbox_means import all_means
+from alps.evals.sandbox_backend import installed
 from alps.evals.sandbox_values import decode
 
 
@@ -142,14 +142,13 @@ class Box(Sandbox):
 
 
 @pytest.fixture(scope="module")
-def kit() -> Iterator[Path]:
-    with sandbox.kit() as folder:
+def runtime_dir() -> Iterator[Path]:
+    with sandbox.runtime() as folder:
         yield folder
 
 
-@pytest.fixture(params=["bubblewrap", "unshare"])
-def box(request, kit) -> Box:
-    found = {means.name: means for means in all_means()}.get(request.param)
-    if found is None:
-        pytest.skip(f"{request.param} is not installed")
-    return Box(found, kit)
+@pytest.fixture
+def box(runtime_dir) -> Box:
+    backend = installed()
+    assert backend is not None  # a test marked `sandbox` is skipped without one
+    return Box(backend, runtime_dir)
