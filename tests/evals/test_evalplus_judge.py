@@ -145,7 +145,7 @@ def test_without_a_sandbox_and_consent_nothing_runs(tmp_path, monkeypatch, probl
     empty.mkdir()
     monkeypatch.setenv("PATH", str(empty))
     right = {"HumanEval/0": RIGHT}
-    with pytest.raises(RunFailed, match="bubblewrap is not installed.: install bubble"):
+    with pytest.raises(RunFailed, match=r"bubblewrap is not installed\): install bubble"):
         score(problems(1), right, tmp_path / "a")
     found = score(problems(1), right, tmp_path / "b", allow_unsafe=True)
     assert found.passed(plus=True) == {"HumanEval/0": True} and found.sandbox == "none"

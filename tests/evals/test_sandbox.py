@@ -206,7 +206,9 @@ def test_a_backend_that_does_not_start_is_named(monkeypatch, find_anew):
     assert leaks(broken).startswith("does not start")
     monkeypatch.setattr(sandbox, "installed", lambda: broken)
     assert find() is None
-    with pytest.raises(ValueError, match=r"does not hold here \(does not start.*namespaces.*unsafe"):
+    with pytest.raises(
+        ValueError, match=r"does not hold here \(does not start.*namespaces.*unsafe"
+    ):
         sandbox.sandbox().__enter__()
     with sandbox.sandbox(allow_unsafe=True) as box, box.started(wanted, 1 << 16) as running:
         assert box.backend == UNPROTECTED and next(running.lines()) == b"v1"
@@ -223,7 +225,7 @@ def test_without_bubblewrap_the_sentence_says_what_to_install(tmp_path, monkeypa
     other = tmp_path / "unshare"
     other.symlink_to("/usr/bin/unshare")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ValueError, match="bubblewrap is not installed.*`apt install bubblewrap`"):
+    with pytest.raises(ValueError, match=r"bubblewrap is not installed.*`apt install bubblewrap`"):
         sandbox.sandbox().__enter__()
 
 

@@ -1,7 +1,7 @@
 r"""Judges answers to MATH: the last `\boxed{}` against the reference solution's.
 
-Equal texts after normalisation are equal; otherwise math-verify compares what they mean. It does not
-read everything that is written: bases of numbers, halves of the day and braces are compared here.
+Equal texts after normalisation are equal; otherwise math-verify compares what they mean. It does
+not read all that is written: bases of numbers, a.m. and p.m., and braces are compared here.
 """
 
 from __future__ import annotations
@@ -31,9 +31,8 @@ _BASE = re.compile(
     r"(?<![A-Za-z0-9.\\])(?P<open>\()?(?P<numeral>\d[0-9A-Z.]*)(?(open)\))"
     r"(?:_|(?=\(?base))\{?\(?(?:base-?)?(?P<base>\d+|[a-z]+)\)?\}?"
 )
-_BASE_WORDS = (
-    "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
-).split()
+_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+_WORDS += ["eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen"]
 _HALF_OF_DAY = re.compile(r"(?<=\d)([ap])\.?m\.?$", re.IGNORECASE)
 _SET, _PAIR = re.compile(r"\\\{.*\\\}"), re.compile(r"[(\[].*,.*[)\]]")
 _VARIABLES = re.compile(r"(?<![A-Za-z\\])(?!cm|mm|km|kg|ft|lb|hr|yr)[A-Za-z]{1,2}\s*$")
@@ -82,8 +81,9 @@ def last_boxed(text: str) -> str | None:
 def same_answer(given: str, wanted: str) -> bool:
     """Whether two answers are the same text, or mean the same to math-verify.
 
-    What both write out must agree: the base of a number, a.m. or p.m., braces or brackets. A reference
-    without a base is decimal; an answer without one is in the base that the problem asks for.
+    What both write out must agree: the base of a number, a.m. or p.m., braces or brackets. A
+    reference without a base is decimal; an answer without one is in the base that the problem asks
+    for.
     Units don't count, as in MATH's own grader.
 
     Args:
@@ -120,7 +120,7 @@ def _mean_the_same(given: str, wanted: str) -> bool:
 
 
 def _parsed(text: str, limit: int | None) -> list:
-    """What math-verify reads; it takes the letter behind `4t` for a unit, where it is a variable."""
+    """What math-verify reads; left alone, it takes the variable of `4t` for a unit."""
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse
 
     latex = LatexExtractionConfig()
@@ -137,8 +137,8 @@ def _without_bases(text: str) -> tuple[str, list[int]]:
 
     def bare(found: re.Match[str]) -> str:
         word = found["base"]
-        if word in _BASE_WORDS:
-            word = str(_BASE_WORDS.index(word) + 2)
+        if word in _WORDS:
+            word = str(_WORDS.index(word))
         if not word.isdigit():
             return found[0]
         bases.append(int(word))

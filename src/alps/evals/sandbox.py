@@ -227,7 +227,9 @@ def no_sandbox() -> str:
     why, remedy = "bubblewrap is not installed", INSTALL
     if backend is not None:
         why = f"bubblewrap does not hold here ({leaks(backend)})"
-        remedy = "allow it namespaces (unprivileged user namespaces; as root in a container, SYS_ADMIN)"
+        remedy = (
+            "allow it namespaces (unprivileged user namespaces; as root in a container, SYS_ADMIN)"
+        )
     if sys.platform != "linux":
         why, remedy = "bubblewrap needs Linux", "evaluate there"
     return (

@@ -21,7 +21,8 @@ SMALL_FILES = ("/etc/ld.so.cache", "/etc/alternatives", "/usr/share/zoneinfo")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 RUNTIME = "/runtime"
 INSTALL = (
-    "install bubblewrap (Debian, Ubuntu: `apt install bubblewrap`; Fedora: `dnf install bubblewrap`)"
+    "install bubblewrap (Debian, Ubuntu: `apt install bubblewrap`; Fedora: "
+    "`dnf install bubblewrap`)"
 )
 FIRST_USER, NUM_USERS = 60600, 500
 """Users as whom programs run if we are root: they own nothing. Several, because the kernel counts a
