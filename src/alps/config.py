@@ -186,7 +186,8 @@ def explain(
 ) -> list[str]:
     """All complaints about overrides that Hydra could not compose, or `build` not accept."""
     builders = {"localize": build_request, "plan": plain_config}
-    return complaints.explain(overrides, builders.get(config_name, build), error, config_name)
+    builder = builders.get(config_name, build)
+    return complaints.explain(paths_told(overrides), builder, error, config_name)
 
 
 class Preflight(Callback):

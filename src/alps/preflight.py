@@ -13,7 +13,7 @@ from alps.families import Source
 from alps.heads import Geometry
 from alps.identity import canonical, digest
 from alps.models.checkpoint import materialize, read_geometry, scorable
-from alps.plain import SettingsError
+from alps.plain import SettingsError, to_plain
 from alps.run_folder import RunFolder
 from alps.settings import Model, Run
 
@@ -24,8 +24,9 @@ _checked: set[str] = set()
 def check(run: Run, trains: bool = True) -> None:
     """Fetches the base model, encodes every row, and compares the shapes of base and task model.
 
-    Benchmarks say first whether they have what they need. Encoded rows are in the cache at the end,
-    so the run's processes begin at once; a run whose training is done is not checked again.
+    Benchmarks say first whether they have what they need, and are tried without a model. Encoded
+    rows are in the cache at the end, so the run's processes begin at once; a run whose training is
+    done is not checked again.
 
     Args:
         run: The run.
@@ -113,6 +114,11 @@ def _check_benchmarks(run: Run, trains: bool) -> None:
         )
     if problems:
         raise SettingsError(problems)
+    for benchmark in asked:
+        mark = digest([to_plain(benchmark), benchmark.fingerprint(run.evals.documents_dir)])
+        if mark not in _checked:
+            benchmark.dry_run(run.evals.documents_dir)
+            _checked.add(mark)
 
 
 def _has_chat_template(run: Run) -> bool:
