@@ -1,9 +1,12 @@
 import json
 import logging
+import shutil
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from alps.identity import cache_dir
+from alps.models.checkpoint import materialize
 from alps.plain import SettingsError
 from alps.preflight import check
 
@@ -126,3 +129,34 @@ def test_what_is_evaluated_already_needs_nothing(make_run, tmp_path, monkeypatch
     evaluate_base(run)
     monkeypatch.setattr(HeldOut, "ready", lambda *_: pytest.fail("asked"))
     check(run, trains=False)
+
+
+@pytest.fixture
+def incomplete(make_run, tmp_path):
+    """The tiny model without the MLP of one layer."""
+    folder = tmp_path / "incomplete"
+    shutil.copytree(materialize(make_run().model), folder)
+    tensors = load_file(folder / "model.safetensors")
+    kept = {name: t for name, t in tensors.items() if "layers.1.mlp" not in name}
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_an_incomplete_base_is_refused_before_a_folder_exists(
+    make_run, tmp_path, incomplete, trains
+):
+    run = make_run("method=random", "scope=heads_only", f"model={incomplete}")
+    with pytest.raises(ValueError, match=r"lacks 3 tensors \(model\.layers\.1\.mlp\.down_proj"):
+        check(run, trains=trains)
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_task_model_needs_q_k_and_v_only(make_run, tmp_path, incomplete):
+    given = ("task_model=readily", f"task_model.path={incomplete}")
+    check(make_run("method=alps", *given))
+    tensors = load_file(incomplete / "model.safetensors")
+    tensors.pop("model.layers.1.self_attn.k_proj.weight")
+    save_file(tensors, incomplete / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"has no tensor model\.layers\.1\.self_attn\.k_proj"):
+        check(make_run("method=alps", *given))

@@ -51,6 +51,7 @@ def explain(
             problems.append(f"'{text}' cannot be read ({first_line(trouble)}): {hint}")
     with loader() as groups:
         choices: dict[str, list[str]] = {}
+        good: list[str] = []
         for override in parsed:
             options = groups.get_group_options(override.key_or_group)
             if options:
@@ -60,8 +61,8 @@ def explain(
                     for v in values
                     if v not in options and v not in ("null", "None")
                 ]
-                choices[override.key_or_group] = [v for v in values if v in options]
-        good = [f"{group}={values[0]}" for group, values in choices.items() if values]
+                known = choices[override.key_or_group] = [v for v in values if v in options]
+                good += [f"{override.get_key_element()}={v}" for v in known[:1]]
         for override in parsed:
             problems += _key_problems(override, good, choices, config_name)
         problems += _value_problems(parsed, good, config_name, build)

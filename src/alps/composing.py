@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,13 +33,35 @@ def loader() -> Iterator[ConfigLoader]:
 
 
 def paths_told(overrides: Sequence[str]) -> list[str]:
-    """`model=<folder or hub id>` as `model.path=...`, which it means: no choice has a slash."""
+    """Short forms as Hydra takes them: `model=<folder or hub id>` is `model.path=...`.
+
+    No choice has a slash. `evals=[...]` is as `benchmarks_by_name` has it.
+    """
     found = []
-    for override in overrides:
+    for override in benchmarks_by_name(overrides):
         name, _, value = override.partition("=")
         place = name == "model" and "," not in value and ("/" in value or Path(value).is_dir())
         known = (conf_dir() / "model" / f"{value}.yaml").exists()
         found.append(f"model.path={value}" if place and not known else override)
+    return found
+
+
+def benchmarks_by_name(overrides: Sequence[str]) -> list[str]:
+    """`evals=[gsm8k,mmlu]` as no set and these benchmarks; `evals=gsm8k` likewise, if no set is."""
+    found = []
+    for override in overrides:
+        name, _, value = override.partition("=")
+        names = list(dict.fromkeys(re.findall(r"[\w-]+", value)))
+        in_list = re.fullmatch(r"""\[[\w\s,'"-]*\]""", value)
+        sets, benchmarks = conf_dir() / "evals", conf_dir() / "evals" / "benchmark"
+        alone = names == [value] and not (sets / f"{value}.yaml").exists()
+        if name == "evals" and (in_list or (alone and (benchmarks / f"{value}.yaml").exists())):
+            title = "+".join(names) or "none"
+            found += ["evals=none", f"evals.name={title}"]
+            one = "+evals/benchmark@evals.benchmarks"
+            found += [f"{one}.{each}={each}" for each in names]
+        else:
+            found.append(override)
     return found
 
 

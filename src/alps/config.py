@@ -27,7 +27,7 @@ from alps.infrastructure import Evals, Logger, Trainer
 from alps.localization.request import Request
 from alps.plain import TARGET, SettingsError, did_you_mean, from_plain, target_class
 from alps.plan.assumed import Assumed
-from alps.settings import Model, Optim, Run, Weights
+from alps.settings import DEFAULT_REVISION, Model, Optim, Run, Weights
 
 SHARED_WITH_METHODS = ("ratio", "scope", "task_model")
 """Settings of a run that a method receives if it declares a field of that name."""
@@ -186,7 +186,8 @@ def explain(
 ) -> list[str]:
     """All complaints about overrides that Hydra could not compose, or `build` not accept."""
     builders = {"localize": build_request, "plan": plain_config}
-    return complaints.explain(overrides, builders.get(config_name, build), error, config_name)
+    builder = builders.get(config_name, build)
+    return complaints.explain(paths_told(overrides), builder, error, config_name)
 
 
 class Preflight(Callback):
@@ -295,9 +296,16 @@ def _method(plain: Mapping[str, Any], problems: list[str], seen: Seen) -> Method
 
 
 def _named_by_path(model: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A model given by path is called by it, not by the choice it replaces."""
+    """A model given by path is called by it (and its revision), not by the choice it replaces."""
     path = model.get("path")
-    return {**model, "name": Path(str(path)).name, "revision": "main"} if path else model
+    if not isinstance(path, str) or not path:
+        return model
+    place, _, in_path = path.partition("@")
+    if Path(path).exists():
+        return {**model, "name": Path(path).name}
+    revision = str(in_path or model.get("revision") or DEFAULT_REVISION)
+    shown = "" if revision == DEFAULT_REVISION else f"@{revision.replace('/', '-')[:12]}"
+    return {**model, "name": f"{Path(place).name}{shown}"}
 
 
 def _shared_problems(plain: Mapping[str, Any]) -> list[str]:

@@ -206,6 +206,16 @@ class Benchmark(ABC):
             ValueError: One sentence that names what is missing and the remedy.
         """
 
+    def dry_run(self, data_dir: Path | None) -> None:  # noqa: B027 - some need none
+        """Refuses what shows only when it is asked, judged and summed up; no model is needed.
+
+        Args:
+            data_dir: `evals.data_dir`.
+
+        Raises:
+            ValueError: One sentence.
+        """
+
     def fetch(self, data_dir: Path | None) -> str | None:
         """Gets what the benchmark needs from elsewhere, so that it runs without a network.
 

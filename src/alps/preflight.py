@@ -10,9 +10,10 @@ from alps.evals.examined import base_weights, trained_weights
 from alps.evals.subject import no_room
 from alps.evals.vllm_engine import vllm_problem
 from alps.families import Source
+from alps.heads import Geometry
 from alps.identity import canonical, digest
 from alps.models.checkpoint import materialize, read_geometry, scorable
-from alps.plain import SettingsError
+from alps.plain import SettingsError, to_plain
 from alps.run_folder import RunFolder
 from alps.settings import Model, Run
 
@@ -23,8 +24,9 @@ _checked: set[str] = set()
 def check(run: Run, trains: bool = True) -> None:
     """Fetches the base model, encodes every row, and compares the shapes of base and task model.
 
-    Benchmarks say first whether they have what they need. Encoded rows are in the cache at the end,
-    so the run's processes begin at once; a run whose training is done is not checked again.
+    Benchmarks say first whether they have what they need, and are tried without a model. Encoded
+    rows are in the cache at the end, so the run's processes begin at once; a run whose training is
+    done is not checked again.
 
     Args:
         run: The run.
@@ -42,7 +44,7 @@ def check(run: Run, trains: bool = True) -> None:
     data = [run.data, *([task_run.data] if task_run else [])]
     for source in data:
         training_examples(source)  # a bad row is told before a model is fetched
-    base = materialize(run.model)
+    base = checked_base(run.model)
     geometry = read_geometry(base)
     _check_answers(run, base)
     for source in data if trains else ():
@@ -53,12 +55,42 @@ def check(run: Run, trains: bool = True) -> None:
     run.method.check(geometry)
     wanted = getattr(run.method, "task_model", None)
     if wanted is not None and wanted.path is not None:
-        task = scorable(Model(name=wanted.name, path=wanted.path))
-        if read_geometry(task) != geometry:
-            raise ValueError(
-                f"base and task model differ in shape: {run.model.name} has {geometry}, "
-                f"{Path(wanted.path).name} has {read_geometry(task)}"
-            )
+        check_task_model(Model(name=Path(wanted.path).name, path=wanted.path), run.model, geometry)
+
+
+def checked_base(model: Model) -> Path:
+    """The folder of a base model that loads as it is stored, with its tokenizer.
+
+    Raises:
+        ValueError: If it cannot be had or is not all there; one sentence.
+    """
+    folder = materialize(model)
+    from alps.models.load import check_loadable
+
+    check_loadable(folder)
+    return folder
+
+
+def check_task_model(task: Model, base: Model, geometry: Geometry) -> None:
+    """Refuses a finished task model that cannot be compared with the base, head by head.
+
+    Args:
+        task: The task model.
+        base: The base model, for messages.
+        geometry: Shape of the base model's attention.
+
+    Raises:
+        ValueError: One sentence.
+    """
+    folder = scorable(task)
+    if read_geometry(folder) != geometry:
+        raise ValueError(
+            f"base and task model differ in shape: {base.name} has {geometry}, "
+            f"{task.name} has {read_geometry(folder)}"
+        )
+    from alps.models.qkv import QKV
+
+    QKV(folder, geometry).check()
 
 
 def _check_benchmarks(run: Run, trains: bool) -> None:
@@ -82,6 +114,11 @@ def _check_benchmarks(run: Run, trains: bool) -> None:
         )
     if problems:
         raise SettingsError(problems)
+    for benchmark in asked:
+        mark = digest([to_plain(benchmark), benchmark.fingerprint(run.evals.documents_dir)])
+        if mark not in _checked:
+            benchmark.dry_run(run.evals.documents_dir)
+            _checked.add(mark)
 
 
 def _has_chat_template(run: Run) -> bool:

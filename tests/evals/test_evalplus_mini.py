@@ -21,6 +21,7 @@ def answered(benchmark, answer):
     return program(benchmark.protocol, "", answer, benchmark.ends())
 
 
+@pytest.mark.sandbox
 def test_reference_answers_are_right_and_nonsense_is_not(tmp_path):
     examples = list(islice(mini_code.examples("test"), 5))
     problems = MINI.read(None)
@@ -104,6 +105,7 @@ VERDICTS = [
 ]
 
 
+@pytest.mark.sandbox
 def test_verdicts_are_those_of_the_judge_before_but_for_what_evalplus_does_otherwise(
     tmp_path, monkeypatch
 ):
@@ -133,6 +135,7 @@ def test_settings_and_what_it_needs():
     assert not list(MINI.problems())
 
 
+@pytest.mark.sandbox
 def test_a_real_model_gets_a_number(make_run, tmp_path):
     from alps.evals.subject import Subject
     from alps.models.checkpoint import materialize

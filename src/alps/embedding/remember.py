@@ -21,7 +21,13 @@ from alps.data.example import Example
 from alps.embedding.pooled import Encoded, Progress, encode_texts, mean_pooled
 from alps.embedding.request import Request
 from alps.models.checkpoint import materialize
-from alps.models.load import context_length, load_model, load_tokenizer, pad_id
+from alps.models.load import (
+    check_loadable,
+    context_length,
+    load_model,
+    load_tokenizer,
+    pad_id,
+)
 from alps.results import git_state, versions
 
 Bar = Callable[[str], AbstractContextManager[Progress]]
@@ -45,6 +51,7 @@ def embed_all(
             no numbers.
     """
     s, place = request.settings, materialize(request.model)
+    check_loadable(place)
     tokenizer, context = load_tokenizer(place), context_length(place)
 
     @cache

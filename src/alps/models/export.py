@@ -240,7 +240,7 @@ def _rows(run: Run, folder: RunFolder, restore: Callable[[Run, RunFolder], nn.Mo
 def _origin(run: Run, base: Path) -> Mapping[str, str | None]:
     """The hub id and revision of the base, or where it is on disk."""
     if run.model.repo:
-        return {"base_model_name_or_path": run.model.repo, "revision": run.model.revision}
+        return {"base_model_name_or_path": run.model.repo, "revision": run.model.hub_revision}
     return {"base_model_name_or_path": str(base.resolve()), "revision": None}
 
 
