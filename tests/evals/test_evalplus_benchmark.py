@@ -44,6 +44,9 @@ class ScriptedModel:
         assert all(r.request_type == "generate_until" for r in requests)
         return [self.subject.answer(r.args[0]) for r in requests]
 
+    def details(self):
+        return {"decoding": "as asked"}
+
     def gather_object(self, obj):
         self.subject.gathered[self.rank] = obj
         ranks = range(self.world_size)
@@ -134,6 +137,7 @@ def test_what_a_reader_wants_to_know(subject):
     assert card.details["stock_pass@1"] == card.metrics["pass@1"]
     assert card.details["other_in_evalplus"] == []
     assert card.details["sandbox"] == "bubblewrap"
+    assert card.details["decoding"] == "as asked"
     sure = card.uncertainty["pass@1"]
     assert sure.stderr == pytest.approx(0.25) and sure.low < 0.75 <= sure.high
     assert json.loads(json.dumps(card.details)) == card.details

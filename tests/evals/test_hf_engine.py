@@ -156,8 +156,8 @@ def test_nothing_of_the_models_own_generation_settings_is_used(make_subject, nam
 def test_the_models_own_settings_come_back_after_an_error(make_subject):
     subject = make_subject()
     before = subject.model.generation_config
-    with pytest.raises(ValueError, match="knows no generation setting temprature"):
-        answers(subject, temprature=1.0)
+    with pytest.raises(ValueError, match="knows no generation setting warmth"):
+        answers(subject, warmth=1.0)
     subject.model.forward = None
     with pytest.raises(TypeError):
         answers(subject)
