@@ -10,6 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+MAX_NAME_BYTES = 255
+"""Longest name of a file on the usual file systems."""
+
+
+def can_hold_files(folder: Path) -> bool:
+    """Whether a folder is, or can be made, where files can be written."""
+    place = folder.absolute()
+    there = next(p for p in (place, *place.parents) if os.path.exists(p))
+    new = place.relative_to(there).parts
+    possible = all("\0" not in n and len(os.fsencode(n)) <= MAX_NAME_BYTES for n in new)
+    return possible and os.path.isdir(there) and os.access(there, os.W_OK)
+
 
 def write_json(path: Path, plain: Any) -> None:
     """Writes JSON to a temporary name beside `path` and renames it."""

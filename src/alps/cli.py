@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from alps.cli_train import debugs, failure, train
 
 HELP = """\
 alps: localize attention heads, train only those, compare honestly.
@@ -73,63 +74,33 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
-    commands[command](rest)
-
-
-def train(arguments: Sequence[str]) -> None:
-    """Hands the arguments to Hydra, then prints the table of what was asked for."""
-    import hydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    from alps import config
-    from alps.composing import VERSION_BASE, conf_dir, grid_problems, paths_told
-
-    if problems := grid_problems(arguments):
-        sys.exit(config.refuse(problems))
-    config.register_resolvers()
-    debug = "debug=true" in [a.lower() for a in arguments]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
-    flags = [a for a in arguments if a in ("-m", "--multirun")]  # Hydra wants them first
-    rest = [a for a in arguments if a not in flags]
-    sys.argv = [sys.argv[0], *flags, *paths_told(rest)]
-    application = hydra.main(
-        version_base=VERSION_BASE, config_path=str(conf_dir()), config_name="train"
-    )(_point)
-    code = 0
     try:
-        application()
+        commands[command](rest)
     except KeyboardInterrupt:
         sys.exit(130)
-    except (HydraException, OmegaConfBaseException) as error:
-        if debug:
-            raise
-        overrides = [a for a in arguments if not a.startswith("-")]
-        sys.exit(config.refuse(config.explain(overrides, error)))
     except Exception as error:
-        if not hasattr(error, "_told"):
+        if debugs(rest):
             raise
-        if debug:
-            raise
-        code = 1
-    _conclude(config.planned)
-    sys.exit(code)
+        print(f"error: {failure(error)} (debug=true says where)", file=sys.stderr)
+        sys.exit(1)
 
 
 def evaluate(arguments: Sequence[str]) -> None:
     """Benchmarks for a trained run (`run=KEY`), or for base models: one, or with -m a grid's."""
     from alps import config
-    from alps.preflight import check
+    from alps.complaints import sentences
+    from alps.preflight import check_files, check_model
 
     _log_plainly()
     settings = [a for a in arguments if a not in ("-m", "--multirun")]
     try:
         whole_grid = len(settings) < len(arguments)
         examined = _bases(settings) if whole_grid else [_examined(settings)]
-        for run, trained in examined:
-            check(run, trains=trained)
+        for step in (check_files, check_model):
+            for run, trained in examined:
+                step(run, trains=trained)
     except (ValueError, OSError) as error:
-        sys.exit(config.refuse(getattr(error, "problems", [str(error)])))
+        sys.exit(config.refuse(sentences(error)))
     failed = False
     for run, trained in examined:
         try:
@@ -174,12 +145,14 @@ def _examined(arguments: Sequence[str]) -> tuple[Any, bool]:
     from alps.run_folder import find_run
 
     composed = config.compose_config(list(arguments), "evaluate")
-    if composed.run is None:
-        return config.build(composed), False
-    folder = find_run(Path(composed.output_dir), str(composed.run))
-    run = folder.read_run()
-    problems: list[str] = []
     plain = config.plain_config(composed)
+    if plain.get("run") is None:
+        return config.build(composed), False
+    folder = find_run(Path(str(plain.get("output_dir"))), str(plain["run"]))
+    run = folder.read_run()
+    if outdated := folder.outdated(run):
+        raise ValueError(outdated)
+    problems: list[str] = []
     evals = config.build_evals(plain["evals"], run.data.task, problems)
     if evals is None:
         raise SettingsError(problems)
@@ -192,16 +165,21 @@ def _examined(arguments: Sequence[str]) -> tuple[Any, bool]:
 
 def runs(arguments: Sequence[str]) -> None:
     """Lists runs with settings and state."""
+    from alps.complaints import refuse, sentences
     from alps.report.listing import print_runs
 
     settings = dict(a.split("=", 1) for a in arguments if a.startswith("output_dir="))
     filters = [a for a in arguments if not a.startswith("output_dir=")]
-    print_runs(Path(settings.get("output_dir", "outputs")), filters)
+    try:
+        print_runs(Path(settings.get("output_dir", "outputs")), filters)
+    except (ValueError, OSError) as error:
+        sys.exit(refuse(sentences(error)))
 
 
 def export(arguments: Sequence[str]) -> None:
     """Writes a trained run as a folder for other programs: plain model, rows or PEFT adapter."""
-    from alps.config import refuse
+    from alps.atomic import can_hold_files
+    from alps.complaints import refuse, sentences
     from alps.models.export import FORMATS, rank_warnings, write
     from alps.plain import did_you_mean
     from alps.run_folder import find_run
@@ -228,55 +206,22 @@ def export(arguments: Sequence[str]) -> None:
             raise ValueError(lacking)
         if to.exists():
             raise ValueError(f"{to} exists already; nothing is overwritten: choose another folder")
-    except ValueError as error:
-        sys.exit(refuse([str(error)]))
-    with _one_sentence(run.key):
+        if not can_hold_files(to):
+            raise ValueError(f"to={to} cannot be written to: name another folder")
+    except (ValueError, OSError) as error:
+        sys.exit(refuse(sentences(error)))
+    key = folder.path.name
+    with _one_sentence(key):
         from alps.training.restore import restore
 
         try:
             ranks = write(run, given["format"], to, restore, folder)
         except ValueError as error:
-            sys.exit(refuse([f"{run.key}: {_sentence(error)}"]))
+            sys.exit(refuse([f"{key}: {failure(error)}"]))
     largest = f"; largest rank {max(ranks.values())}" if ranks else ""
-    print(f"{run.key} is in {to}{largest}")
+    print(f"{key} is in {to}{largest}")
     for warning in rank_warnings(ranks):
         print(f"warning: {warning}", file=sys.stderr)
-
-
-def _point(config: Any) -> None:
-    """One run, inside Hydra. A failure is told here, so that a sweep goes on with the others."""
-    from alps.config import build, planned
-    from alps.execute import execute
-    from alps.launch.ranks import fit_on_devices
-
-    run = build(config)
-    if not planned.complete:
-        planned.add([run], config.weights)  # a sweeper that draws its points as it goes
-    try:
-        execute(run, fit_on_devices)
-    except Exception as error:
-        if not config.debug:
-            print(f"error: {run.key}: {_sentence(error)}", file=sys.stderr)
-        error._told = True  # pyright: ignore[reportAttributeAccessIssue]
-        raise
-    if planned.complete:
-        planned.reduce()
-
-
-def _conclude(planned: Any) -> None:
-    from alps.report.collect import collect
-    from alps.report.table import print_table, write_table
-
-    if not planned.runs:
-        return  # --help, --cfg
-    planned.reduce()
-    rows = collect(planned.runs)
-    print_table(rows)
-    if planned.sweep_dir:
-        paths = write_table(rows, planned.sweep_dir)
-        print(f"table: {' and '.join(map(str, paths))}; runs: {planned.runs[0].folder.parent}")
-    else:
-        print(f"files: {planned.runs[0].folder}")
 
 
 @contextmanager
@@ -285,15 +230,8 @@ def _one_sentence(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        print(f"error: {name}: {_sentence(error)}", file=sys.stderr)
+        print(f"error: {name}: {failure(error)}", file=sys.stderr)
         sys.exit(1)
-
-
-def _sentence(error: BaseException) -> str:
-    from alps.results import RunFailed
-
-    text = " ".join(str(error).split())
-    return text if isinstance(error, RunFailed | ValueError) else f"{type(error).__name__}: {text}"
 
 
 def _log_plainly() -> None:

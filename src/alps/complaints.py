@@ -4,27 +4,44 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 from hydra import compose
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from alps.composing import loader
+from alps.composing import first_line, loader
+from alps.overrides import form_problems, options, parse, search_path, unused_problems, value_texts
 from alps.plain import TARGET, SettingsError, did_you_mean
 
 Build = Callable[[DictConfig], object]
 """Makes settings of a composed config, or raises a SettingsError."""
 
+Compose = Callable[..., DictConfig | None]
+"""Takes overrides; None where Hydra cannot compose them."""
+
+MAX_LETTERS = 600
+"""Of one problem; a longer one is cut in its middle."""
+
+MAX_TRIED = 20
+"""Values of one axis that are looked at after something else was wrong."""
+
 
 def refuse(problems: Iterable[str]) -> int:
     """Prints problems as one sentence to stderr; returns the exit code of a refusal."""
-    print(f"error: {'; '.join(dict.fromkeys(problems))}", file=sys.stderr)
+    print(f"error: {'; '.join(dict.fromkeys(map(printable, problems)))}", file=sys.stderr)
     return 2
+
+
+def printable(text: str) -> str:
+    """A text on one line: control characters escaped, the middle of a long one left out."""
+    if len(text) > MAX_LETTERS:
+        text = f"{text[: MAX_LETTERS // 2]} ... {text[-MAX_LETTERS // 2 :]}"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split("\n")))
 
 
 def explain(
@@ -32,6 +49,7 @@ def explain(
     build: Build,
     error: Exception | None = None,
     config_name: str = "train",
+    sweeps: bool = True,
 ) -> list[str]:
     """Why Hydra could not compose these overrides: all complaints, in the user's words.
 
@@ -40,86 +58,113 @@ def explain(
         build: What has more to say, once Hydra is content.
         error: What Hydra said, used if nothing better is found.
         config_name: Root config.
+        sweeps: Whether several values make a grid here.
     """
     problems: list[str] = []
-    parsed: list[Override] = []
-    for text in overrides:
-        try:
-            parsed.append(OverridesParser.create().parse_override(text))
-        except HydraException as trouble:
-            hint = """values with special characters need quotes, as in 'name="value"'"""
-            problems.append(f"'{text}' cannot be read ({first_line(trouble)}): {hint}")
-    with loader() as groups:
-        choices: dict[str, list[str]] = {}
-        good: list[str] = []
+    with loader() as hydra:
+        found = parse(overrides, hydra, problems).values()
+        folders = search_path(found)
+        said = [(o, list(form_problems(o, hydra, sweeps, bool(folders)))) for o in found]
+        problems += [p for _, own in said for p in own]
+        problems += unused_problems([o for o, _ in said], config_name)
+        bad = {o.key_or_group for o, own in said if own}
+        parsed = [o for o, _ in said if o.key_or_group.split(".")[0] not in bad]
+        parsed = [o for o in parsed if o.key_or_group not in bad]
+        choices = {o.key_or_group: value_texts(o) for o in parsed if _chooses(o, hydra)}
+        good = {group: texts[0] for group, texts in choices.items()}
+
+        @cache
+        def composed(*given: str) -> DictConfig | None:
+            chosen = [f"{k}={v}" for k, v in good.items() if f"{k}={v}" not in given]
+            try:
+                return compose(config_name, list(dict.fromkeys([*folders, *chosen, *given])))
+            except Exception:
+                return None
+
+        known = []
         for override in parsed:
-            options = groups.get_group_options(override.key_or_group)
-            if options:
-                values = _values(override)
-                problems += [
-                    f"there is no {override.key_or_group}={v}{did_you_mean(v, options)}"
-                    for v in values
-                    if v not in options and v not in ("null", "None")
-                ]
-                known = choices[override.key_or_group] = [v for v in values if v in options]
-                good += [f"{override.get_key_element()}={v}" for v in known[:1]]
-        for override in parsed:
-            problems += _key_problems(override, good, choices, config_name)
-        problems += _value_problems(parsed, good, config_name, build)
-    return problems or [first_line(error) if error else "this configuration cannot be composed"]
+            own = list(_key_problems(override, choices, composed))
+            problems += own
+            known += [] if own or override.key_or_group in choices else [override]
+        swept = [f"{group}={text}" for group in choices for text in choices[group][1:MAX_TRIED]]
+        problems += _value_problems(known, swept, composed, build)
+    if problems:
+        return problems
+    return sentences(error) if error else ["this configuration cannot be composed"]
+
+
+def _chooses(override: Override, hydra: ConfigLoader) -> bool:
+    plain = not override.is_delete() and override.package is None
+    return plain and bool(options(override.key_or_group, hydra))
 
 
 def _key_problems(
-    override: Override, good: list[str], choices: dict[str, list[str]], config_name: str
-) -> list[str]:
+    override: Override, choices: dict[str, list[str]], composed: Compose
+) -> Iterator[str]:
     """Whether a plain setting exists, under every choice of its group that was asked for."""
     key = override.key_or_group
-    is_group = key in choices
-    if is_group or override.is_add() or override.is_delete() or key.startswith("hydra"):
-        return []
+    added = override.is_add() or override.is_force_add()
+    if key in choices or added or override.is_delete() or key.startswith("hydra"):
+        return
     top = key.split(".")[0]
-    problems = []
-    for choice in choices.get(top) or [None]:
-        config = compose(config_name, [*good, f"{top}={choice}"] if choice else good)
-        node: Any = config
+    for i, choice in enumerate(choices.get(top) or [None]):
+        node: Any = composed(f"{top}={choice}") if i else composed()
+        if node is None:
+            return
         for depth, name in enumerate(key.split(".")):
             if not OmegaConf.is_dict(node) or name not in list(node):  # `in` misses `???`
                 known = [str(k) for k in node] if OmegaConf.is_dict(node) else []
                 place = ".".join(key.split(".")[:depth])
                 of = f" of {top}={choice}" if choice else ""
                 hint = did_you_mean(name, [k for k in known if k not in ("name", TARGET)])
-                problems.append(f"{key} is not a setting{of}{hint if known else f' of {place}'}")
+                yield f"{key} is not a setting{of}{hint if known else f' of {place}'}"
                 break
-            node = None if OmegaConf.is_missing(node, name) else node[name]
-    return problems
+            opaque = OmegaConf.is_missing(node, name) or OmegaConf.is_interpolation(node, name)
+            node = None if opaque else node[name]
 
 
 def _value_problems(
-    parsed: list[Override], good: list[str], config_name: str, build: Build
+    parsed: list[Override], choices: list[str], composed: Compose, build: Build
 ) -> list[str]:
-    """What `build` has to say about the overrides that Hydra accepts, one sweep value at a time."""
-    plain = [o for o in parsed if not o.is_sweep_override()]
-    accepted = list(good)
-    for text in (o.input_line for o in plain if o.input_line):
-        if _composed([*accepted, text], config_name) is not None:
-            accepted.append(text)
-    swept = [f"{o.key_or_group}={v}" for o in parsed if o.is_sweep_override() for v in _values(o)]
-    problems = []
-    for extra in ([], *([s] for s in swept)):
-        config = _composed([*accepted, *extra], config_name)
+    """What `build` has to say about overrides that Hydra accepts, one value of a sweep at a time.
+
+    Args:
+        parsed: Overrides that choose nothing, and have no other problem.
+        choices: Those of a sweep, but for the first of each group.
+        composed: Composes the first choices with others.
+        build: As in `explain`.
+    """
+    texts = [o.input_line for o in parsed if o.input_line and not o.is_sweep_override()]
+    accepted: list[str] = []
+    if composed(*texts) is not None:
+        accepted = texts
+    else:
+        for text in texts:
+            if composed(*accepted, text) is not None:
+                accepted.append(text)
+    sweeps = [o for o in parsed if o.is_sweep_override()]
+    swept = [f"{o.get_key_element()}={v}" for o in sweeps for v in value_texts(o)[:MAX_TRIED]]
+    problems: list[str] = []
+    for extra in ((), *((s,) for s in [*choices, *swept])):
+        config = composed(*accepted, *extra)
         try:
             if config is not None:
                 build(config)
         except SettingsError as error:
             problems += error.problems
+        except Exception as error:
+            problems.append(first_line(error))
     return problems
 
 
-def _composed(overrides: list[str], config_name: str) -> DictConfig | None:
-    try:
-        return compose(config_name, overrides)
-    except (HydraException, OmegaConfBaseException):
-        return None
+def sentences(error: Exception) -> list[str]:
+    """What is wrong, one problem each."""
+    if isinstance(error, OmegaConfBaseException) and error.full_key:
+        return [f"{error.full_key} cannot be resolved ({first_line(error)})"]
+    if isinstance(error, OSError) and error.filename:
+        return [f"{error.filename} cannot be used ({error.strerror})"]
+    cause = f" ({first_line(error.__cause__)})" if error.__cause__ else ""
+    return getattr(error, "problems", [f"{first_line(error)}{cause}"])
 
 
 def without_repeats(problems: list[str]) -> list[str]:
@@ -128,15 +173,3 @@ def without_repeats(problems: list[str]) -> list[str]:
     for problem in problems:
         seen.setdefault(re.sub(r"^point \[.*?\]: ", "", problem), problem)
     return list(seen.values())
-
-
-def _values(override: Override) -> list[str]:
-    if override.is_sweep_override():
-        return [str(v) for v in override.sweep_string_iterator()]
-    return [str(override.value())]
-
-
-def first_line(error: BaseException) -> str:
-    """Of what an exception says, or its name."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra import initialize_config_dir
+from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from alps.plain import SettingsError
 
 VERSION_BASE = "1.3"
 
@@ -22,6 +28,22 @@ def conf_dir() -> Path:
     package = Path(__file__).resolve().parent
     installed = package / "conf"
     return installed if installed.is_dir() else package.parents[1] / "conf"
+
+
+def command_line(arguments: Sequence[str]) -> Namespace:
+    """Flags of Hydra's application, and the `overrides` among the arguments.
+
+    Raises:
+        SettingsError: If it has no such flag.
+    """
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        hint = "settings are written name=value, without dashes"
+        raise SettingsError([f"{message}: {hint}; flags are those of --hydra-help"])
+
+    parser.error = refuse
+    return parser.parse_intermixed_args(list(arguments))
 
 
 @contextmanager
@@ -40,8 +62,8 @@ def paths_told(overrides: Sequence[str]) -> list[str]:
     found = []
     for override in benchmarks_by_name(overrides):
         name, _, value = override.partition("=")
-        place = name == "model" and "," not in value and ("/" in value or Path(value).is_dir())
-        known = (conf_dir() / "model" / f"{value}.yaml").exists()
+        place = name == "model" and "," not in value and ("/" in value or os.path.isdir(value))
+        known = os.path.exists(conf_dir() / "model" / f"{value}.yaml")
         found.append(f"model.path={value}" if place and not known else override)
     return found
 
@@ -54,8 +76,9 @@ def benchmarks_by_name(overrides: Sequence[str]) -> list[str]:
         names = list(dict.fromkeys(re.findall(r"[\w-]+", value)))
         in_list = re.fullmatch(r"""\[[\w\s,'"-]*\]""", value)
         sets, benchmarks = conf_dir() / "evals", conf_dir() / "evals" / "benchmark"
-        alone = names == [value] and not (sets / f"{value}.yaml").exists()
-        if name == "evals" and (in_list or (alone and (benchmarks / f"{value}.yaml").exists())):
+        alone = names == [value] and not os.path.exists(sets / f"{value}.yaml")
+        known = alone and os.path.exists(benchmarks / f"{value}.yaml")
+        if name == "evals" and (in_list or known):
             title = "+".join(names) or "none"
             found += ["evals=none", f"evals.name={title}"]
             one = "+evals/benchmark@evals.benchmarks"
@@ -99,10 +122,39 @@ def expand(config: DictConfig, loader: ConfigLoader) -> list[tuple[str, DictConf
 
 
 def plain_config(config: DictConfig) -> dict[str, Any]:
-    """A composed config without Hydra's own part, as plain values."""
+    """A composed config without Hydra's own part, as plain values.
+
+    Raises:
+        SettingsError: If an interpolation cannot be resolved, or a value is missing (`???`).
+    """
     names = [str(k) for k in config if k != "hydra"]
     masked = OmegaConf.masked_copy(config, names)
     masked._set_parent(config._get_parent())
-    plain = OmegaConf.to_container(masked, resolve=True, throw_on_missing=True)
+    with resolving():
+        plain = OmegaConf.to_container(masked, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
     return {str(k): v for k, v in plain.items()}
+
+
+@contextmanager
+def resolving() -> Iterator[None]:
+    """Turns what OmegaConf says of interpolations into a sentence that names the setting.
+
+    Raises:
+        SettingsError: If one cannot be resolved.
+    """
+    try:
+        yield
+    except RecursionError:
+        raise SettingsError(
+            ["an interpolation ${...} among the settings leads to itself"]
+        ) from None
+    except OmegaConfBaseException as error:
+        key = error.full_key or "a setting"
+        raise SettingsError([f"{key} cannot be resolved ({first_line(error)})"]) from None
+
+
+def first_line(error: BaseException) -> str:
+    """Of what an exception says, or its name."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -6,31 +6,51 @@ formed. What Hydra itself refuses is worded in `complaints`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from hydra import compose
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from alps import complaints
-from alps.complaints import first_line, refuse, without_repeats
-from alps.composing import conf_dir, expand, grid_problems, loader, paths_told, plain_config
-from alps.families import Method, Scope, Source, Task
+from alps.complaints import refuse as refuse
+from alps.complaints import sentences, without_repeats
+from alps.composing import conf_dir, grid_problems, loader, paths_told, plain_config
+from alps.families import Method, Protocol, Scope, Source, Task
 from alps.grids import Choices
 from alps.infrastructure import Evals, Logger, Trainer
 from alps.localization.request import Request
-from alps.plain import TARGET, SettingsError, did_you_mean, from_plain, target_class
+from alps.overrides import check_form
+from alps.plain import TARGET, SettingsError, from_plain, target_class, value_problems
 from alps.plan.assumed import Assumed
 from alps.settings import DEFAULT_REVISION, Model, Optim, Run, Weights
 
 SHARED_WITH_METHODS = ("ratio", "scope", "task_model")
 """Settings of a run that a method receives if it declares a field of that name."""
+
+OWN: Mapping[str, Any] = {
+    "ratio": float,
+    "scope": Scope,
+    "seed": int,
+    "output_dir": str,
+    "weights": Weights,
+    "debug": bool,
+}
+"""Settings of a run outside of its parts, and their types."""
+
+PARTS = ("method", "model", "data", "optim", "trainer", "evals", "logger")
+"""Settings of a run that are groups."""
+
+EVALS: Mapping[str, Any] = {
+    "benchmarks": Mapping[str, Mapping[str, Any]],
+    "follow_task": bool,
+    "limit": int | None,
+    "protocol": Protocol | None,
+}
+"""Settings of `evals` that say what its benchmarks are."""
 
 Seen = dict[str, Any]
 """Parts of runs by their plain settings: the points of a grid share most of them."""
@@ -53,8 +73,9 @@ def build(config: DictConfig) -> Run:
 
 def _run_of(plain: Mapping[str, Any], seen: Seen) -> Run:
     """The run that a config without interpolations describes."""
-    problems: list[str] = []
-    problems += _shared_problems(plain)
+    problems = _own_problems(plain)
+    if lacking := [name for name in PARTS if name not in plain]:
+        raise SettingsError([*problems, *(f"{name} is missing" for name in lacking)])
     data = _part(plain["data"], Source, "data", problems, seen)
     evals = None
     if data is not None:
@@ -64,9 +85,6 @@ def _run_of(plain: Mapping[str, Any], seen: Seen) -> Run:
     parts["model"] = _part(_named_by_path(plain["model"]), Model, "model", problems, seen)
     for name, cls in {"optim": Optim, "trainer": Trainer, "logger": Logger}.items():
         parts[name] = _part(plain[name], cls, name, problems, seen)
-    for name, kind, word in (("seed", int, "a whole number"), ("output_dir", str, "a path")):
-        if not isinstance(plain[name], kind):
-            problems.append(f"{name} must be {word}, got {plain[name]!r}")
     if problems:
         raise SettingsError(problems)
     run = Run(**parts, seed=plain["seed"], output_dir=plain["output_dir"])
@@ -86,6 +104,10 @@ def build_evals(
         problems: Receives what cannot be used.
         seen: Parts built before.
     """
+    wrong = _typed(plain, EVALS, "evals.")
+    if wrong:
+        problems += wrong
+        return None
     chosen = dict(plain)
     benchmarks = [dict(b) for b in chosen.pop("benchmarks").values()]
     if chosen.pop("follow_task"):
@@ -95,7 +117,9 @@ def build_evals(
         benchmarks = [{**b, "limit": limit} for b in benchmarks]
     if protocol is not None:  # a loss is not asked for in any protocol
         asked = {"protocol": protocol}
-        benchmarks = [b if b["protocol"] == "answer_tokens" else {**b, **asked} for b in benchmarks]
+        benchmarks = [
+            b if b.get("protocol") == "answer_tokens" else {**b, **asked} for b in benchmarks
+        ]
     return _part({**chosen, "benchmarks": benchmarks}, Evals, "evals", problems, seen)
 
 
@@ -124,7 +148,7 @@ def build_assumed(overrides: Sequence[str]) -> Assumed:
 
 def model_choice(name: str) -> Model | None:
     """The model of that name in `conf/model`, if there is one."""
-    if not (conf_dir() / "model" / f"{name}.yaml").exists():
+    if not os.path.exists(conf_dir() / "model" / f"{name}.yaml"):
         return None
     return from_plain(plain_config(compose_config([f"model={name}"]))["model"], Model, "model")
 
@@ -143,11 +167,13 @@ def compose_config(
         SettingsError: If the overrides do not fit, all problems together.
     """
     register_resolvers()
+    told = paths_told(overrides)
     try:
-        with loader():
-            return compose(config_name, paths_told(overrides), return_hydra_config=with_hydra)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise SettingsError(explain(overrides, error, config_name)) from None
+        with loader() as hydra:
+            check_form(told, hydra, config_name)
+            return compose(config_name, told, return_hydra_config=with_hydra)
+    except Exception as error:
+        raise SettingsError(explain(told, error, config_name, sweeps=False)) from None
 
 
 def runs_of(overrides: Sequence[str], choices: Choices | None = None) -> list[Run]:
@@ -168,101 +194,47 @@ def runs_of(overrides: Sequence[str], choices: Choices | None = None) -> list[Ru
     choices = choices or Choices()
     try:
         with loader() as hydra:
+            check_form(paths_told(overrides), hydra, "train", sweeps=True)
             for name, plain in choices.points(overrides, hydra):
                 try:
                     run = _run_of(plain, choices.parts)
                     runs.setdefault(run.key, run)
-                except SettingsError as error:
-                    problems += [f"point [{name}]: {p}" for p in error.problems]
-    except (HydraException, OmegaConfBaseException) as error:
-        raise SettingsError(explain(overrides, error)) from None
+                except Exception as error:
+                    problems += [f"point [{name}]: {p}" for p in sentences(error)]
+    except Exception as error:
+        raise SettingsError(explain(paths_told(overrides), error)) from None
     if problems:
         raise SettingsError(without_repeats(problems))
     return list(runs.values())
 
 
+def check(overrides: Sequence[str], sweeps: bool) -> None:
+    """Refuses overrides whose form alone says that they cannot be meant.
+
+    Args:
+        overrides: As on the command line.
+        sweeps: Whether several values make a grid.
+
+    Raises:
+        SettingsError: All that is wrong with them, together.
+    """
+    try:
+        with loader() as hydra:
+            check_form(overrides, hydra, "train", sweeps)
+    except SettingsError as error:
+        raise SettingsError(explain(overrides, error, sweeps=sweeps)) from None
+
+
 def explain(
-    overrides: Sequence[str], error: Exception | None = None, config_name: str = "train"
+    overrides: Sequence[str],
+    error: Exception | None = None,
+    config_name: str = "train",
+    sweeps: bool = True,
 ) -> list[str]:
     """All complaints about overrides that Hydra could not compose, or `build` not accept."""
     builders = {"localize": build_request, "plan": plain_config}
     builder = builders.get(config_name, build)
-    return complaints.explain(paths_told(overrides), builder, error, config_name)
-
-
-class Preflight(Callback):
-    """Builds and validates every point before any folder is made or any point runs.
-
-    Hydra turns an Exception in a callback into a warning and goes on; only SystemExit ends it.
-    """
-
-    def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """One run, here: Hydra would not tell a launcher that it has nothing to launch."""
-        if "basic_launcher" not in config.hydra.launcher._target_:
-            raise SystemExit(refuse(["hydra/launcher is for sweeps: add -m"]))
-        _refuse_or_plan([("", config)], sweep=False)
-
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """A sweep; its table belongs beside Hydra's own notes about it."""
-        planned.sweep_dir = Path(config.hydra.sweep.dir)
-        if "basic_sweeper" not in config.hydra.sweeper._target_:
-            return  # other sweepers draw their points later; each is validated as it comes
-        try:
-            points = expand(config, GlobalHydra.instance().config_loader())
-        except (HydraException, OmegaConfBaseException) as error:
-            raise SystemExit(refuse(explain(config.hydra.overrides.task, error))) from None
-        _refuse_or_plan(points, sweep=True)
-
-
-class Planned:
-    """What this process set out to do; read by the command line as it goes and when it is done."""
-
-    def __init__(self) -> None:
-        """Nothing yet."""
-        self.runs: list[Run] = []
-        self.complete = False
-        """Whether no sweeper adds to `runs` later."""
-        self.sweep_dir: Path | None = None
-        self.weights: Weights = "keep"
-        self.spared: set[str] = set()
-
-    def add(self, runs: Sequence[Run], weights: Weights) -> None:
-        """Plans runs under a policy for their weights."""
-        from alps.retention import found_before
-
-        self.runs += runs
-        self.weights = weights
-        self.spared |= found_before(runs)
-
-    def reduce(self) -> None:
-        """Gives disk back as the policy says; what a sweeper may still ask for stays."""
-        from alps.retention import reduce_unneeded
-
-        reduce_unneeded(self.runs, self.weights, self.spared)
-
-
-planned = Planned()
-
-
-def _refuse_or_plan(points: list[tuple[str, DictConfig]], sweep: bool) -> None:
-    from alps.preflight import check
-
-    problems: list[str] = []
-    runs: list[Run] = []
-    for name, config in points:
-        place = f"point [{name}]: " if sweep and name else ""
-        try:
-            run = build(config)
-            check(run)
-            runs.append(run)
-        except SettingsError as error:
-            problems += [f"{place}{p}" for p in error.problems]
-        except Exception as error:  # Hydra would only warn of it, and run the point
-            problems.append(f"{place}{first_line(error)}")
-    if problems:
-        raise SystemExit(refuse(without_repeats(problems)))
-    planned.add(runs, points[0][1].weights)
-    planned.complete = True
+    return complaints.explain(overrides, builder, error, config_name, sweeps)
 
 
 def _key_or_placeholder(*, _root_: DictConfig) -> str:
@@ -284,41 +256,52 @@ def _part(plain: Any, cls: type, where: str, problems: list[str], seen: Seen | N
 
 
 def _method(plain: Mapping[str, Any], problems: list[str], seen: Seen) -> Method | None:
-    settings = dict(plain["method"])
+    settings = plain["method"]
+    if not isinstance(settings, Mapping):
+        problems.append(f"method must be a group of settings, got {settings!r}")
+        return None
     try:
         wanted = {f.name for f in fields(target_class(settings.get(TARGET, ""), Method))}
     except ValueError as error:
         problems.append(f"method: {error}")
         return None
-    shared = {name: plain[name] for name in SHARED_WITH_METHODS if name in wanted}
+    shared = {n: plain[n] for n in SHARED_WITH_METHODS if n in wanted and n in plain}
     method = _part({**settings, **shared}, Method, "method", problems, seen)
     return method.normalized() if method else None
 
 
-def _named_by_path(model: Mapping[str, Any]) -> Mapping[str, Any]:
+def _named_by_path(model: Any) -> Any:
     """A model given by path is called by it (and its revision), not by the choice it replaces."""
-    path = model.get("path")
+    path = model.get("path") if isinstance(model, Mapping) else None
     if not isinstance(path, str) or not path:
         return model
-    place, _, in_path = path.partition("@")
-    if Path(path).exists():
+    if os.path.exists(path):
         return {**model, "name": Path(path).name}
+    place, _, in_path = path.partition("@")
     revision = str(in_path or model.get("revision") or DEFAULT_REVISION)
     shown = "" if revision == DEFAULT_REVISION else f"@{revision.replace('/', '-')[:12]}"
     return {**model, "name": f"{Path(place).name}{shown}"}
 
 
-def _shared_problems(plain: Mapping[str, Any]) -> list[str]:
-    """Mistakes in `ratio` and `scope`, also for methods that ignore them, and in `weights`."""
-    ratio = plain["ratio"]
-    problems = []
+def _own_problems(plain: Mapping[str, Any]) -> list[str]:
+    """Mistakes in settings outside of the parts, also for methods that ignore ratio and scope."""
+    problems = _typed(plain, OWN)
     if "embed" in plain:
         problems.append("this experiment trains nothing: it is one of `alps embed experiment=...`")
-    if isinstance(ratio, bool) or not isinstance(ratio, int | float):
-        problems.append(f"ratio must be a number, got {ratio!r}")
-    elif not 0 <= ratio <= 1:
+    ratio = plain.get("ratio")
+    if not problems and not 0 <= plain["ratio"] <= 1:
         problems.append(f"ratio must lie in [0, 1], got {ratio}")
-    for name, choices in (("scope", get_args(Scope)), ("weights", get_args(Weights))):
-        if (chosen := str(plain[name])) not in choices:
-            problems.append(f"{name}={chosen} is not possible{did_you_mean(chosen, choices)}")
+    return problems
+
+
+def _typed(plain: Any, types: Mapping[str, Any], where: str = "") -> list[str]:
+    """Sentences about settings that are missing or of another type."""
+    if not isinstance(plain, Mapping):
+        return [f"{where[:-1]} must be a group of settings, got {plain!r}"]
+    problems = []
+    for name, hint in types.items():
+        lacking = [f"{where}{name} is missing"]
+        problems += (
+            value_problems(plain[name], hint, f"{where}{name}") if name in plain else lacking
+        )
     return problems

@@ -6,6 +6,7 @@ named by the `_target_` of its YAML; no shared file knows it. Nothing here impor
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ class Source(ABC):
         if self.ngram < 1:
             yield f"data.ngram must be at least 1 word, got {self.ngram}"
         for path in self.prompt_files:
-            if not path.is_file():
+            if not os.path.isfile(path):
                 yield f"data.decontaminate: {path} does not exist"
 
     @abstractmethod

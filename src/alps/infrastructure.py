@@ -5,12 +5,14 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from alps.families import Benchmark
+from alps.plain import name_problems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,5 +124,7 @@ class Evals:
             value = getattr(self, name)
             if value not in (None, "auto") and value < 1:
                 yield f"evals.{name} must be at least 1, got {value}"
-        if self.documents_dir is not None and not self.documents_dir.is_dir():
+        for benchmark in self.benchmarks:
+            yield from name_problems(benchmark.name, "the name of a benchmark")
+        if self.documents_dir is not None and not os.path.isdir(self.documents_dir):
             yield f"evals.data_dir: {self.data_dir} is not a folder"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ import yaml
 from alps.heads import Geometry
 from alps.identity import cache_dir, stamp
 from alps.run_folder import RunFolder, list_runs
-from alps.settings import Model, Run
+from alps.settings import Model
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
@@ -80,9 +79,8 @@ def _of_run(folder: RunFolder) -> Place:
     from alps.models.checkpoint import materialize, read_geometry
     from alps.training.restore import scorable_checkpoint
 
-    # the folder may have been moved, or made from another working directory
     try:
-        run: Run = replace(folder.read_run(), output_dir=str(folder.path.resolve().parents[1]))
+        run = folder.read_run()
     except yaml.YAMLError:
         raise ValueError(f"{folder.settings_path} is damaged: it is no YAML") from None
     if lacking := folder.lacks("qkv"):

@@ -4,16 +4,21 @@ A dataclass becomes a mapping with its class under `_target_`. On the way back, 
 against the annotations, and every problem is collected, in the user's words.
 """
 
+import re
+import sys
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from importlib import import_module
-from inspect import isabstract
+from inspect import isabstract, signature
 from typing import Any, Literal, Union
 
 TARGET = "_target_"
+
+MAX_SEED = 2**32 - 1
+"""Largest seed of numpy's generators."""
 
 
 class SettingsError(ValueError):
@@ -66,15 +71,51 @@ def target_class(path: str, family: type | None = None) -> type:
     Raises:
         ValueError: If it does not exist or does not belong to the family.
     """
-    module, _, name = path.rpartition(".")
+    module, _, name = str(path).rpartition(".")
     try:
         cls = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # importing a module runs it
         raise ValueError(f"{TARGET}: {path} cannot be imported ({error})") from None
     if not (isinstance(cls, type) and is_dataclass(cls) and issubclass(cls, family or object)):
         wanted = family.__name__ if family else "dataclass"
         raise ValueError(f"{TARGET}: {path} is not a {wanted}")
     return cls
+
+
+def value_problems(value: Any, hint: Any, where: str) -> list[str]:
+    """Sentences about a value that is not of the annotated type.
+
+    Args:
+        value: As it stands in a config.
+        hint: The annotation.
+        where: Name of the setting, for messages.
+    """
+    problems: list[str] = []
+    _value(value, hint, where, problems)
+    return problems
+
+
+def argument_types(function: Callable[..., Any]) -> dict[str, Any]:
+    """Name of each option of a function -> its type; the first argument is what it works on.
+
+    An option without an annotation has the type of its default.
+    """
+    hints = typing.get_type_hints(function)
+    options = list(signature(function).parameters.values())[1:]
+    untyped = {p.name: Any if p.default in (None, p.empty) else type(p.default) for p in options}
+    return {name: hints.get(name, otherwise) for name, otherwise in untyped.items()}
+
+
+def seed_problems(seed: int, where: str) -> Iterator[str]:
+    """A sentence about a seed that no generator takes."""
+    if not 0 <= seed <= MAX_SEED:
+        yield f"{where} must lie in [0, {MAX_SEED}], got {seed}"
+
+
+def name_problems(name: str, where: str) -> Iterator[str]:
+    """A sentence about a name that cannot be part of a folder's name."""
+    if not re.fullmatch(r"[\w.+-]{1,100}", name) or name.startswith("."):
+        yield f"{where} must be up to 100 letters, digits and ._+-, got {name!r}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -124,10 +165,15 @@ def _told_by_parts(value: Any) -> list[str]:
         return []
     inner = [p for f in fields(value) for p in _told_by_parts(getattr(value, f.name))]
     tell = getattr(value, "problems", None)
-    return [*inner, *(tell() if tell else ())]
+    try:
+        return [*inner, *(tell() if tell else ())]
+    except (OSError, ValueError) as error:  # a path that no file can have, for example
+        return [*inner, str(error)]
 
 
 _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+_LARGEST = {int: 2**63 - 1, float: sys.float_info.max}
+_FINITE_WORDS = {int: "a whole number of at most 64 bits", float: "a finite number"}
 
 
 def _value(given: Any, hint: Any, where: str, problems: list[str]) -> Any:
@@ -169,8 +215,11 @@ def _value(given: Any, hint: Any, where: str, problems: list[str]) -> Any:
         return {k: _value(v, args[1], f"{where}.{k}", problems) for k, v in given.items()}
     if is_dataclass(hint):
         return _component(given, hint, where, problems)  # pyright: ignore[reportArgumentType]
-    if hint is float and isinstance(given, int) and not isinstance(given, bool):
-        return float(given)
-    if not isinstance(given, hint) or (isinstance(given, bool) and hint is not bool):
+    accepted = int | float if hint is float else hint
+    if not isinstance(given, accepted) or (isinstance(given, bool) and hint is not bool):
         problems.append(f"{where} must be {_WORDS.get(hint, hint.__name__)}, got {given!r}")
+    elif hint in _LARGEST and not abs(given) <= _LARGEST[hint]:  # nan is not, either
+        problems.append(f"{where} must be {_FINITE_WORDS[hint]}, got {given}")
+    elif hint is float:
+        return float(given)
     return given

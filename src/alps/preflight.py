@@ -4,6 +4,7 @@ import logging
 from importlib.util import find_spec
 from pathlib import Path
 
+from alps.atomic import can_hold_files
 from alps.data.subset import training_examples
 from alps.evals.evaluate import missing, refusals
 from alps.evals.examined import base_weights, trained_weights
@@ -22,11 +23,43 @@ _checked: set[str] = set()
 
 
 def check(run: Run, trains: bool = True) -> None:
+    """`check_files` and `check_model`, for one run.
+
+    Raises:
+        ValueError: One sentence.
+    """
+    check_files(run, trains)
+    check_model(run, trains)
+
+
+def check_files(run: Run, trains: bool = True) -> None:
+    """Checks what needs no model: the outputs folder, what benchmarks need, and every row.
+
+    Where there are several runs, this comes for all before `check_model` for any.
+
+    Args:
+        run: The run.
+        trains: Whether it is to be trained.
+
+    Raises:
+        ValueError: One sentence.
+    """
+    if not can_hold_files(Path(run.output_dir)):
+        raise ValueError(f"output_dir={run.output_dir} cannot be written to: name another folder")
+    _check_benchmarks(run, trains)
+    if RunFolder(run.folder).training_path.exists():
+        return
+    if run.optim.frozen_dtype == "nf4" and (problem := four_bit_problem()):
+        raise ValueError(problem)
+    for source in _sources(run):
+        training_examples(source)
+
+
+def check_model(run: Run, trains: bool = True) -> None:
     """Fetches the base model, encodes every row, and compares the shapes of base and task model.
 
-    Benchmarks say first whether they have what they need, and are tried without a model. Encoded
-    rows are in the cache at the end, so the run's processes begin at once; a run whose training is
-    done is not checked again.
+    Encoded rows are in the cache at the end, so the run's processes begin at once; a run whose
+    training is done is not checked again.
 
     Args:
         run: The run.
@@ -35,19 +68,13 @@ def check(run: Run, trains: bool = True) -> None:
     Raises:
         ValueError: One sentence.
     """
-    _check_benchmarks(run, trains)
+    _check_template(run, trains)
     if RunFolder(run.folder).training_path.exists():
         return
-    if run.optim.frozen_dtype == "nf4" and (problem := four_bit_problem()):
-        raise ValueError(problem)
-    task_run = run.task_run()
-    data = [run.data, *([task_run.data] if task_run else [])]
-    for source in data:
-        training_examples(source)  # a bad row is told before a model is fetched
     base = checked_base(run.model)
     geometry = read_geometry(base)
     _check_answers(run, base)
-    for source in data if trains else ():
+    for source in _sources(run) if trains else ():
         mark = digest([canonical(source), str(base)])
         if mark not in _checked:
             _encode(run, source, base)
@@ -93,11 +120,22 @@ def check_task_model(task: Model, base: Model, geometry: Geometry) -> None:
     QKV(folder, geometry).check()
 
 
+def _sources(run: Run) -> list[Source]:
+    """What the run trains on, and what its task model does."""
+    task_run = run.task_run()
+    return [run.data, *([task_run.data] if task_run else [])]
+
+
+def _place(run: Run, trains: bool) -> tuple[RunFolder, str]:
+    """Where evaluations go, and what names the weights that they are of."""
+    if not trains:
+        return RunFolder(run.base_folder), base_weights(run)
+    folder = RunFolder(run.folder)
+    return folder, trained_weights(run) if folder.training_path.exists() else ""
+
+
 def _check_benchmarks(run: Run, trains: bool) -> None:
-    folder, weights = RunFolder(run.base_folder), base_weights(run)
-    if trains:
-        folder = RunFolder(run.folder)
-        weights = trained_weights(run) if folder.training_path.exists() else ""
+    folder, weights = _place(run, trains)
     asked = missing(run.evals, folder, weights)
     problems = refusals(run.evals, folder, weights)
     for benchmark in asked:
@@ -107,11 +145,6 @@ def _check_benchmarks(run: Run, trains: bool) -> None:
             problems.append(str(error))
     if asked and run.evals.backend == "vllm" and (problem := vllm_problem()):
         problems.append(problem)
-    if any(benchmark.protocol == "meta" for benchmark in asked) and not _has_chat_template(run):
-        problems.append(
-            "protocol=meta asks in the model's own chat template, but the tokenizer of "
-            f"{run.model.name} has none: use evals.protocol=alpaca or plain"
-        )
     if problems:
         raise SettingsError(problems)
     for benchmark in asked:
@@ -119,6 +152,15 @@ def _check_benchmarks(run: Run, trains: bool) -> None:
         if mark not in _checked:
             benchmark.dry_run(run.evals.documents_dir)
             _checked.add(mark)
+
+
+def _check_template(run: Run, trains: bool) -> None:
+    asked = missing(run.evals, *_place(run, trains))
+    if any(benchmark.protocol == "meta" for benchmark in asked) and not _has_chat_template(run):
+        raise ValueError(
+            "protocol=meta asks in the model's own chat template, but the tokenizer of "
+            f"{run.model.name} has none: use evals.protocol=alpaca or plain"
+        )
 
 
 def _has_chat_template(run: Run) -> bool:

@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -77,8 +77,24 @@ class RunFolder:
         write_text(self.settings_path, yaml.safe_dump(to_plain(run), sort_keys=False))
 
     def read_run(self, name: str = "run.yaml") -> Run:
-        """Reads `run.yaml`; a data file or package that is gone by now doesn't matter here."""
-        return from_plain(yaml.safe_load((self.path / name).read_text()), check=False)
+        """Reads `run.yaml`; a data file or package that is gone by now doesn't matter here.
+
+        The run's outputs are those around this folder, also if they were moved or copied, or named
+        from another working directory, since.
+        """
+        run: Run = from_plain(yaml.safe_load((self.path / name).read_text()), check=False)
+        here = self.path.resolve().parents[1]
+        same = Path(run.output_dir).resolve() == here
+        return run if same else replace(run, output_dir=str(here))
+
+    def outdated(self, run: Run) -> str | None:
+        """Why the run that was read here would be another one now, in a sentence; or None."""
+        if run.key == self.path.name:
+            return None
+        return (
+            f"{self.path} was trained by another version of alps, or on data or a base model with "
+            "other contents than they have now: repeat its command to train it again"
+        )
 
     def read_heads(self) -> HeadSet | None:
         """Reads `heads.json`, if the method chose heads."""

@@ -6,6 +6,7 @@ Everything past `config.build` is made of the dataclasses here, in `families` an
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -15,6 +16,7 @@ from typing import Any, Literal
 from alps.families import FrozenDtype, Method, Source
 from alps.identity import canonical, digest, file_hash, folder_hash, not_identity
 from alps.infrastructure import Evals, Logger, Trainer
+from alps.plain import name_problems, seed_problems
 
 ALGORITHM_VERSION = 2
 """Raised whenever a fix changes the numbers a run ends in; part of every key."""
@@ -63,6 +65,10 @@ class Model:
         """Sentences about settings that cannot be used."""
         if not any((self.path, self.hub, self.package, self.random)):
             yield "model names no place to load from: set model.path=<hub id or folder>"
+        for name, size in (self.random or {}).items():
+            if size is not True and size is not False and size < 1:
+                yield f"model.random.{name} must be at least 1, got {size}"
+        yield from seed_problems(self.seed, "model.seed")
         if self.revision == DEFAULT_REVISION:
             return
         if self.repo is None:
@@ -77,7 +83,7 @@ class Model:
     def repo(self) -> str | None:
         """The hub id, or None for models that are local."""
         if self.path:
-            return None if Path(self.path).exists() else self.path.partition("@")[0]
+            return None if os.path.exists(self.path) else self.path.partition("@")[0]
         return self.hub
 
     @property
@@ -88,7 +94,7 @@ class Model:
 
     def fingerprint(self) -> str:
         """Content of the weights: hub id and revision, hash of local files, or the random spec."""
-        if self.path and Path(self.path).exists():
+        if self.path and os.path.exists(self.path):
             return folder_hash(Path(self.path))
         if self.repo:
             return f"{self.repo}@{self.hub_revision}"
@@ -219,7 +225,11 @@ class Run:
     output_dir: str = not_identity("outputs")
 
     def problems(self) -> Iterator[str]:
-        """Sentences about parts that do not go together."""
+        """Sentences about parts that do not go together, or cannot name a folder."""
+        yield from name_problems(self.method.name, "method.name")
+        yield from seed_problems(self.seed, "seed")
+        if not self.output_dir:
+            yield "output_dir must name a folder, got an empty text"
         if self.optim.frozen_dtype != "float32" and not self.method.freezes_the_rest:
             yield (
                 f"optim.frozen_dtype={self.optim.frozen_dtype} keeps what does not train in less "

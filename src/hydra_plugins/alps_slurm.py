@@ -6,7 +6,7 @@ Hydra imports this file whenever it starts, so everything else is imported where
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
@@ -43,20 +43,29 @@ class SlurmLauncher(Launcher):
         if problem := missing():
             raise SystemExit(refuse([problem]))
 
+    def problems(self, runs: Sequence[Any]) -> Iterator[str]:
+        """Sentences about runs that these settings cannot hold."""
+        from alps.launch.slurm import too_few_gpus
+
+        if problem := too_few_gpus(runs, self.slurm):
+            yield problem
+
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Runs every point as a job and waits for all of them."""
         from pathlib import Path
 
+        from alps.callback import planned
         from alps.complaints import refuse
-        from alps.config import build, planned
+        from alps.config import build
         from alps.launch.slurm import run_jobs
 
         points = [self.loader.load_sweep_config(self.config, list(o)) for o in job_overrides]
         runs = [build(point) for point in points]
         if not planned.complete:
             planned.add(runs, self.config.weights)
+        planned.started = True
 
         def when_some_end() -> None:
             if planned.complete:

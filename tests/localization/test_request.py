@@ -34,7 +34,7 @@ def test_settings_arrive_where_they_belong():
         (["ratio=0"], "ratio must lie in (0, 1], got 0.0"),
         (["ratio=1.5"], "ratio must lie in (0, 1], got 1.5"),
         (["ratio=-0.1"], "ratio must lie in (0, 1], got -0.1"),
-        (["ratio=nan"], "ratio must lie in (0, 1], got nan"),
+        (["ratio=nan"], "ratio must be a finite number, got nan"),
         (["ratio=half"], "ratio must be a number, got 'half'"),
         (["metric=[]"], "metric names no metric (one or more of: cosine, euclidean, kl, pad)"),
         (["metric=[pda]"], "there is no metric pda, did you mean 'pad'?"),

@@ -8,6 +8,7 @@ with the number of the row, the test split, and the tally of rows that cannot be
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -15,17 +16,16 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from inspect import signature
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 from alps.data.example import Example, Split, Tally
 from alps.data.files import content_hash, read_rows, row_files
 from alps.data.splits import RowFile, split_files
 from alps.families import Source
 from alps.identity import not_identity
-from alps.plain import did_you_mean
+from alps.plain import argument_types, did_you_mean, value_problems
 
 
 class UnusableRow(ValueError):
@@ -98,7 +98,7 @@ class RowSource(Source):
         yield from super().problems()
         if self.path is None and self.hub is None:
             yield f"data={self.name} needs a file: set data.path=<file.jsonl>"
-        elif self.path is not None and not Path(self.path).exists():
+        elif self.path is not None and not os.path.exists(self.path):
             yield f"data.path={self.path} does not exist"
         elif self.path is not None:
             try:
@@ -237,14 +237,13 @@ class Table(RowSource):
         except (ImportError, AttributeError) as error:
             yield f"data.reader={self.reader} is no module with a function read(row) ({error})"
             return
-        hints = get_type_hints(read)
-        known = [name for name in signature(read).parameters if name != "row"]
+        types = argument_types(read)
         for name, value in self.options.items():
-            if name not in known:
-                yield f"data.options.{name} is not a setting{did_you_mean(name, known)}"
-            elif get_origin(hints.get(name)) is Literal and value not in get_args(hints[name]):
-                close = did_you_mean(str(value), map(str, get_args(hints[name])))
-                yield f"data.options.{name}={value} is not possible{close}"
+            where = f"data.options.{name}"
+            if name in types:
+                yield from value_problems(value, types[name], where)
+            else:
+                yield f"{where} is not a setting{did_you_mean(name, types)}"
 
     def fingerprint(self) -> str:
         """Content of the rows, and the version of what is made of them."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from alps.atomic import can_hold_files
 from alps.families import Source
 from alps.identity import canonical, digest
+from alps.plain import seed_problems
 from alps.settings import ALGORITHM_VERSION, Model
 
 
@@ -45,12 +46,13 @@ class Settings:
 
     def problems(self) -> Iterator[str]:
         """Sentences about settings that cannot be used."""
-        least = {"num_rows": 2, "num_neighbors": 1, "max_length": 8, "batch_tokens": 1, "seed": 0}
+        least = {"num_rows": 2, "num_neighbors": 1, "max_length": 8, "batch_tokens": 1}
         for name, low in least.items():
             if getattr(self, name) < low:
                 yield f"{name} must be at least {low}, got {getattr(self, name)}"
+        yield from seed_problems(self.seed, "seed")
         for name in ("to", "output_dir"):
-            if (place := getattr(self, name)) is not None and not _can_hold_files(Path(place)):
+            if (place := getattr(self, name)) is not None and not can_hold_files(Path(place)):
                 yield f"{name}={place} cannot be written to: name another folder"
 
 
@@ -82,9 +84,3 @@ class Request:
         picture = [[x.name, self.identity(x)] for x in self.sources]
         key = digest([picture, self.model.name, s.projection, s.num_neighbors, s.seed])[:12]
         return Path(s.output_dir) / "reports" / f"figure7-{key}"
-
-
-def _can_hold_files(folder: Path) -> bool:
-    """Whether a folder is, or can be made, where files can be written."""
-    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-    return there.is_dir() and os.access(there, os.W_OK)

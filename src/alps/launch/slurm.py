@@ -60,11 +60,8 @@ def run_jobs(
     Raises:
         ValueError: If the cluster takes none of them.
     """
-    if short := [r for r in runs if slurm.gpus is not None and slurm.gpus < r.trainer.devices]:
-        raise ValueError(
-            f"hydra.launcher.gpus={slurm.gpus} is fewer than "
-            f"trainer.devices={short[0].trainer.devices}: ask for as many"
-        )
+    if problem := too_few_gpus(runs, slurm):
+        raise ValueError(problem)
     asked = {run.key: run for run in runs}
     jobs, refused = submit(missing_runs(asked.values()), slurm, jobs_dir)
     try:
@@ -76,6 +73,16 @@ def run_jobs(
     told = {key: failure(run, jobs.get(key), jobs_dir) for key, run in asked.items()}
     told.update(refused)
     return {key: reason for key, reason in told.items() if reason is not None and key in asked}
+
+
+def too_few_gpus(runs: Iterable[Run], slurm: Slurm) -> str | None:
+    """Why a job has fewer GPUs than its run uses, as a sentence with the remedy."""
+    wanted = max((run.trainer.devices for run in runs), default=0)
+    if slurm.gpus is None or slurm.gpus >= wanted:
+        return None
+    return (
+        f"hydra.launcher.gpus={slurm.gpus} is fewer than trainer.devices={wanted}: ask for as many"
+    )
 
 
 def missing_runs(runs: Iterable[Run]) -> list[Run]:

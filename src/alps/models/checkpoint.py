@@ -52,7 +52,7 @@ def fetched(model: Model) -> Path:
     Raises:
         ValueError: If it cannot be had; one sentence.
     """
-    if model.path and Path(model.path).exists():
+    if model.path and os.path.exists(model.path):
         return Path(model.path)
     if model.repo:
         from alps.models.hub import download

@@ -9,9 +9,9 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
-from alps.plain import did_you_mean
+from alps.plain import argument_types, did_you_mean, value_problems
 
 Score = Callable[..., float]
 
@@ -43,16 +43,17 @@ def option_problems(metric: str, options: Mapping[str, Any]) -> Iterator[str]:
     if metric not in names():
         yield f"there is no metric {metric}{did_you_mean(metric, names())}"
         return
-    known = options_of(metric)
-    hints = inspect.get_annotations(load(metric), eval_str=True)
+    types = argument_types(load(metric))
     for name, value in options.items():
-        choices = get_args(hints.get(name))
-        if name not in known:
-            yield f"metric {metric} has no option {name}{did_you_mean(name, known)}"
-        elif choices and value not in choices:
-            yield f"there is no {name}={value}{did_you_mean(str(value), choices)}"
+        if name not in types:
+            yield f"metric {metric} has no option {name}{did_you_mean(name, types)}"
+        elif get_origin(types[name]) is Literal:
+            if value not in (choices := get_args(types[name])):
+                yield f"there is no {name}={value}{did_you_mean(str(value), map(str, choices))}"
         elif name == "tau" and not _is_temperature(value):
             yield f"tau must be a number above 0, got {value}"
+        else:
+            yield from value_problems(value, types[name], name)
 
 
 def _is_temperature(value: Any) -> bool:
