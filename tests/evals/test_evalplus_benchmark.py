@@ -52,9 +52,6 @@ class ScriptedModel:
         ranks = range(self.world_size)
         return [self.subject.gathered[r] for r in ranks] if self.rank == 0 else None
 
-    def details(self):
-        return {"decoding": {"do_sample": False}}
-
 
 class NoChat:
     chat_template = None
