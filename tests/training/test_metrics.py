@@ -100,6 +100,13 @@ def test_the_time_left_is_told_without_the_set_up(make_run, clock, capsys, monke
     assert [line.split(", ")[-1] for line in told] == ["1 s left", "0 s left", "0 s left"]
 
 
+def test_the_last_step_is_told_however_soon_it_comes(make_run, capsys, monkeypatch):
+    monkeypatch.setattr("alps.training.progress.SECONDS_BETWEEN_LINES", float("inf"))
+    execute(make_run(*STEP, "trainer.progress=lines"), fit)
+    told = [line for line in capsys.readouterr().err.splitlines() if ": step " in line]
+    assert len(told) == 1 and ": step 3/3, loss " in told[0]
+
+
 @pytest.mark.parametrize(("num_steps", "last"), [(1, 1), (3, 1), (20, 2), (21, 3), (40, 4)])
 def test_the_final_loss_is_the_mean_of_the_last_tenth(tmp_path, num_steps, last):
     """Losses are powers of two, so that every other choice of steps has another mean."""
