@@ -5,7 +5,7 @@ import pytest
 from alps.execute import execute
 from alps.run_folder import RunFolder
 from alps.training.fit import fit
-from alps.training.metrics import COLUMNS, final_loss, read_metrics
+from alps.training.metrics import COLUMNS, Metrics, final_loss, read_metrics
 from alps.training.module import AlignmentModule
 from alps.training.step_callback import StepCallback
 
@@ -81,6 +81,16 @@ def test_neither_does_one_of_a_training_that_goes_on(make_run, clock):
     rows = read_metrics(run.folder / "metrics.csv")
     assert [float(row["seconds"]) for row in rows] == [0.5, 1.0, 1.5]
     assert result.train_seconds == 1.5
+    assert result.tokens_per_second == int(rows[-1]["tokens"]) / 1.5
+    tokens = [int(row["tokens"]) for row in rows]
+    assert tokens == sorted(set(tokens)), "each step's are added to those before"
+
+
+def test_a_checkpoint_keeps_all_measurements(tmp_path):
+    kept = {"seconds": 2.5, "tokens": 30, "peak": 400}
+    metrics = Metrics(tmp_path / "metrics.csv")
+    metrics.load_state_dict(kept)
+    assert metrics.state_dict() == kept
 
 
 def test_the_time_left_is_told_without_the_set_up(make_run, clock, capsys, monkeypatch):
@@ -88,6 +98,13 @@ def test_the_time_left_is_told_without_the_set_up(make_run, clock, capsys, monke
     execute(make_run(*STEP, "trainer.progress=lines"), lambda run: fit(run, [Slow(clock)]))
     told = [line for line in capsys.readouterr().err.splitlines() if ": step " in line]
     assert [line.split(", ")[-1] for line in told] == ["1 s left", "0 s left", "0 s left"]
+
+
+def test_the_last_step_is_told_however_soon_it_comes(make_run, capsys, monkeypatch):
+    monkeypatch.setattr("alps.training.progress.SECONDS_BETWEEN_LINES", float("inf"))
+    execute(make_run(*STEP, "trainer.progress=lines"), fit)
+    told = [line for line in capsys.readouterr().err.splitlines() if ": step " in line]
+    assert len(told) == 1 and ": step 3/3, loss " in told[0]
 
 
 @pytest.mark.parametrize(("num_steps", "last"), [(1, 1), (3, 1), (20, 2), (21, 3), (40, 4)])
