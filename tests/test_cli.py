@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +107,29 @@ def test_train_evaluate_export(alps, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "exported")
     assert model(**tokenizer("2 + 2", return_tensors="pt")).logits.isfinite().all()
     assert "exists already" in sentence(alps("export", f"run={key}", "to=exported", check=2))
+
+
+def test_a_copied_or_moved_output_folder_is_evaluated_where_it_lies(alps, tmp_path):
+    quick = ("evals=none", "method=random", "optim.max_steps=1", "output_dir=x")
+    alps("train", "model=tiny", "data.max_examples=16", *quick, check=0)
+    (folder,) = (tmp_path / "x/runs").iterdir()
+    (tmp_path / "deep").mkdir()
+    shutil.copytree(tmp_path / "x", tmp_path / "deep/y")
+    before = sorted((tmp_path / "x").rglob("*"))
+    alps("evaluate", f"run={folder.name}", "evals.limit=2", "output_dir=deep/y", check=0)
+    result = json.loads((tmp_path / "deep/y/runs" / folder.name / "result.json").read_text())
+    assert set(result["evals"]) == {"held_out", "mini_math"}
+    assert sorted((tmp_path / "x").rglob("*")) == before, "the original is left alone"
+
+    shutil.move(tmp_path / "x", tmp_path / "z")
+    alps("evaluate", f"run={folder.name}", "evals.limit=2", "output_dir=z", check=0)
+    assert not (tmp_path / "x").exists()
+    settings = tmp_path / "z/runs" / folder.name / "run.yaml"
+    settings.write_text(settings.read_text().replace("seed: 0", "seed: 1"))
+    runs = sorted((tmp_path / "z/runs").iterdir())
+    done = alps("evaluate", f"run={folder.name}", "output_dir=z", check=2)
+    assert "was trained by another version of alps, or on data" in sentence(done)
+    assert sorted((tmp_path / "z/runs").iterdir()) == runs, "no other run is made of it"
 
 
 def check_contract(folder: Path) -> None:

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,41 @@ def folders(tmp_path: Path, *keys: str) -> Path:
     for key in keys:
         write_text(tmp_path / "runs" / key / "run.yaml", "")
     return tmp_path
+
+
+def test_outputs_are_those_around_the_folder_however_it_came_there(make_run, tmp_path, monkeypatch):
+    run = make_run("method=alps")
+    RunFolder(run.folder).write_run(run)
+    (tmp_path / "far").mkdir()
+    shutil.copytree(tmp_path / "outputs", tmp_path / "far/copy")
+    read = find_run(tmp_path / "far/copy", run.key).read_run()
+    assert read.folder == tmp_path / "far/copy/runs" / run.key and read.key == run.key
+    assert read.task_run().folder.parent == read.folder.parent
+    shutil.move(tmp_path / "outputs", tmp_path / "moved")
+    monkeypatch.chdir(tmp_path / "far")
+    assert find_run(Path("../moved"), run.key).read_run().output_dir == str(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path / "moved/runs" / run.key)
+    assert RunFolder(Path(".")).read_run().output_dir == str(tmp_path / "moved")
+
+
+def test_an_output_dir_that_still_holds_is_read_as_it_was_written(make_run, tmp_path):
+    """Also through links: workers compare folders by their names."""
+    run = make_run(output_dir="outputs")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs/runs").symlink_to(tmp_path / "elsewhere")
+    RunFolder(run.folder).write_run(run)
+    assert RunFolder(run.folder).read_run().output_dir == "outputs"
+    assert RunFolder(tmp_path / run.folder).read_run().output_dir == "outputs"
+
+
+def test_a_folder_whose_run_has_another_key_by_now_says_so(make_run, monkeypatch):
+    run = make_run("method=full")
+    folder = RunFolder(run.folder)
+    folder.write_run(run)
+    assert folder.outdated(folder.read_run()) is None
+    monkeypatch.setattr("alps.settings.ALGORITHM_VERSION", 0)
+    assert "was trained by another version of alps" in folder.outdated(folder.read_run())
 
 
 def test_find_run_takes_any_unique_part(tmp_path):

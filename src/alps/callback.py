@@ -18,8 +18,8 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from alps.atomic import can_hold_files
-from alps.complaints import refuse, sentences, without_repeats
-from alps.composing import expand
+from alps.complaints import refuse, without_repeats
+from alps.composing import expand, sentences
 from alps.config import build, explain
 from alps.plain import SettingsError
 from alps.settings import Run, Weights
@@ -126,6 +126,8 @@ def _refuse_or_plan(
 def _check_hydra(config: DictConfig, folder: Any) -> None:
     """Refuses settings of Hydra's own that would fail after it has made a folder."""
     place = Path(str(folder)) / (config.hydra.output_subdir or "")
+    if not can_hold_files(Path(str(config.output_dir))):
+        return  # `check_files` says so
     if not can_hold_files(place):
         raise SettingsError([f"Hydra's folder {place} cannot be written to: name another one"])
     trial = deepcopy(config)

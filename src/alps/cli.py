@@ -88,7 +88,7 @@ def main() -> None:
 def evaluate(arguments: Sequence[str]) -> None:
     """Benchmarks for a trained run (`run=KEY`), or for base models: one, or with -m a grid's."""
     from alps import config
-    from alps.complaints import sentences
+    from alps.composing import sentences
     from alps.preflight import check_files, check_model
 
     _log_plainly()
@@ -165,7 +165,8 @@ def _examined(arguments: Sequence[str]) -> tuple[Any, bool]:
 
 def runs(arguments: Sequence[str]) -> None:
     """Lists runs with settings and state."""
-    from alps.complaints import refuse, sentences
+    from alps.complaints import refuse
+    from alps.composing import sentences
     from alps.report.listing import print_runs
 
     settings = dict(a.split("=", 1) for a in arguments if a.startswith("output_dir="))
@@ -179,7 +180,8 @@ def runs(arguments: Sequence[str]) -> None:
 def export(arguments: Sequence[str]) -> None:
     """Writes a trained run as a folder for other programs: plain model, rows or PEFT adapter."""
     from alps.atomic import can_hold_files
-    from alps.complaints import refuse, sentences
+    from alps.complaints import refuse
+    from alps.composing import sentences
     from alps.models.export import FORMATS, rank_warnings, write
     from alps.plain import did_you_mean
     from alps.run_folder import find_run

@@ -12,9 +12,8 @@ from hydra import compose
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from alps.composing import first_line, loader
+from alps.composing import first_line, loader, sentences
 from alps.overrides import form_problems, options, parse, search_path, unused_problems, value_texts
 from alps.plain import TARGET, SettingsError, did_you_mean
 
@@ -158,16 +157,6 @@ def _value_problems(
         except Exception as error:
             problems.append(first_line(error))
     return problems
-
-
-def sentences(error: Exception) -> list[str]:
-    """What is wrong, one problem each."""
-    if isinstance(error, OmegaConfBaseException) and error.full_key:
-        return [f"{error.full_key} cannot be resolved ({first_line(error)})"]
-    if isinstance(error, OSError) and error.filename:
-        return [f"{error.filename} cannot be used ({error.strerror})"]
-    cause = f" ({first_line(error.__cause__)})" if error.__cause__ else ""
-    return getattr(error, "problems", [f"{first_line(error)}{cause}"])
 
 
 def without_repeats(problems: list[str]) -> list[str]:

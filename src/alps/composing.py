@@ -130,28 +130,22 @@ def plain_config(config: DictConfig) -> dict[str, Any]:
     names = [str(k) for k in config if k != "hydra"]
     masked = OmegaConf.masked_copy(config, names)
     masked._set_parent(config._get_parent())
-    with resolving():
+    try:
         plain = OmegaConf.to_container(masked, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise SettingsError(sentences(error)) from None
     assert isinstance(plain, dict)
     return {str(k): v for k, v in plain.items()}
 
 
-@contextmanager
-def resolving() -> Iterator[None]:
-    """Turns what OmegaConf says of interpolations into a sentence that names the setting.
-
-    Raises:
-        SettingsError: If one cannot be resolved.
-    """
-    try:
-        yield
-    except RecursionError:
-        raise SettingsError(
-            ["an interpolation ${...} among the settings leads to itself"]
-        ) from None
-    except OmegaConfBaseException as error:
-        key = error.full_key or "a setting"
-        raise SettingsError([f"{key} cannot be resolved ({first_line(error)})"]) from None
+def sentences(error: Exception) -> list[str]:
+    """What is wrong, one problem each."""
+    if isinstance(error, OmegaConfBaseException) and error.full_key:
+        return [f"{error.full_key} cannot be resolved ({first_line(error)})"]
+    if isinstance(error, OSError) and error.filename:
+        return [f"{error.filename} cannot be used ({error.strerror})"]
+    cause = f" ({first_line(error.__cause__)})" if error.__cause__ else ""
+    return getattr(error, "problems", [f"{first_line(error)}{cause}"])
 
 
 def first_line(error: BaseException) -> str:

@@ -17,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from alps import complaints
 from alps.complaints import refuse as refuse
-from alps.complaints import sentences, without_repeats
-from alps.composing import conf_dir, grid_problems, loader, paths_told, plain_config
+from alps.complaints import without_repeats
+from alps.composing import conf_dir, grid_problems, loader, paths_told, plain_config, sentences
 from alps.families import Method, Protocol, Scope, Source, Task
 from alps.grids import Choices
 from alps.infrastructure import Evals, Logger, Trainer

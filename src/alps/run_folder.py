@@ -83,9 +83,11 @@ class RunFolder:
         from another working directory, since.
         """
         run: Run = from_plain(yaml.safe_load((self.path / name).read_text()), check=False)
-        here = self.path.resolve().parents[1]
-        same = Path(run.output_dir).resolve() == here
-        return run if same else replace(run, output_dir=str(here))
+        here = Path(os.path.abspath(self.path))
+        written = Path(run.output_dir, *here.parts[-2:])
+        if os.path.realpath(written) == os.path.realpath(here):
+            return run
+        return replace(run, output_dir=str(here.parents[1]))
 
     def outdated(self, run: Run) -> str | None:
         """Why the run that was read here would be another one now, in a sentence; or None."""
