@@ -153,7 +153,7 @@ def test_where_evalplus_says_otherwise_is_told(subject, monkeypatch):
     monkeypatch.setattr(evalplus_scoring.Judged, "passed_in_evalplus", lambda *_, **__: verdicts)
     notes = {"judged_again": False, "sanitized": True, "reason": None}
     judged = replace(judged, notes={t: notes | {"hardened": {"base": "pass"}} for t in verdicts})
-    card = wanted._card(wanted.read(subject(clever).data_dir), judged)
+    card = wanted._card(wanted.read(subject(clever).data_dir), judged, {})
     assert card.metrics == {"pass@1": 1.0} and card.details["stock_pass@1"] == 0.5
     assert card.details["other_in_evalplus"] == ["HumanEval/1"]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from lm_eval.api.model import LM
 
-from alps.evals import harness_run
+from alps.evals import harness_run, harness_specification
 
 PROBLEMS = [{"question": f"Problem {n}?", "answer": f"Steps.\n#### {n}"} for n in range(3)]
 
@@ -43,9 +43,9 @@ class Rank(LM):
 @pytest.mark.parametrize("repeats", [1, 2])
 def test_a_rank_with_fewer_documents_has_no_more_answers(make_benchmark, monkeypatch, repeats):
     """The harness asks its last question again, so that all ranks ask as often."""
-    load = harness_run.load_yaml
+    load = harness_specification.load_yaml
     changed = {"repeats": repeats}
-    monkeypatch.setattr(harness_run, "load_yaml", lambda path: {**load(path), **changed})
+    monkeypatch.setattr(harness_specification, "load_yaml", lambda path: {**load(path), **changed})
     benchmark = make_benchmark("gsm8k", "protocol=plain", test=PROBLEMS)
     gathered: list[list] = []
     second, first = Rank(1, gathered), Rank(0, gathered)

@@ -213,6 +213,15 @@ def test_prompts_beyond_the_context_are_counted_and_told(make_subject, caplog):
     assert lm.details() == {"context_length": 64, "num_truncated_prompts": 1}
 
 
+@pytest.mark.parametrize(("rank", "told"), [(0, 3), (1, 0)])
+def test_prompts_of_all_ranks_are_counted_on_the_first(make_subject, caplog, rank, told):
+    lm = make_subject(max_position_embeddings=64).language_model("plain", "arc")
+    lm.gather_object = lambda count: [count, 2] if rank == 0 else None
+    lm.loglikelihood([Instance("loglikelihood", {}, ("long " * 20, "A"), 0)])
+    assert lm.details()["num_truncated_prompts"] == told
+    assert ("arc: 3 prompts lose" in caplog.text) == (rank == 0)
+
+
 def test_prompts_with_no_room_for_the_answer_are_counted_and_told(make_subject, caplog):
     subject = make_subject(max_position_embeddings=64)
     lm = subject.language_model("plain", "gsm8k")
