@@ -88,6 +88,17 @@ def test_a_sample_longer_than_the_sliding_window_is_windowed(length):
     assert (abs(losses[4] - losses[None]) > 1e-3) == (length > 5), "the window makes a difference"
 
 
+def test_the_loss_of_half_precision_logits_is_a_float32_sum(model):
+    model.bfloat16()
+    batch = pad(ROWS, pad_id=2)
+    found = answer_loss(model, batch["input_ids"], batch["labels"])
+    targets = batch["labels"][:, 1:]
+    logits = model(batch["input_ids"]).logits[:, :-1][targets >= 0]
+    wanted = F.cross_entropy(logits.float(), targets[targets >= 0], reduction="sum")
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=0)
+
+
 def test_checkpointed_layers_recompute_the_same(model):
     batch = pack(ROWS, pad_id=2)
     del batch["num_tokens"]
