@@ -69,7 +69,7 @@ def test_a_good_one_is_tried_in_silence(own, tmp_path, caplog, protocol):
             r"'exact_match'\?",
         ),
         (
-            {"metrics": {"accuracy": "exact_match,frist"}},
+            {"metrics": {"accuracy": "exact_match,firsst"}},
             r"metrics.accuracy .* a filter of the task, did you mean 'first'\?",
         ),
         (
@@ -77,8 +77,8 @@ def test_a_good_one_is_tried_in_silence(own, tmp_path, caplog, protocol):
             r"'exact_match' must name a metric and, behind a comma, a filter of the task \(one of",
         ),
         (
-            {"changes": "onw.yaml"},
-            r"the task file of benchmark own, .*onw.yaml, does not exist, did you mean 'own.yaml'",
+            {"changes": "owwn.yaml"},
+            r"the task file of benchmark own, .*owwn.yaml, does not exist, did you mean 'own.yaml'",
         ),
         (
             {"config": "gsm8k/gsm8k-cot-lama.yaml"},
@@ -105,9 +105,9 @@ def test_settings_that_the_task_does_not_know(own, tmp_path, changes, sentence):
         ("aggregation: mean", "aggregation: nanmean", "sums exact_match up by nanmean, but only"),
         ("aggregation: mean", "aggregation: men", "cannot be evaluated"),
         ("metric: exact_match", "metric: exact_mach", "benchmark own"),
-        ("{{question}}", "{{qestion}}", "cannot be evaluated .*'qestion' is undefined"),
+        ("{{question}}", "{{quest}}", "cannot be evaluated .*'quest' is undefined"),
         ("generation_kwargs", "generation_kwarg", "generation_kwarg is no key of a task, did you"),
-        ("take_first", "take_frist", "cannot be evaluated .*take_frist"),
+        ("take_first", "take_firsst", "cannot be evaluated .*take_firsst"),
         ("task: own", "task: [own, other]", "is a group of tasks: name one of them"),
         ("task: own", "group: own", "is a group of tasks: name one of them"),
         ("task: own", "task: [own", "own.yaml, the task file of benchmark own: "),
