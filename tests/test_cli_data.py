@@ -14,6 +14,11 @@ def test_data_shows_numbers_and_samples(alps):
     assert "median" in shown and "cut: 0 rows" in shown
 
 
+def test_data_shows_rows_as_the_models_context_cuts_them(alps):
+    shown = alps("data", "model=tiny", "model.random.max_position_embeddings=280", check=0).stdout
+    assert "280 tokens a row" in shown and "cut: 0 rows" not in shown
+
+
 def test_data_of_a_local_file_tells_what_was_left_out(alps, tmp_path):
     rows = [{"instruction": f"q{i}", "input": "", "output": "a" * (i % 3)} for i in range(9)]
     with gzip.open(tmp_path / "rows.jsonl.gz", "wt") as file:

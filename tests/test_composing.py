@@ -3,6 +3,7 @@ import pytest
 from alps.composing import grid_problems, paths_told
 from alps.config import build, compose_config, runs_of
 from alps.models.checkpoint import materialize
+from alps.plain import SettingsError
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,52 @@ def test_a_model_in_a_folder_is_named_by_it(make_run):
     assert run.model.name == folder.name and run.model.path == str(folder)
     (same,) = runs_of([f"model={folder}", "evals=none"])
     assert same.key == run.key
+
+
+ADD = "+evals/benchmark@evals.benchmarks"
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        ("[gsm8k,arc_challenge]", ["gsm8k", "arc_challenge"]),
+        ("[ gsm8k , 'ifeval', gsm8k]", ["gsm8k", "ifeval"]),
+        ("gsm8k", ["gsm8k"]),
+        ("[math]", ["math"]),  # the benchmark; without brackets the set of that name
+        ("[]", []),
+    ],
+)
+def test_benchmarks_by_name(value, names):
+    told = paths_told([f"evals={value}", "seed=1"])
+    assert told[0] == "evals=none" and told[-1] == "seed=1"
+    run = build(compose_config([f"evals={value}", "evals.limit=3", "model=tiny"]))
+    assert [(b.name, b.limit) for b in run.evals.benchmarks] == [(name, 3) for name in names]
+    assert run.evals.name == ("+".join(names) or "none")
+    several = runs_of([f"evals={value}", "model=tiny", "method=full,no_attn"])
+    assert [each.evals.name for each in several] == [run.evals.name] * 2
+
+
+def test_sets_of_benchmarks_stay_as_they_are():
+    for override in ("evals=math", "evals=mini,none", "evals=nothing", "evals.limit=[a]"):
+        assert paths_told([override]) == [override]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problems"),
+    [
+        (["evals=[gsm8,ifeval]"], ["there is no evals/benchmark=gsm8, did you mean 'gsm8k'?"]),
+        (["evals=[gsm8k]", "methd=full"], ["methd is not a setting, did you mean 'method'?"]),
+        ([f"{ADD}.x=gsm8k", "methd=full"], ["methd is not a setting, did you mean 'method'?"]),
+        (
+            ["evals=[gsm8k]", "evals.benchmarks.gsm8k.limitt=1"],
+            ["evals.benchmarks.gsm8k.limitt is not a setting of evals=none, did you mean 'limit'?"],
+        ),
+    ],
+)
+def test_benchmarks_by_name_that_are_not_there(overrides, problems):
+    with pytest.raises(SettingsError) as refusal:
+        compose_config(overrides)
+    assert refusal.value.problems == problems
 
 
 @pytest.mark.parametrize(

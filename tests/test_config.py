@@ -145,6 +145,20 @@ def test_a_model_by_path_is_called_by_its_path(tmp_path):
     assert run.model.fingerprint() == "Qwen/Qwen2.5-0.5B@main"
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model=Qwen/Qwen2.5-0.5B@v2"],
+        ["model.path=Qwen/Qwen2.5-0.5B@v2"],
+        ["model.path=Qwen/Qwen2.5-0.5B", "model.revision=v2"],
+    ],
+)
+def test_a_revision_holds_however_it_is_given(overrides):
+    run = build(compose_config(overrides))
+    assert run.model.fingerprint() == "Qwen/Qwen2.5-0.5B@v2"
+    assert run.model.name == "Qwen2.5-0.5B@v2"
+
+
 def test_ratio_one_under_rest_trains_is_full():
     full = build(compose_config(["method=full"]))
     assert build(compose_config(["ratio=1"])).key == full.key

@@ -1,6 +1,7 @@
 """Every command line in README and docs composes; those marked `# run` are run, made tiny."""
 
 import csv
+import json
 import re
 import shlex
 from pathlib import Path
@@ -65,8 +66,8 @@ def test_every_command_composes(page: str, line: str, tmp_path: Path):
     if command in ("runs", "export"):
         assert all(s.split("=")[0] in ("run", "format", "to", "state") for s in settings), line
         return
-    if "runners_up" in line:
-        return  # docs/add_a_method.md adds it; tested below
+    if "runners_up" in line or "capitals" in line:
+        return  # docs/add_a_method.md and add_a_benchmark.md add them; tested below
     if command == "localize":
         build_request(compose_config([bracketed(s) for s in settings], "localize"))
         return
@@ -86,8 +87,8 @@ def test_every_command_composes(page: str, line: str, tmp_path: Path):
         return
     settings = [s.replace("data.path=rows", f"data.path={tmp_path}/rows") for s in settings]
     settings = [s.replace("data_dir=FOLDER", f"data_dir={tmp_path}") for s in settings]
-    single = [s for s in settings if "," not in s]
-    swept = [s for s in settings if "," in s]
+    single = [s for s in settings if "," not in s or "[" in s]  # a list of benchmarks is no sweep
+    swept = [s for s in settings if s not in single]
     name = "evaluate" if command == "evaluate" else "train"
     points = [[f"{s.split('=')[0]}={v}" for v in s.split("=")[1].split(",")] for s in swept]
     for choice in [[], *([v] for values in points for v in values)]:
@@ -130,6 +131,38 @@ def test_adding_a_method_as_documented_works(alps, tmp_path):
     assert "runners_up" in done.stdout
     (heads,) = tmp_path.glob("outputs/runs/runners_up-*/heads.json")
     assert '"metric": "pad"' in heads.read_text()
+
+
+def test_adding_a_benchmark_as_documented_works(alps, tmp_path):
+    """The guide's own files, outside the package, asked of a model with random weights."""
+    page = (ROOT / "docs" / "add_a_benchmark.md").read_text()
+    task, benchmark = re.findall(r"```yaml\n(.*?)```", page, re.S)
+    rows: dict = {}
+    exec(re.search(r"```python\n(ROWS = .*?\n\])", page, re.S)[1], rows)
+    (tmp_path / "capitals.yaml").write_text(task)
+    folder = tmp_path / "conf" / "evals" / "benchmark"
+    folder.mkdir(parents=True)
+    path = f"changes: {tmp_path}/capitals.yaml"
+    (folder / "capitals.yaml").write_text(benchmark.replace("changes: capitals.yaml", path))
+    (tmp_path / "capitals").mkdir()
+    lines = "".join(json.dumps(row) + "\n" for row in rows["ROWS"])
+    (tmp_path / "capitals" / "test.jsonl").write_text(lines)
+    settings = [
+        f"hydra.searchpath=[file://{tmp_path}/conf]",
+        "model=tiny",
+        "evals=[capitals]",
+        f"evals.data_dir={tmp_path}",
+        "data.max_examples=16",
+        "optim.max_steps=1",
+        "method=full",
+    ]
+    alps("train", *settings, check=0)
+    (result,) = tmp_path.glob("outputs/runs/*/evals/capitals/alpaca.json")
+    assert json.loads(result.read_text())["num_documents"] == 3
+    wrong = "evals.benchmarks.capitals.metrics.accuracy='exact_mach,first'"
+    done = alps("train", *settings, wrong, f"output_dir={tmp_path}/new", check=2)
+    assert "the task computes no 'exact_mach', did you mean 'exact_match'?" in done.stderr
+    assert not (tmp_path / "new").exists()
 
 
 def test_links_between_pages_lead_somewhere():

@@ -1,9 +1,12 @@
 import json
 import logging
+import shutil
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from alps.identity import cache_dir
+from alps.models.checkpoint import materialize
 from alps.plain import SettingsError
 from alps.preflight import check
 
@@ -48,6 +51,40 @@ def test_what_is_left_out_is_told(make_run, tmp_path, caplog):
     assert told.endswith(" of them cut to fit; left out: 20 empty answer")
     check(make_run("method=full", "data.max_examples=20"))
     assert len(caplog.messages) == 1, "nothing was left out of the mini data"
+
+
+def test_a_context_that_is_shorter_than_the_rows_is_told(make_run, caplog):
+    short = ("model.random.max_position_embeddings=280", "method=full")
+    with caplog.at_level(logging.WARNING, "alps.preflight"):
+        check(make_run(*short))
+    (told,) = caplog.messages
+    assert "rows are longer than the model's context of 280 tokens" in told
+    assert "as if data.max_length=512 were 280" in told
+    caplog.clear()
+    check(make_run(*short, "data.max_length=250"))
+    assert not [r for r in caplog.records if r.levelno > logging.INFO]
+
+
+def test_a_context_that_no_row_fits_is_refused(make_run, tmp_path):
+    run = make_run("model.random.max_position_embeddings=64", "method=full")
+    with pytest.raises(
+        ValueError, match=r"fits the model's context of 64 tokens \(data.max_length"
+    ):
+        check(run)
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_answers_that_fill_the_context_are_refused(make_run, tmp_path, trains):
+    """Before anything trains, not when it is done."""
+    run = make_run("model.random.max_position_embeddings=96", "method=full", "evals=mini")
+    with pytest.raises(SettingsError) as told:
+        check(run, trains=trains)
+    assert told.value.problems == [
+        "benchmark mini_math: answers of up to 96 tokens leave no room for a prompt in the "
+        "model's context of 96 tokens: max_new_tokens must be smaller"
+    ]
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_a_bad_row_is_told_before_the_model_is_fetched(make_run, tmp_path, monkeypatch):
@@ -118,3 +155,34 @@ def test_what_is_evaluated_already_needs_nothing(make_run, tmp_path, monkeypatch
     evaluate_base(run)
     monkeypatch.setattr(HeldOut, "ready", lambda *_: pytest.fail("asked"))
     check(run, trains=False)
+
+
+@pytest.fixture
+def incomplete(make_run, tmp_path):
+    """The tiny model without the MLP of one layer."""
+    folder = tmp_path / "incomplete"
+    shutil.copytree(materialize(make_run().model), folder)
+    tensors = load_file(folder / "model.safetensors")
+    kept = {name: t for name, t in tensors.items() if "layers.1.mlp" not in name}
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_an_incomplete_base_is_refused_before_a_folder_exists(
+    make_run, tmp_path, incomplete, trains
+):
+    run = make_run("method=random", "scope=heads_only", f"model={incomplete}")
+    with pytest.raises(ValueError, match=r"lacks 3 tensors \(model\.layers\.1\.mlp\.down_proj"):
+        check(run, trains=trains)
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_task_model_needs_q_k_and_v_only(make_run, tmp_path, incomplete):
+    given = ("task_model=readily", f"task_model.path={incomplete}")
+    check(make_run("method=alps", *given))
+    tensors = load_file(incomplete / "model.safetensors")
+    tensors.pop("model.layers.1.self_attn.k_proj.weight")
+    save_file(tensors, incomplete / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"has no tensor model\.layers\.1\.self_attn\.k_proj"):
+        check(make_run("method=alps", *given))

@@ -125,7 +125,7 @@ def test_the_key_holds_the_weights_and_not_the_folder(tmp_path):
 def test_a_path_wins_over_what_it_replaces(tmp_path):
     path = folder(tmp_path / "model")
     alone = run(model=Model(path=path)).key
-    assert run(model=Model(path=path, hub="org/name", revision="v2")).key == alone
+    assert run(model=Model(path=path, hub="org/name")).key == alone
     assert run(model=Model(path=path, random=TINY, seed=3)).key == alone
 
 
@@ -134,6 +134,27 @@ def test_a_hub_model_is_its_name_and_revision():
     assert Model(path="org/name", revision="v2").fingerprint() == "org/name@v2"
     assert run(model=Model(hub="a/b")).key == run(model=Model(path="a/b")).key
     assert run(model=Model(hub="a/b", revision="v2")).key != run(model=Model(hub="a/b")).key
+
+
+def test_a_revision_in_the_path_is_that_of_the_model():
+    model = Model(path="org/name@refs/pr/1")
+    assert (model.repo, model.hub_revision) == ("org/name", "refs/pr/1")
+    assert model.fingerprint() == "org/name@refs/pr/1" and not list(model.problems())
+    assert run(model=model).key == run(model=Model(hub="org/name", revision="refs/pr/1")).key
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ({"path": "{tmp}"}, "is no model of the hub, so it has no revisions"),
+        ({"name": "tiny", "random": TINY}, "v2: tiny is no model of the hub"),
+        ({"path": "org/name@v1"}, "model.revision=v2 contradicts org/name@v1: give one revision"),
+    ],
+)
+def test_a_revision_that_cannot_hold_is_refused(tmp_path, model, said):
+    given = {k: v.format(tmp=tmp_path) if k == "path" else v for k, v in model.items()}
+    (problem,) = Model(**given, revision="v2").problems()
+    assert said in problem
 
 
 def test_a_missing_package_is_named_with_its_remedy():

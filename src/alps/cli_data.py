@@ -26,11 +26,12 @@ def data(arguments: Sequence[str]) -> None:
 
         from alps.data.describe import QUANTILES, describe
         from alps.models.checkpoint import materialize
-        from alps.models.load import load_tokenizer
+        from alps.models.load import context_length, load_tokenizer
         from alps.report.data_summary import print_data
 
-        tokenizer = load_tokenizer(materialize(run.model))
-        found = describe(run.data, tokenizer, int(own["samples"]), "auto")
+        folder = materialize(run.model)
+        tokenizer, context = load_tokenizer(folder), context_length(folder)
+        found = describe(run.data, tokenizer, int(own["samples"]), "auto", context)
     except (ValueError, OSError) as error:
         sys.exit(config.refuse([sentence(error)]))
     print_data(found, QUANTILES)

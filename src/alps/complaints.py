@@ -71,12 +71,15 @@ def explain(
         parsed = [o for o in parsed if o.key_or_group not in bad]
         choices = {o.key_or_group: value_texts(o) for o in parsed if _chooses(o, hydra)}
         good = {group: texts[0] for group, texts in choices.items()}
+        placed = [o.input_line or "" for o in parsed if o.package and not o.is_delete()]
 
         @cache
         def composed(*given: str) -> DictConfig | None:
             chosen = [f"{k}={v}" for k, v in good.items() if f"{k}={v}" not in given]
             try:
-                return compose(config_name, list(dict.fromkeys([*folders, *chosen, *given])))
+                return compose(
+                    config_name, list(dict.fromkeys([*folders, *chosen, *placed, *given]))
+                )
             except Exception:
                 return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -54,13 +55,36 @@ def loader() -> Iterator[ConfigLoader]:
 
 
 def paths_told(overrides: Sequence[str]) -> list[str]:
-    """`model=<folder or hub id>` as `model.path=...`, which it means: no choice has a slash."""
+    """Short forms as Hydra takes them: `model=<folder or hub id>` is `model.path=...`.
+
+    No choice has a slash. `evals=[...]` is as `benchmarks_by_name` has it.
+    """
     found = []
-    for override in overrides:
+    for override in benchmarks_by_name(overrides):
         name, _, value = override.partition("=")
         place = name == "model" and "," not in value and ("/" in value or os.path.isdir(value))
         known = os.path.exists(conf_dir() / "model" / f"{value}.yaml")
         found.append(f"model.path={value}" if place and not known else override)
+    return found
+
+
+def benchmarks_by_name(overrides: Sequence[str]) -> list[str]:
+    """`evals=[gsm8k,mmlu]` as no set and these benchmarks; `evals=gsm8k` likewise, if no set is."""
+    found = []
+    for override in overrides:
+        name, _, value = override.partition("=")
+        names = list(dict.fromkeys(re.findall(r"[\w-]+", value)))
+        in_list = re.fullmatch(r"""\[[\w\s,'"-]*\]""", value)
+        sets, benchmarks = conf_dir() / "evals", conf_dir() / "evals" / "benchmark"
+        alone = names == [value] and not os.path.exists(sets / f"{value}.yaml")
+        known = alone and os.path.exists(benchmarks / f"{value}.yaml")
+        if name == "evals" and (in_list or known):
+            title = "+".join(names) or "none"
+            found += ["evals=none", f"evals.name={title}"]
+            one = "+evals/benchmark@evals.benchmarks"
+            found += [f"{one}.{each}={each}" for each in names]
+        else:
+            found.append(override)
     return found
 
 

@@ -26,7 +26,7 @@ from alps.localization.request import Request
 from alps.overrides import check_form
 from alps.plain import TARGET, SettingsError, from_plain, target_class, value_problems
 from alps.plan.assumed import Assumed
-from alps.settings import Model, Optim, Run, Weights
+from alps.settings import DEFAULT_REVISION, Model, Optim, Run, Weights
 
 SHARED_WITH_METHODS = ("ratio", "scope", "task_model")
 """Settings of a run that a method receives if it declares a field of that name."""
@@ -271,9 +271,16 @@ def _method(plain: Mapping[str, Any], problems: list[str], seen: Seen) -> Method
 
 
 def _named_by_path(model: Any) -> Any:
-    """A model given by path is called by it, not by the choice it replaces."""
+    """A model given by path is called by it (and its revision), not by the choice it replaces."""
     path = model.get("path") if isinstance(model, Mapping) else None
-    return {**model, "name": Path(str(path)).name, "revision": "main"} if path else model
+    if not isinstance(path, str) or not path:
+        return model
+    if os.path.exists(path):
+        return {**model, "name": Path(path).name}
+    place, _, in_path = path.partition("@")
+    revision = str(in_path or model.get("revision") or DEFAULT_REVISION)
+    shown = "" if revision == DEFAULT_REVISION else f"@{revision.replace('/', '-')[:12]}"
+    return {**model, "name": f"{Path(place).name}{shown}"}
 
 
 def _own_problems(plain: Mapping[str, Any]) -> list[str]:

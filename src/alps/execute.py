@@ -17,7 +17,7 @@ from alps.evals.examined import base_weights, subject_of, trained_weights
 from alps.evals.subject import Subject
 from alps.heads import HeadSet
 from alps.methods.context import Context
-from alps.models.checkpoint import commit_of, materialize, read_geometry, scorable
+from alps.models.checkpoint import fetched, hub_commit, materialize, read_geometry, scorable
 from alps.results import Result, RunFailed
 from alps.run_folder import RunFolder
 from alps.settings import Model, Run, TaskModel, Weights
@@ -80,7 +80,7 @@ def remember_commits(run: Run, folder: RunFolder) -> None:
     Raises:
         RunFailed: If a revision meant another commit when the run began.
     """
-    found = {"model": commit_of(materialize(run.model)), "data": run.data.commit()}
+    found = {"model": hub_commit(fetched(run.model)), "data": run.data.commit()}
     now = {name: commit for name, commit in found.items() if commit}
     before = _commits(folder)
     for name in before.keys() & now.keys():

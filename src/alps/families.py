@@ -56,7 +56,7 @@ class Source(ABC):
         fraction: Use this share of the training rows (nested: 0.1 lies inside 0.3).
         subset_seed: Seed of that subset.
         template: How a prompt is written: `alpaca`, `chat` (the model's own) or `plain`.
-        max_length: Longest sequence in tokens.
+        max_length: Longest sequence in tokens; the model's context, if that is shorter.
         too_long: What happens to a longer row: `truncate` cuts the end of its instruction, so that
             template, answer and end-of-text stay whole (and drops it if nothing of the instruction
             would stay), `drop` drops it. Both are counted.
@@ -205,6 +205,16 @@ class Benchmark(ABC):
 
         Raises:
             ValueError: One sentence that names what is missing and the remedy.
+        """
+
+    def dry_run(self, data_dir: Path | None) -> None:  # noqa: B027 - some need none
+        """Refuses what shows only when it is asked, judged and summed up; no model is needed.
+
+        Args:
+            data_dir: `evals.data_dir`.
+
+        Raises:
+            ValueError: One sentence.
         """
 
     def fetch(self, data_dir: Path | None) -> str | None:

@@ -15,7 +15,10 @@ from filelock import FileLock
 
 from alps.atomic import write_json
 
-MODEL_FILES = ("*.safetensors", "*.gguf", "*.json", "tokenizer.model")
+MODEL_FILES = (
+    "*.safetensors", "*.gguf", "*.json", "*.model", "*.jinja", "merges.txt", "vocab.txt",
+)  # fmt: skip
+"""Weights, configuration, and all that a tokenizer is made of, its chat template included."""
 
 
 def cache_dir() -> Path:

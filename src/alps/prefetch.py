@@ -9,8 +9,9 @@ from pathlib import Path
 from alps.data.encode_progress import Show
 from alps.families import Benchmark, Source
 from alps.identity import canonical, digest
-from alps.models.checkpoint import materialize, read_geometry, scorable
+from alps.models.checkpoint import materialize, read_geometry
 from alps.plain import to_plain
+from alps.preflight import check_task_model, checked_base
 from alps.settings import Model, Run
 
 
@@ -69,30 +70,25 @@ def _of(run: Run, progress: Show) -> Iterator[tuple[object, Need]]:
 
 
 def _model(model: Model) -> str:
-    from alps.models.load import load_tokenizer
-
-    folder = materialize(model)
+    folder = checked_base(model)
     geometry = read_geometry(folder)
-    load_tokenizer(folder)
     weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     heads = f"{geometry.num_layers} layers of {geometry.num_heads}/{geometry.num_kv_heads} heads"
-    if not weights:
-        raise ValueError(f"{folder} has no safetensors with weights")
     return f"{heads}, {weights / 1e9:.2f} GB"
 
 
 def _task_model(task: Model, base: Model) -> str:
-    geometry = read_geometry(scorable(task))
-    if geometry != read_geometry(materialize(base)):
-        raise ValueError(f"its shape differs from {base.name}'s")
+    check_task_model(task, base, read_geometry(materialize(base)))
     return "q, k and v"
 
 
 def _data(source: Source, model: Model, progress: Show) -> str:
     from alps.data.encoded import encoded_rows
-    from alps.models.load import load_tokenizer
+    from alps.models.load import context_length, load_tokenizer
 
-    rows = encoded_rows(source, load_tokenizer(materialize(model)), progress=progress)
+    folder = materialize(model)
+    tokenizer, context = load_tokenizer(folder), context_length(folder)
+    rows = encoded_rows(source, tokenizer, progress=progress, context=context)
     left_out = "".join(f", {count} left out ({why})" for why, count in rows.tally.items())
     cut = f", {rows.num_truncated} cut" if rows.num_truncated else ""
     return f"{len(rows)} rows of {int(rows.lengths.sum()):,} tokens{cut}{left_out}"

@@ -8,11 +8,13 @@ from alps.atomic import can_hold_files
 from alps.data.subset import training_examples
 from alps.evals.evaluate import missing, refusals
 from alps.evals.examined import base_weights, trained_weights
+from alps.evals.subject import no_room
 from alps.evals.vllm_engine import vllm_problem
 from alps.families import Source
+from alps.heads import Geometry
 from alps.identity import canonical, digest
 from alps.models.checkpoint import materialize, read_geometry, scorable
-from alps.plain import SettingsError
+from alps.plain import SettingsError, to_plain
 from alps.run_folder import RunFolder
 from alps.settings import Model, Run
 
@@ -76,28 +78,58 @@ def check_model(run: Run, trains: bool = True) -> None:
     _check_template(run, trains)
     if RunFolder(run.folder).training_path.exists():
         return
-    base = materialize(run.model)
+    base = checked_base(run.model)
     geometry = read_geometry(base)
+    _check_answers(run, base)
     for source in _sources(run) if trains else ():
         mark = digest([canonical(source), str(base)])
         if mark not in _checked:
             _encode(run, source, base)
             _checked.add(mark)
     run.method.check(geometry)
-    task = _given_task(run)
-    if task is not None and (other := read_geometry(scorable(task))) != geometry:
+    if (task := _given_task(run)) is not None:
+        check_task_model(task, run.model, geometry)
+
+
+def checked_base(model: Model) -> Path:
+    """The folder of a base model that loads as it is stored, with its tokenizer.
+
+    Raises:
+        ValueError: If it cannot be had or is not all there; one sentence.
+    """
+    folder = materialize(model)
+    from alps.models.load import check_loadable
+
+    check_loadable(folder)
+    return folder
+
+
+def check_task_model(task: Model, base: Model, geometry: Geometry) -> None:
+    """Refuses a finished task model that cannot be compared with the base, head by head.
+
+    Args:
+        task: The task model.
+        base: The base model, for messages.
+        geometry: Shape of the base model's attention.
+
+    Raises:
+        ValueError: One sentence.
+    """
+    folder = scorable(task)
+    if read_geometry(folder) != geometry:
         raise ValueError(
-            f"base and task model differ in shape: {run.model.name} has {geometry}, "
-            f"{Path(str(task.path)).name} has {other}"
+            f"base and task model differ in shape: {base.name} has {geometry}, "
+            f"{task.name} has {read_geometry(folder)}"
         )
+    from alps.models.qkv import QKV
+
+    QKV(folder, geometry).check()
 
 
 def _given_task(run: Run) -> Model | None:
     """The finished task model that the run was given, or None if it makes one or needs none."""
-    wanted = getattr(run.method, "task_model", None)
-    if wanted is None or wanted.path is None:
-        return None
-    return Model(name=wanted.name, path=wanted.path)
+    path = getattr(getattr(run.method, "task_model", None), "path", None)
+    return Model(name=Path(path).name, path=path) if path else None
 
 
 def _sources(run: Run) -> list[Source]:
@@ -127,6 +159,11 @@ def _check_benchmarks(run: Run, trains: bool) -> None:
         problems.append(problem)
     if problems:
         raise SettingsError(problems)
+    for benchmark in asked:
+        mark = digest([to_plain(benchmark), benchmark.fingerprint(run.evals.documents_dir)])
+        if mark not in _checked:
+            benchmark.dry_run(run.evals.documents_dir)
+            _checked.add(mark)
 
 
 def _check_template(run: Run, trains: bool) -> None:
@@ -144,11 +181,24 @@ def _has_chat_template(run: Run) -> bool:
     return bool(load_tokenizer(materialize(run.model)).chat_template)
 
 
-def _encode(run: Run, source: Source, base: Path) -> None:
-    from alps.data.encoded import encoded_rows
-    from alps.models.load import load_tokenizer
+def _check_answers(run: Run, base: Path) -> None:
+    from alps.models.load import context_length
 
-    rows = encoded_rows(source, load_tokenizer(base), progress=run.trainer.progress)
+    context = context_length(base)
+    longest = [(b.name, getattr(b, "max_new_tokens", None)) for b in run.evals.allowed]
+    problems = [(name, no_room(tokens, context)) for name, tokens in longest]
+    if problems := [f"benchmark {name}: {problem}" for name, problem in problems if problem]:
+        raise SettingsError(problems)
+
+
+def _encode(run: Run, source: Source, base: Path) -> None:
+    from alps.data.encoded import beyond_context, encoded_rows
+    from alps.models.load import context_length, load_tokenizer
+
+    context, show = context_length(base), run.trainer.progress
+    rows = encoded_rows(source, load_tokenizer(base), progress=show, context=context)
+    if told := beyond_context(rows, source, context):
+        log.warning(told)
     if rows.num_dropped or rows.num_truncated:
         left_out = ", ".join(f"{count} {why}" for why, count in rows.tally.items()) or "none"
         found = (source.name, len(rows), rows.num_truncated, left_out)

@@ -18,8 +18,11 @@ from alps.identity import canonical, digest, file_hash, folder_hash, not_identit
 from alps.infrastructure import Evals, Logger, Trainer
 from alps.plain import name_problems, seed_problems
 
-ALGORITHM_VERSION = 1
+ALGORITHM_VERSION = 2
 """Raised whenever a fix changes the numbers a run ends in; part of every key."""
+
+DEFAULT_REVISION = "main"
+"""Branch of a hub model for which none is named."""
 
 Precision = Literal["auto", "32", "bf16-mixed", "16-mixed", "bf16-true"]
 Weights = Literal["keep", "qkv", "drop"]
@@ -32,7 +35,8 @@ class Model:
 
     Attributes:
         name: Name of the choice, for tables.
-        path: A hub id or a local folder given by the user; wins over the others.
+        path: A hub id (`org/name` or `org/name@revision`) or a local folder given by the user; wins
+            over the others.
         hub: Hub id of this choice.
         revision: Branch, tag or commit of a hub model, as written.
         package: Python package that carries the weights as `file`, in GGUF.
@@ -48,7 +52,7 @@ class Model:
     name: str = not_identity("model")
     path: str | None = not_identity()
     hub: str | None = not_identity()
-    revision: str = not_identity("main")
+    revision: str = not_identity(DEFAULT_REVISION)
     package: str | None = not_identity()
     file: str | None = not_identity()
     random: Mapping[str, int | bool] | None = not_identity()  # the fingerprint holds these two
@@ -65,20 +69,35 @@ class Model:
             if size is not True and size is not False and size < 1:
                 yield f"model.random.{name} must be at least 1, got {size}"
         yield from seed_problems(self.seed, "model.seed")
+        if self.revision == DEFAULT_REVISION:
+            return
+        if self.repo is None:
+            yield (
+                f"model.revision={self.revision}: {self.path or self.name} is no model of the hub, "
+                "so it has no revisions"
+            )
+        elif self.hub_revision != self.revision:
+            yield f"model.revision={self.revision} contradicts {self.path}: give one revision"
 
     @property
     def repo(self) -> str | None:
         """The hub id, or None for models that are local."""
         if self.path:
-            return None if os.path.exists(self.path) else self.path
+            return None if os.path.exists(self.path) else self.path.partition("@")[0]
         return self.hub
+
+    @property
+    def hub_revision(self) -> str:
+        """Revision of a hub model: that of `path` (`org/name@revision`), else `revision`."""
+        in_path = self.path.partition("@")[2] if self.path else ""
+        return in_path or self.revision
 
     def fingerprint(self) -> str:
         """Content of the weights: hub id and revision, hash of local files, or the random spec."""
         if self.path and os.path.exists(self.path):
             return folder_hash(Path(self.path))
         if self.repo:
-            return f"{self.repo}@{self.revision}"
+            return f"{self.repo}@{self.hub_revision}"
         if self.package:
             return file_hash(self.package_file())
         return digest({"random": dict(self.random or {}), "seed": self.seed})

@@ -12,7 +12,7 @@ import pytest
 from alps.data import encode_progress
 from alps.data import encoded as module
 from alps.data.encode import EncodedRow, encode_row
-from alps.data.encoded import EncodedRows, encoded_rows
+from alps.data.encoded import EncodedRows, beyond_context, encoded_rows, most_tokens
 from alps.data.jsonl import Jsonl
 from alps.data.mini import Mini
 from alps.data.subset import training_examples
@@ -148,6 +148,36 @@ def test_no_row_that_fits_is_one_sentence_and_leaves_nothing(builds, tmp_path):
     with pytest.raises(ValueError, match=r"none of the 2 rows fits data\.max_length=20 tokens"):
         encoded_rows(source, byte_tokenizer())
     assert not list((cache_dir() / "encoded").iterdir())
+
+
+@pytest.mark.parametrize("too_long", ["truncate", "drop"])
+def test_a_row_beyond_the_models_context_is_too_long(builds, tmp_path, too_long):
+    rows = [("ab", "x" * n) for n in (5, 12, 30)] + [("a" * 30, "x")]
+    source = replace(write(tmp_path / "rows.jsonl", rows), max_length=100, too_long=too_long)
+    found = encoded_rows(source, byte_tokenizer(), context=16)
+    expected = encoded_rows(replace(source, max_length=16), byte_tokenizer())
+    assert list(found) == list(expected) and len(builds) == 1, "the same rows, built once"
+    assert found.lengths.max() == {"truncate": 16, "drop": 16}[too_long]
+    changed = found.num_truncated + found.tally["too long"]
+    assert changed == 2
+    assert beyond_context(found, source, 16) == (
+        "data=rows: 2 rows are longer than the model's context of 16 tokens and were cut to it or "
+        "left out, as if data.max_length=100 were 16"
+    )
+    assert beyond_context(found, replace(source, max_length=16), 16) is None, (
+        "nobody asked for more"
+    )
+    assert beyond_context(encoded_rows(source, byte_tokenizer()), source, None) is None
+    assert most_tokens(source, None) == most_tokens(source, 200) == 100
+
+
+def test_no_row_that_fits_the_context_names_both_numbers(builds, tmp_path):
+    source = replace(write(tmp_path / "rows.jsonl", [("ab", "x" * 30)]), max_length=100)
+    match = (
+        r"none of the 1 rows fits the model's context of 16 tokens \(data\.max_length=100\) with"
+    )
+    with pytest.raises(ValueError, match=match):
+        encoded_rows(source, byte_tokenizer(), context=16)
 
 
 def test_the_test_split_is_encoded_as_far_as_asked(builds):

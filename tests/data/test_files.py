@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from datasets import Dataset, DatasetDict
 from pyarrow import parquet
 
 from alps.data.files import content_hash, read_rows, row_files
@@ -114,6 +113,15 @@ def test_the_unpacked_zip_gives_the_same_rows(tmp_path):
         ("a.csv", b"a,b\n1,2\n3\n", "row 2 of {} has not as many fields as the header"),
         ("a.csv", b"a,b\n1,2,3\n", "row 1 of {} has not as many fields as the header"),
         ("a.csv", b'a,b\n1,2\n3,"4', "row 2 of {} is not CSV"),
+        ("a.csv", b"a,b,b\n1,2,3\n", "{} has 2 columns named 'b': rename all but one"),
+        (
+            "a.jsonl",
+            b'{"a": 1}\n{"a": 1, "b": 2, "a": 3}\n',
+            "row 2 of {} has two fields named 'a'",
+        ),
+        ("a.jsonl", b'{"a": {"b": 1, "b": 1}}\n', "row 1 of {} has two fields named 'b'"),
+        ("a.json", b'[{"a": 1}, {"a": 1, "a": 1}]', "row 2 of {} has two fields named 'a'"),
+        ("a.json", b'{"a": 1,\n"a": 1}', "row 1 of {} has two fields named 'a'"),
         ("a.jsonl.gz", gzip.compress(LINES.encode())[:900], "{} is damaged"),
         ("a.jsonl.gz", b"\x1f\x8b\x08\x00" + b"?" * 90, "{} is damaged"),
         ("a.zip", b"PK\x03\x04 no zip", "{} is damaged"),
@@ -143,6 +151,35 @@ def test_text_of_a_parquet_file_that_is_not_utf_8_is_told_with_its_row(tmp_path)
     parquet.write_table(pa.table({"instruction": texts}), tmp_path / "a.parquet")
     with pytest.raises(ValueError, match="row 301 of NAME is not UTF-8 text"):
         list(read_rows(tmp_path / "a.parquet", "NAME"))
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_two_columns_of_one_name_are_told(tmp_path, kind):
+    table, path = pa.table([["x"], ["first"], ["second"]], names=["a", "b", "b"]), tmp_path / "rows"
+    path = path.with_suffix(f".{kind}")
+    if kind == "parquet":
+        parquet.write_table(table, path)
+    else:
+        with path.open("wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+            stream.write_table(table)
+    with pytest.raises(ValueError, match=r"^NAME has 2 columns named 'b': rename all but one$"):
+        list(read_rows(path, "NAME"))
+
+
+def test_two_fields_of_one_name_inside_a_column_are_told(tmp_path):
+    pair = pa.StructArray.from_arrays([pa.array(["x"]), pa.array(["y"])], names=["a", "a"])
+    with (tmp_path / "rows.arrow").open("wb") as file:
+        table = pa.table({"messages": pair})
+        with pa.ipc.new_stream(file, table.schema) as stream:
+            stream.write_table(table)
+    with pytest.raises(ValueError, match=r"^NAME cannot be read \(.*duplicate field names"):
+        list(read_rows(tmp_path / "rows.arrow", "NAME"))
+
+
+def test_columns_without_a_name_are_no_trouble(tmp_path):
+    """A spreadsheet writes them behind the last column."""
+    (tmp_path / "a.csv").write_text("a,b,,\n1,2,,\n")
+    assert [row["b"] for _, row in read_rows(tmp_path / "a.csv")] == ["2"]
 
 
 def test_a_zip_without_rows_or_with_a_broken_member_is_told(tmp_path):
@@ -194,26 +231,6 @@ def test_a_row_longer_than_a_chunk_is_whole(tmp_path):
 def test_a_file_without_rows_has_none(tmp_path, content):
     (tmp_path / "a.json").write_text(content)
     assert list(read_rows(tmp_path / "a.json")) == []
-
-
-def test_a_saved_dataset_gives_its_rows(tmp_path):
-    Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved", num_shards=3)
-    files = row_files(tmp_path / "saved")
-    assert [row for file in files for _, row in read_rows(file)] == ROWS
-    (tmp_path / "saved" / "state.json").write_text("{")
-    with pytest.raises(ValueError, match=r"state.json is damaged .*: save the dataset again"):
-        row_files(tmp_path / "saved")
-
-
-def test_of_a_saved_dataset_with_splits_one_is_read(tmp_path):
-    parts = {"train_sft": Dataset.from_list(ROWS[:9]), "test_sft": Dataset.from_list(ROWS[9:])}
-    DatasetDict(parts).save_to_disk(tmp_path / "saved")
-    (file,) = row_files(tmp_path / "saved", (), "test_sft")
-    assert [row for _, row in read_rows(file)] == ROWS[9:]
-    with pytest.raises(ValueError, match=r"has the splits train_sft, test_sft: set data.split"):
-        row_files(tmp_path / "saved")
-    DatasetDict(validation=parts["train_sft"]).save_to_disk(tmp_path / "one")
-    assert [f.parent.name for f in row_files(tmp_path / "one")] == ["validation"]
 
 
 def folder(tmp_path: Path) -> Path:

@@ -5,6 +5,7 @@ import pytest
 
 from alps.data.example import Example, Tally
 from alps.data.jsonl import Jsonl
+from alps.data.table import Table
 
 
 def source(tmp_path: Path, *rows, **changes) -> Jsonl:
@@ -42,6 +43,68 @@ def test_the_input_is_appended_unless_it_is_switched_off(tmp_path):
     assert found.instruction == "Sum up.\n\nA text."
     (found,) = source(tmp_path, row, input_field=None).examples("train")
     assert found.instruction == "Sum up."
+
+
+OTHER = {"instruction": "q", "context": "c", "response": "a", "id": 3}
+NAMES = {"answer_field": "response", "input_field": "context"}
+
+
+def test_an_input_field_that_no_row_has_is_refused_with_those_nothing_reads(tmp_path, complaint):
+    rows = [OTHER, {**OTHER, "note": "n"}]
+    data = source(tmp_path, *rows, **{**NAMES, "input_field": "contxt"})
+    assert complaint(data) == (
+        f"no row of {data.path} has the field 'contxt': set data.input_field to null or to a text "
+        "field that nothing reads (there is: context, note)"
+    )
+    alone = source(tmp_path, {"instruction": "q", "response": "a"}, **NAMES)
+    assert complaint(alone).endswith("nothing reads (there is: none)")
+
+
+def test_some_rows_may_lack_the_input_field(tmp_path):
+    rows = [{"instruction": "q", "response": "a"}, OTHER]
+    found = source(tmp_path, *rows, **NAMES).examples("train")
+    assert [e.instruction for e in found] == ["q", "q\n\nc"]
+
+
+def test_the_usual_input_field_is_used_where_there_is_one(tmp_path):
+    fields = {"instruction_field": "input", "answer_field": "output"}
+    data = source(tmp_path, {"input": "Why?", "output": "So."}, **fields)
+    assert list(data.problems()) == []
+    assert list(data.examples("train")) == [Example(instruction="Why?", answer="So.")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"answer_field": "instruction"}, "data.instruction_field and data.answer_field are both"),
+        ({"input_field": "instruction"}, "data.instruction_field and data.input_field are both"),
+        ({"input_field": "output"}, "data.answer_field and data.input_field are both"),
+    ],
+)
+def test_one_field_cannot_be_two_things(tmp_path, fields, said):
+    (told,) = source(tmp_path, *rows(1), **fields).problems()
+    assert told.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("instruction", "extra", "wanted"),
+    [("", "in", None), (" \n", "in", None), ("q", " \n", "q"), ("q", "in", "q\n\nin")],
+)
+def test_jsonl_and_alpaca_make_the_same_of_a_row(tmp_path, instruction, extra, wanted):
+    row = {"instruction": instruction, "input": extra, "output": "a"}
+    own = source(tmp_path, row, rows(1)[0] | {"input": ""})
+    alpaca = Table(name="alpaca", path=own.path, reader="alpaca", test_fraction=0.0)
+    tallies = Tally(), Tally()
+    found = [list(s.examples("train", t)) for s, t in zip((own, alpaca), tallies, strict=True)]
+    assert found[0] == found[1]
+    assert tallies[0] == tallies[1] == ({} if wanted else {"empty instruction": 1})
+    assert [e.instruction for e in found[0]] == [*([wanted] if wanted else []), "question 0"]
+
+
+@pytest.mark.parametrize("value", [0, False, [], {}, float("nan")])
+def test_an_input_that_is_no_text_is_told_even_if_it_is_empty(tmp_path, value, complaint):
+    data = source(tmp_path, {"instruction": "a", "input": value, "output": "b"})
+    assert complaint(data) == f"row 1 of {data.path} has a field 'input' that is no text"
 
 
 def test_blank_lines_are_skipped_but_counted(tmp_path, complaint):

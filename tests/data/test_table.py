@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -154,9 +155,31 @@ def test_a_local_copy_of_the_repo_is_read_by_the_same_names(tmp_path, monkeypatc
     monkeypatch.setattr(hub_data, "download", None)
     assert len(list(data.examples("train"))) == 4  # not the test file
     (tmp_path / "copy" / "data").rename(tmp_path / "copy" / "other")
-    assert len(list(data.examples("train"))) == 5  # no name fits: all there is
+    assert len(list(data.examples("train"))) == 4  # no name fits: all of the split
+    assert len(list(replace(data, split="test").examples("train"))) == 1
     own = replace(data, hub=None)
     assert "matches data/train-*" in "; ".join(own.problems())
+
+
+def test_the_split_is_read_or_refused(tmp_path, monkeypatch, complaint):
+    data = hub_table(tmp_path, monkeypatch, rows(4), files=())
+    assert len(list(data.examples("train"))) == 4
+    test = replace(data, split="test")
+    assert len(list(test.examples("train"))) == 1
+    said = "has no split 'dev' (it has: test, train): set data.split"
+    assert complaint(replace(data, split="dev")) == f"acme/rows@0123456789ab {said}"
+    local = replace(data, path=str(tmp_path), split="dev")
+    assert list(local.problems()) == [f"data.path: {tmp_path} {said}"]
+    for one in (data, replace(data, path=str(tmp_path))):
+        assert one.fingerprint() != replace(one, split="test").fingerprint()
+
+
+def test_splits_of_one_archive_are_two_datasets(tmp_path):
+    with zipfile.ZipFile(tmp_path / "rows.zip", "w") as archive:
+        for name in ("train", "test"):
+            archive.writestr(f"{name}.json", json.dumps(rows(1)))
+    data = replace(table(tmp_path, rows(1)), path=str(tmp_path / "rows.zip"))
+    assert data.fingerprint() != replace(data, split="test").fingerprint()
 
 
 def test_the_fingerprint_of_a_hub_dataset_is_told_by_its_settings():

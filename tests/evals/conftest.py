@@ -1,8 +1,9 @@
-"""Benchmarks and problems made by hand, a model that answers as told, sandboxes to try."""
+"""Benchmarks and problems made by hand, a model that answers as told, a sandbox to try."""
 
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from alps.evals import sandbox
 from alps.evals.evalplus_problems import Dataset, Problems, subset
 from alps.evals.sandbox import Part, Request, Sandbox
-from alps.evals.sandbox_means import all_means
+from alps.evals.sandbox_backend import installed
 from alps.evals.sandbox_values import decode
 
 
@@ -53,6 +54,7 @@ def ask(tmp_path) -> Callable[..., Asked]:
     """Evaluates a benchmark on a model that gives `answer(request)`."""
     from lm_eval.api.model import LM
 
+    from alps.evals import harness_run
     from alps.evals.journal import Journal
     from alps.evals.language_model import LanguageModel
     from alps.evals.subject import Subject
@@ -94,7 +96,9 @@ def ask(tmp_path) -> Callable[..., Asked]:
             weights="told",
             data_dir=tmp_path / "documents",
         )
+        harness_run._warned.clear()
         asked.card = benchmark.evaluate(subject)
+        assert not harness_run._warned, "a benchmark of ours gives lm-eval nothing to warn of"
         return asked
 
     return evaluate
@@ -142,14 +146,123 @@ class Box(Sandbox):
 
 
 @pytest.fixture(scope="module")
-def kit() -> Iterator[Path]:
-    with sandbox.kit() as folder:
+def runtime_dir() -> Iterator[Path]:
+    with sandbox.runtime() as folder:
         yield folder
 
 
-@pytest.fixture(params=["bubblewrap", "unshare"])
-def box(request, kit) -> Box:
-    found = {means.name: means for means in all_means()}.get(request.param)
-    if found is None:
-        pytest.skip(f"{request.param} is not installed")
-    return Box(found, kit)
+@pytest.fixture
+def box(runtime_dir) -> Box:
+    backend = installed()
+    assert backend is not None  # a test marked `sandbox` is skipped without one
+    return Box(backend, runtime_dir)
+
+
+CHAT = (
+    "{% for m in messages %}[{{ m.role }}]:\n{{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]:\n{% endif %}"
+)
+
+
+def byte_level(merges=(), single="$A", **special):
+    """Bytes, and ":" with a line break behind it as one token, if `merges` says so."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    special = {"bos_token": "<s>", "eos_token": "</s>", **special}
+    tokens = [*special.values(), *sorted(pre_tokenizers.ByteLevel.alphabet()), ":Ċ"]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    built = Tokenizer(models.BPE(vocab=vocabulary, merges=list(merges)))
+    built.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    built.decoder = decoders.ByteLevel()
+    own = [(token, vocabulary[token]) for token in special.values()]
+    built.post_processor = processors.TemplateProcessing(single=single, special_tokens=own)
+    return PreTrainedTokenizerFast(tokenizer_object=built, chat_template=CHAT, **special)
+
+
+def sentencepiece_like():
+    """As Llama-2's: a space is put before a text's first word, and dropped when it is decoded."""
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    special = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    merges = [("▁", "▁"), ("▁", "A"), ("r", "e"), ("▁", "re")]
+    tokens = [*special.values(), *(f"<0x{byte:02X}>" for byte in range(256)), "▁"]
+    tokens += [*map(chr, range(33, 127)), *map("".join, merges)]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    built = Tokenizer(
+        models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>", byte_fallback=True)
+    )
+    built.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(Regex(" "), "▁")]
+    )
+    steps = (decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse())
+    built.decoder = decoders.Sequence([*steps, decoders.Strip(" ", 1, 0)])
+    built.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", vocabulary["<s>"])]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=built, chat_template=CHAT, **special)
+
+
+def smollm2():
+    """The default model's."""
+    from alps.config import build, compose_config
+    from alps.models.checkpoint import materialize
+    from alps.models.load import load_tokenizer
+
+    return load_tokenizer(materialize(build(compose_config(["evals=none"])).model))
+
+
+TOKENIZERS = {
+    "bytes": byte_level,
+    "merges": lambda: byte_level([(":", "Ċ")]),
+    "begins": lambda: byte_level(single="<s> $A"),
+    "closes": lambda: byte_level(single="$A </s>"),
+    "begins and closes": lambda: byte_level([(":", "Ċ")], "<s> $A </s>"),
+    "sentencepiece": sentencepiece_like,
+    "smollm2": smollm2,
+}
+
+
+@pytest.fixture(scope="session")
+def make_tokenizer() -> Callable[[str], Any]:
+    """A tokenizer by its kind: see `TOKENIZERS`."""
+    return lambda kind: TOKENIZERS[kind]()
+
+
+@pytest.fixture(scope="session")
+def data_in() -> Callable[[str], Any]:
+    """The default data in a template."""
+    from alps.config import build, compose_config
+
+    return cache(lambda t: build(compose_config(["evals=none", f"data.template={t}"])).data)
+
+
+@pytest.fixture
+def make_subject(data_in, tmp_path, make_tokenizer):
+    """A small model to be examined that reads with a tokenizer of some kind."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from alps.evals.subject import Subject
+
+    def make(kind: str = "bytes", template: str = "alpaca", batch_size: Any = 2, **config):
+        tokenizer = make_tokenizer(kind)
+        if more := config.pop("additional_special_tokens", None):
+            tokenizer.add_special_tokens({"additional_special_tokens": more})
+        torch.manual_seed(0)
+        shape = dict(
+            hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4,
+            vocab_size=len(tokenizer), initializer_range=0.4,
+        )  # fmt: skip
+        model = LlamaForCausalLM(LlamaConfig(**{**shape, **config})).eval()
+        return Subject(
+            model=model,
+            tokenizer=tokenizer,
+            data=data_in(template),
+            batch_size=batch_size,
+            folder=tmp_path / "answers",
+            weights="w",
+        )
+
+    return make

@@ -44,6 +44,9 @@ class ScriptedModel:
         assert all(r.request_type == "generate_until" for r in requests)
         return [self.subject.answer(r.args[0]) for r in requests]
 
+    def details(self):
+        return {"decoding": "as asked"}
+
     def gather_object(self, obj):
         self.subject.gathered[self.rank] = obj
         ranks = range(self.world_size)
@@ -108,6 +111,7 @@ def clever(prompt):
     return f"def add_{number}(x):\n    return {body}\n```\nThat's it."
 
 
+@pytest.mark.sandbox
 def test_base_and_plus_share_answers_and_verdicts(subject, tmp_path, monkeypatch):
     base = benchmark("humaneval").evaluate(subject(clever))
     assert base.metrics == {"pass@1": 0.75} and base.num_documents == 4
@@ -122,18 +126,21 @@ def test_base_and_plus_share_answers_and_verdicts(subject, tmp_path, monkeypatch
     assert (folder / "samples.jsonl").exists() and not (tmp_path / "evals/humaneval_plus").exists()
 
 
+@pytest.mark.sandbox
 def test_what_a_reader_wants_to_know(subject):
     card = benchmark("humaneval").evaluate(subject(clever))
     assert card.details["problems"] == "HumanEval+ v0.1.10, first 4"
     assert card.details["evalplus"] == "0.3.1" and card.details["timeouts"] == 0
     assert card.details["stock_pass@1"] == card.metrics["pass@1"]
     assert card.details["other_in_evalplus"] == []
-    assert card.details["sandbox"] in ("bubblewrap", "unshare")
+    assert card.details["sandbox"] == "bubblewrap"
+    assert card.details["decoding"] == "as asked"
     sure = card.uncertainty["pass@1"]
     assert sure.stderr == pytest.approx(0.25) and sure.low < 0.75 <= sure.high
     assert json.loads(json.dumps(card.details)) == card.details
 
 
+@pytest.mark.sandbox
 def test_one_problem_has_no_spread(subject):
     card = benchmark("humaneval", limit=1).evaluate(subject(clever))
     assert card.metrics == {"pass@1": 1.0} and not card.uncertainty
@@ -146,11 +153,12 @@ def test_where_evalplus_says_otherwise_is_told(subject, monkeypatch):
     monkeypatch.setattr(evalplus_scoring.Judged, "passed_in_evalplus", lambda *_, **__: verdicts)
     notes = {"judged_again": False, "sanitized": True, "reason": None}
     judged = replace(judged, notes={t: notes | {"hardened": {"base": "pass"}} for t in verdicts})
-    card = wanted._card(wanted.read(subject(clever).data_dir), judged)
+    card = wanted._card(wanted.read(subject(clever).data_dir), judged, {})
     assert card.metrics == {"pass@1": 1.0} and card.details["stock_pass@1"] == 0.5
     assert card.details["other_in_evalplus"] == ["HumanEval/1"]
 
 
+@pytest.mark.sandbox
 def test_questions_are_greedy_and_as_long_as_asked(subject):
     examined = subject(clever)
     benchmark("humaneval", max_new_tokens=5).evaluate(examined)
@@ -160,6 +168,7 @@ def test_questions_are_greedy_and_as_long_as_asked(subject):
     assert prompt.endswith("tests:\n```python\n") and len(examined.asked) == 4
 
 
+@pytest.mark.sandbox
 def test_mbpp_under_plain(subject):
     examined = subject(lambda p: clever(p.replace(" of x", "(")), "mbpp_plus", "plain")
     card = benchmark("mbpp_plus", protocol="plain").evaluate(examined)
@@ -170,6 +179,7 @@ def test_mbpp_under_plain(subject):
     assert folder.parts[-2:] == ("mbpp", "plain")
 
 
+@pytest.mark.sandbox
 def test_ranks_share_the_problems(subject, tmp_path):
     asked, gathered = [], {}
     both = {"world_size": 2, "gathered": gathered}
@@ -221,6 +231,7 @@ def test_fetch_and_fingerprint(data_dir):
     assert wanted.fingerprint(Path("nowhere")) is None
 
 
+@pytest.mark.sandbox
 def test_a_real_model_under_every_protocol(make_run, data_dir, tmp_path):
     from alps.models.checkpoint import materialize
     from alps.models.load import load_model, load_tokenizer
@@ -242,7 +253,9 @@ def test_a_real_model_under_every_protocol(make_run, data_dir, tmp_path):
 
 def test_every_choice_builds_and_needs_a_sandbox_or_consent(monkeypatch):
     from alps.config import build, compose_config
+    from alps.evals.sandbox_backend import UNPROTECTED
 
+    monkeypatch.setattr("alps.evals.sandbox.find", lambda: UNPROTECTED)  # here is one
     small = ["model=tiny", "data=mini_code", "evals=code"]
     names = ["humaneval", "humaneval_plus", "mbpp", "mbpp_plus"]
     evals = build(compose_config(small)).evals

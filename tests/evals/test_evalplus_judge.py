@@ -29,6 +29,7 @@ def short_limits(monkeypatch):
         monkeypatch.setattr(evalplus_scoring, name, limits)
 
 
+@pytest.mark.sandbox
 def test_the_service_learns_no_token_and_no_switch_of_evalplus(tmp_path, monkeypatch, problems):
     monkeypatch.setenv("HF_TOKEN", "secret")
     monkeypatch.setenv("EVALPLUS_TIMEOUT_PER_TASK", "5")
@@ -38,6 +39,7 @@ def test_the_service_learns_no_token_and_no_switch_of_evalplus(tmp_path, monkeyp
     assert found.passed(plus=True) == {"HumanEval/0": True}
 
 
+@pytest.mark.sandbox
 def test_expected_values_are_no_pickle_and_for_us_alone(tmp_path, monkeypatch, problems):
     monkeypatch.setenv("ALPS_CACHE_DIR", str(tmp_path / "cache"))
     score(problems(1), {"HumanEval/0": RIGHT}, tmp_path / "first")
@@ -51,6 +53,7 @@ def test_expected_values_are_no_pickle_and_for_us_alone(tmp_path, monkeypatch, p
     assert made.stat().st_mtime_ns == before
 
 
+@pytest.mark.sandbox
 @pytest.mark.parametrize("body", ["    return missing\n", "    import os\n    os._exit(0)\n"])
 def test_a_reference_that_fails_is_one_sentence(tmp_path, body, problems):
     broken = problems(1, canonical_solution=body)
@@ -58,6 +61,7 @@ def test_a_reference_that_fails_is_one_sentence(tmp_path, body, problems):
         score(broken, {"HumanEval/0": RIGHT}, tmp_path)
 
 
+@pytest.mark.sandbox
 def test_an_interrupted_judge_goes_on_where_it_was(tmp_path, monkeypatch, problems):
     wanted = problems(3)
     slow = "import time\ndef double(x):\n    time.sleep(9)\n    return 2 * x"
@@ -85,6 +89,7 @@ def test_an_interrupted_judge_goes_on_where_it_was(tmp_path, monkeypatch, proble
     assert not journal.parent.exists()
 
 
+@pytest.mark.sandbox
 def test_another_programs_journal_is_not_read(tmp_path, problems):
     old = Journal(tmp_path / "judging", "another")
     old.add("HumanEval/0", {"base": {"stock": "pass", "hardened": "pass", "tested": 2}})
@@ -140,12 +145,13 @@ def test_without_a_sandbox_and_consent_nothing_runs(tmp_path, monkeypatch, probl
     empty.mkdir()
     monkeypatch.setenv("PATH", str(empty))
     right = {"HumanEval/0": RIGHT}
-    with pytest.raises(RunFailed, match="neither bwrap nor unshare is installed: install bubble"):
+    with pytest.raises(RunFailed, match=r"bubblewrap is not installed\): install bubble"):
         score(problems(1), right, tmp_path / "a")
     found = score(problems(1), right, tmp_path / "b", allow_unsafe=True)
     assert found.passed(plus=True) == {"HumanEval/0": True} and found.sandbox == "none"
 
 
+@pytest.mark.sandbox
 def test_progress_is_told(tmp_path, monkeypatch, caplog, problems):
     monkeypatch.setattr("alps.data.encode_progress.SECONDS_OF_SILENCE", 0.0)
     monkeypatch.setattr("alps.data.encode_progress.SECONDS_BETWEEN_LINES", 0.0)

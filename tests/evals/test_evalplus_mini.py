@@ -21,6 +21,7 @@ def answered(benchmark, answer):
     return program(benchmark.protocol, "", answer, benchmark.ends())
 
 
+@pytest.mark.sandbox
 def test_reference_answers_are_right_and_nonsense_is_not(tmp_path):
     examples = list(islice(mini_code.examples("test"), 5))
     problems = MINI.read(None)
@@ -104,6 +105,7 @@ VERDICTS = [
 ]
 
 
+@pytest.mark.sandbox
 def test_verdicts_are_those_of_the_judge_before_but_for_what_evalplus_does_otherwise(
     tmp_path, monkeypatch
 ):
@@ -133,6 +135,7 @@ def test_settings_and_what_it_needs():
     assert not list(MINI.problems())
 
 
+@pytest.mark.sandbox
 def test_a_real_model_gets_a_number(make_run, tmp_path):
     from alps.evals.subject import Subject
     from alps.models.checkpoint import materialize
@@ -144,6 +147,8 @@ def test_a_real_model_gets_a_number(make_run, tmp_path):
     folder = tmp_path / "mini_code/alpaca"
     card = MINI.evaluate(Subject(**own, batch_size=4, folder=folder, weights="w"))
     assert card.metrics == {"pass@1": 0.0} and card.num_documents == 5
+    assert card.details["decoding"]["max_new_tokens"] == 96
+    assert card.details["num_truncated_prompts"] == 0
     assert sum(card.details["failed"].values()) == 5 and (folder / "problems.jsonl").exists()
 
 

@@ -53,6 +53,13 @@ def test_alpaca_is_one_instruction_and_a_begun_response():
     )
 
 
+@pytest.mark.parametrize("protocol", ["alpaca", "meta"])
+def test_the_response_is_told_from_the_question(protocol):
+    asked = ask(protocol, f"{PROBLEM}{RESPONSE_PREFIX}", AlpacaModel(), ChatTokenizer())
+    assert asked.response == f"{RESPONSE_PREFIX}\n```python\n"
+    assert asked == asked.question + asked.response
+
+
 def test_meta_is_what_evalplus_asks():
     from evalplus.provider.utility import make_raw_chat_prompt
 

@@ -10,6 +10,8 @@ from alps.evals import evalplus_scoring
 from alps.evals.evalplus_problems import RELEASES, released
 from alps.evals.evalplus_scoring import score
 
+pytestmark = pytest.mark.sandbox
+
 RIGHT = "def double(x):\n    return 2 * x\n"
 LONG = 'NUMBERS = [\n    1,\n    2,\n]\n\n"""text"""\n'  # what sanitizing leaves out
 

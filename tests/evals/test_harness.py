@@ -125,6 +125,46 @@ def test_arc_with_letters_and_numbers(make_benchmark, ask):
     assert request.args == ("Question: Which one?\nAnswer:", " red")
 
 
+def test_choices_are_scored_behind_the_prompt_of_the_training(
+    make_benchmark, make_subject, tmp_path
+):
+    """The tokenizer has ":" with the line break behind it as one token, as Llama-3's has."""
+    from alps.data.encode import encode_row
+    from alps.data.example import Example
+    from alps.evals.harness_samples import read_samples
+
+    subject = replace(make_subject("merges"), data_dir=tmp_path / "documents")
+    benchmark = make_benchmark("arc_challenge", test=ARC)
+    card = benchmark.evaluate(subject)
+    assert card.details["num_truncated_prompts"] == 0 and card.details["context_length"] == 2048
+    samples = list(read_samples(subject.folder, "arc_challenge"))
+    for sample, document in zip(samples, ARC, strict=True):
+        question = f"Question: {document['question']}\nAnswer:"
+        for n, choice in enumerate(document["choices"]["text"]):
+            context, written = sample["arguments"][f"gen_args_{n}"].values()
+            assert context.endswith("### Response:\n") and written == choice
+            row = encode_row(
+                Example(instruction=question, answer=choice), subject.tokenizer, "alpaca"
+            )
+            with torch.no_grad():
+                likely = subject.model(torch.tensor([row.ids])).logits[0].log_softmax(-1)
+            places = range(row.answer_start, len(row.ids) - 1)
+            expected = sum(float(likely[p - 1, row.ids[p]]) for p in places)
+            assert float(sample["resps"][n][0][0]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_how_answers_were_generated_is_in_the_details(make_benchmark, make_subject, tmp_path):
+    subject = replace(make_subject(), data_dir=tmp_path / "documents")
+    benchmark = make_benchmark("gsm8k", "max_new_tokens=4", test=PROBLEMS[:2])
+    subject.model.config.max_position_embeddings = 100
+    details = benchmark.evaluate(subject).details
+    assert details["num_truncated_prompts"] == 2 and details["context_length"] == 100
+    used = details["decoding"]
+    assert (used["do_sample"], used["max_new_tokens"]) == (False, 4)
+    assert used["end_token_ids"] == [subject.tokenizer.eos_token_id]
+    assert "Given the following problem" in used["stop"]
+
+
 def test_an_answer_that_is_no_choice_is_refused(make_benchmark, ask):
     broken = [ARC[0], {**ARC[1], "answerKey": "5"}]
     with pytest.raises(ValueError, match="document 2 of arc_challenge: the right answer is none"):

@@ -45,3 +45,17 @@ def test_data_without_held_out_rows_gives_no_number(subject, tmp_path):
     file.write_text('{"instruction": "a", "output": "b"}\n')
     empty = replace(subject, data=Jsonl(path=str(file), test_fraction=0.0))
     assert BENCHMARK.evaluate(empty).metrics == {}
+
+
+def test_rows_beyond_the_models_context_are_counted_and_told(make_run, caplog):
+    run = make_run("model.random.max_position_embeddings=240")
+    subject = subject_of(run, load_model(materialize(run.model)).eval())
+    lengths = []
+    subject.model.model.register_forward_pre_hook(
+        lambda _, __, given: lengths.append(given["input_ids"].shape[1]), with_kwargs=True
+    )
+    card = BENCHMARK.evaluate(subject)
+    details = card.details
+    assert details["context_length"] == 240 and details["num_truncated"] > 0
+    assert max(lengths) == 240
+    assert "held_out: data=mini_math" in caplog.text and "context of 240 tokens" in caplog.text

@@ -63,7 +63,7 @@ def test_nothing_is_needed_from_elsewhere(make_benchmark):
 def test_the_task_files_work_with_lm_eval_alone():
     from lm_eval.tasks import TaskManager
 
-    from alps.evals.harness_run import OUR_TASKS
+    from alps.evals.harness_specification import OUR_TASKS
 
     manager = TaskManager(include_defaults=False, include_path=OUR_TASKS)
     names = ["alps_mini_math", "alps_mini_general"]

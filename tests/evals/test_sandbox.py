@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from alps.evals import sandbox
-from alps.evals.sandbox import Part, Request, leaks, no_sandbox
-from alps.evals.sandbox_means import UNPROTECTED, Means
+from alps.evals.sandbox import Part, Request, find, leaks, no_sandbox
+from alps.evals.sandbox_backend import UNPROTECTED, Backend
 from alps.evals.sandbox_values import Other, decode
 
 pytestmark = pytest.mark.sandbox
@@ -22,7 +22,7 @@ def test_a_program_runs(box):
 
 
 def test_it_holds_and_no_protection_would_not(box):
-    assert leaks(box.means) == ""
+    assert leaks(box.backend) == ""
     found = leaks(UNPROTECTED)
     for what in ("reads files", "writes files", "opens connections", "lists /proc"):
         assert what in found
@@ -84,7 +84,7 @@ def test_there_is_no_network(box):
         "    return said"
     )
     abstract = socket.socket(socket.AF_UNIX)
-    name = f"\0alps-{os.getpid()}-{box.means.name}"
+    name = f"\0alps-{os.getpid()}-{box.backend.name}"
     with socket.create_server(("127.0.0.1", 0)) as server, abstract:
         abstract.bind(name)
         abstract.listen()
@@ -189,33 +189,44 @@ def test_rights_are_gone(box):
         assert user > 60000 and set(others) == {user} and groups == []
 
 
-def test_a_means_that_does_not_start_is_named(monkeypatch):
-    broken = Means("bubblewrap", "/bin/false")
+@pytest.fixture
+def find_anew():
+    """What a process remembers of its sandbox is forgotten, before and after."""
+    for remembered in (find, no_sandbox):
+        remembered.cache_clear()
+    yield
+    for remembered in (find, no_sandbox):
+        remembered.cache_clear()
+
+
+def test_a_backend_that_does_not_start_is_named(monkeypatch, find_anew):
+    broken = Backend("bubblewrap", "/bin/false")
     parts = [Part(name="p", inputs=[()], limits=[4.0], seconds=5.0)]
     wanted = Request(code="def f(): return 1", entry_point="f", parts=parts)
     assert leaks(broken).startswith("does not start")
-    monkeypatch.setattr(sandbox, "all_means", lambda: [broken])
-    no_sandbox.cache_clear()
-    sandbox.find.cache_clear()
-    try:
-        assert sandbox.find() is None
-        with pytest.raises(ValueError, match=r"tried bubblewrap .*apt install bubblewrap.*unsafe"):
-            sandbox.sandbox().__enter__()
-        with sandbox.sandbox(allow_unsafe=True) as box, box.started(wanted, 1 << 16) as running:
-            assert box.means == UNPROTECTED and next(running.lines()) == b"v1"
-    finally:
-        no_sandbox.cache_clear()
-        sandbox.find.cache_clear()
+    monkeypatch.setattr(sandbox, "installed", lambda: broken)
+    assert find() is None
+    with pytest.raises(
+        ValueError, match=r"does not hold here \(does not start.*namespaces.*unsafe"
+    ):
+        sandbox.sandbox().__enter__()
+    with sandbox.sandbox(allow_unsafe=True) as box, box.started(wanted, 1 << 16) as running:
+        assert box.backend == UNPROTECTED and next(running.lines()) == b"v1"
 
 
-def test_means_are_tried_in_order(monkeypatch):
-    strong, weak = Means("bubblewrap", "a"), Means("unshare", "b")
-    monkeypatch.setattr(sandbox, "all_means", lambda: [strong, weak])
-    for holds in (strong, weak):
-        monkeypatch.setattr(sandbox, "leaks", lambda m, holds=holds: "" if m == holds else "reads")
-        sandbox.find.cache_clear()
-        assert sandbox.find() == holds
-    sandbox.find.cache_clear()
+def test_a_backend_that_leaks_is_none(monkeypatch, find_anew):
+    monkeypatch.setattr(sandbox, "installed", lambda: Backend("bubblewrap", "/usr/bin/bwrap"))
+    monkeypatch.setattr(sandbox, "leaks", lambda _: "reads files")
+    assert find() is None and "does not hold here (reads files)" in no_sandbox()
+
+
+def test_without_bubblewrap_the_sentence_says_what_to_install(tmp_path, monkeypatch, find_anew):
+    """Other tools that make namespaces don't matter: a verdict must not depend on them."""
+    other = tmp_path / "unshare"
+    other.symlink_to("/usr/bin/unshare")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ValueError, match=r"bubblewrap is not installed.*`apt install bubblewrap`"):
+        sandbox.sandbox().__enter__()
 
 
 def test_a_request_is_one_line(box):

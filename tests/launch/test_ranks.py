@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from alps.execute import execute
-from alps.launch.ranks import _run_workers, first_error, fit_on_devices
+from alps.launch.ranks import _environment, _run_workers, first_error, fit_on_devices
 from alps.results import RunFailed
 from alps.run_folder import RunFolder
 
@@ -47,6 +47,18 @@ def test_the_first_error_is_told_not_the_lost_connections(tmp_path):
         (tmp_path / f"{rank}.error.json").write_text(json.dumps(plain))
     assert first_error(tmp_path) == "rank 1 broke"
     assert first_error(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
+     "TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_CPUS_PER_TASK"],
+)  # fmt: skip
+def test_variables_of_a_surrounding_launcher_are_hidden_from_ranks(monkeypatch, name):
+    monkeypatch.setenv(name, "7")
+    monkeypatch.setenv("OF_THE_USER", "7")
+    code = f"import os, sys; sys.exit({name!r} in os.environ or 'OF_THE_USER' not in os.environ)"
+    assert _run_workers([sys.executable, "-c", code], _environment(2)) == 0
 
 
 def test_workers_leave_the_warning_before_a_time_limit_to_their_parent(tmp_path):

@@ -3,7 +3,14 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from alps.heads import HeadSet
-from alps.models.apply import apply, attentions, merge, num_parameters, num_trainable
+from alps.models.apply import (
+    apply,
+    attentions,
+    checkpoint_activations,
+    merge,
+    num_parameters,
+    num_trainable,
+)
 from alps.models.checkpoint import materialize, read_geometry
 from alps.models.load import load_model
 from alps.models.plan import LoraShape, Plan
@@ -120,6 +127,17 @@ def test_biases_of_chosen_rows_train_where_asked(with_biases):
         merged["model.layers.1.self_attn.q_proj.bias"],
         before["model.layers.1.self_attn.q_proj.bias"],
     )
+
+
+def test_with_checkpointed_activations_no_layer_below_the_chosen_heads_is_visited(base):
+    """The embeddings' output would make the backward pass go through all layers."""
+    model = apply(load_model(base), head_plan(base, scope_rest=False))
+    checkpoint_activations(model)
+    needs = []
+    embeddings = model.get_input_embeddings()
+    embeddings.register_forward_hook(lambda m, x, output: needs.append(output.requires_grad))
+    model.train()(torch.tensor([[5, 6, 7]]))
+    assert needs == [False]
 
 
 def test_merge_writes_the_rows_and_nothing_else(base):

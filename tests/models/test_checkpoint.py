@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 import torch
@@ -19,6 +20,18 @@ def test_the_random_model_is_the_same_each_time(make_run, tmp_path, monkeypatch)
     monkeypatch.setenv("ALPS_CACHE_DIR", str(tmp_path / "other"))
     second = load_model(materialize(make_run().model)).state_dict()
     assert all(torch.equal(first[n], second[n]) for n in first)
+
+
+def test_what_a_killed_process_left_is_no_part_of_a_model(make_run, tmp_path, monkeypatch):
+    """Another process may have the number of the one that was killed."""
+    monkeypatch.setenv("ALPS_CACHE_DIR", str(tmp_path / "cache"))
+    model = make_run().model
+    folder = materialize(model)
+    left = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+    folder.rename(left)
+    (left / "partial.safetensors").write_bytes(b"cut")
+    assert materialize(model) == folder and not (folder / "partial.safetensors").exists()
+    assert not left.exists()
 
 
 def test_the_byte_tokenizer_gives_any_text_back(make_run):

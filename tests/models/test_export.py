@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lm_eval.api.instance import Instance
 from peft import PeftModel
 from safetensors.torch import load_file
 from torch import nn
@@ -29,7 +30,7 @@ from alps.models.export import (
     rank_warnings,
     write,
 )
-from alps.models.load import load_model, load_tokenizer
+from alps.models.load import load_model, load_tokenizer, pad_id
 from alps.models.plan import LoraShape, Plan
 from alps.models.rows import Part, Rows, merge, rows_of
 from alps.run_folder import RunFolder
@@ -313,3 +314,68 @@ def test_the_command(alps, heads_run, make_run, tmp_path):
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
         "adapter_config.json", "adapter_model.safetensors",
     }  # fmt: skip
+
+
+def with_chat_ends(folder: Path, eos: int | list[int] | None) -> Path:
+    """A base whose tokenizer has `<|end|>` and an end-of-text token, and no padding token."""
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|end|>"]})
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(folder)
+    model = LlamaForCausalLM(LlamaConfig(**{**SHAPE, "vocab_size": len(tokenizer)}))
+    model.config.eos_token_id = model.generation_config.eos_token_id = eos
+    model.generation_config.pad_token_id = None
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        (None, 1),
+        (1, 1),
+        ("<|end|>", [1, "<|end|>"]),
+        (["<|end|>", 1], [1, "<|end|>"]),
+        (["A", "<|end|>"], [1, "<|end|>"]),
+    ],
+)
+def test_an_export_stops_where_the_training_taught_it_to(tmp_path, named, expected):
+    """The base's other ends stay, but for ordinary tokens: configs have 2 by default."""
+    ids = byte_tokenizer()
+    ids.add_special_tokens({"additional_special_tokens": ["<|end|>"]})
+    number = lambda t: t if isinstance(t, int) else ids.convert_tokens_to_ids(t)  # noqa: E731
+    of = lambda n: [*map(number, n)] if isinstance(n, list) else n and number(n)  # noqa: E731
+    base = with_chat_ends(tmp_path / "base", of(named))
+    tokenizer = load_tokenizer(base)
+    assert tokenizer.eos_token_id == 1 and pad_id(tokenizer) == 1
+    export_model(load_model(base), tokenizer, tmp_path / "plain")
+    for name in ("config.json", "generation_config.json"):
+        assert json.loads((tmp_path / "plain" / name).read_text())["eos_token_id"] == of(expected)
+
+
+def test_a_padding_token_that_the_base_has_not_is_not_exported(tmp_path):
+    base = with_chat_ends(tmp_path / "base", 1)
+    export_model(load_model(base), load_tokenizer(base), tmp_path / "plain")
+    for file in (tmp_path / "plain").glob("*.json"):
+        if file.name != "tokenizer.json":  # which has the token "<pad>", as the base has
+            content = json.loads(file.read_text())
+            assert content.get("pad_token") is content.get("pad_token_id") is None, file
+    assert load_tokenizer(tmp_path / "plain").pad_token is None
+
+
+def test_an_evaluation_leaves_no_trace_in_an_export(tmp_path):
+    from alps.evals.hf_engine import HFEngine
+
+    base = with_chat_ends(tmp_path / "base", 1)
+    model, tokenizer = load_model(base).eval(), load_tokenizer(base)
+    model.generation_config.repetition_penalty = 1.3
+    export_model(model, tokenizer, tmp_path / "before")
+    engine = HFEngine(model, tokenizer, 2, "chat")
+    settings = {"until": [], "max_gen_toks": 3}
+    engine.generate_until([Instance("generate_until", {}, ("Why?", settings), 0)])
+    export_model(model, tokenizer, tmp_path / "after")
+    before, after = (
+        {p.name: p.read_bytes() for p in (tmp_path / name).iterdir()}
+        for name in ("before", "after")
+    )
+    assert before == after and b"1.3" in after["generation_config.json"]

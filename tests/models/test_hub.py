@@ -19,8 +19,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from alps.models import hub, hub_repo
-from alps.models.checkpoint import read_geometry
+from alps.models.checkpoint import materialize, read_geometry, trainable
 from alps.models.hub import download, fetch_qkv
+from alps.settings import Model
 
 REPO = "acme/small"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -78,6 +79,10 @@ class Handler(BaseHTTPRequestHandler):
             names = [{"rfilename": name} for name in self.hub.files]
             info = {"id": REPO, "sha": self.hub.commit, "siblings": names}
             self.send(200, json.dumps(info).encode())
+        elif re.fullmatch(rf"/api/models/{REPO}/tree/([^/]+)", path):
+            files = self.hub.files.items()
+            tree = [{"type": "file", "path": n, "size": len(b), "oid": "0" * 40} for n, b in files]
+            self.send(200, json.dumps(tree).encode())
         else:
             self.send(404, b"", {"X-Error-Code": "RepoNotFound"})
 
@@ -587,6 +592,25 @@ def test_a_whole_download_words_its_refusals_alike(serve, monkeypatch, tmp_path)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     serve({})
     with pytest.raises(ValueError, match=r"^the hub has no model acme/none@main, or it is private"):
-        download("acme/none", "main")
+        download("acme/none", "main", trainable)
     with pytest.raises(ValueError, match=r"^model.path=a/b/c is neither a folder nor a hub id"):
-        download("a/b/c", "main")
+        download("a/b/c", "main", trainable)
+
+
+def test_a_whole_download_takes_the_files_of_this_layout(serve, monkeypatch, tmp_path):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    extra = {"chat_template.jinja": b"{{ messages }}", "tokenizer.json": b"{}"}
+    foreign = {"consolidated.safetensors": b"x", "original/params.json": b"{}"}
+    server = serve({**repo_files(tensors()), **extra, **foreign})
+    folder = materialize(Model(path=f"{REPO}@{server.commit}"))
+    assert folder.name == server.commit
+    got = {f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()}
+    assert got == {"config.json", "model.safetensors", *extra}
+
+
+def test_what_cannot_be_trained_is_refused_before_its_weights_come(serve, monkeypatch, tmp_path):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    server = serve(repo_files(tensors(), quantization_config={"quant_method": "gptq"}))
+    with pytest.raises(ValueError, match=rf"^{REPO}@main is a quantized checkpoint \(gptq\)"):
+        materialize(Model(path=REPO))
+    assert not server.served["model.safetensors"]

@@ -66,18 +66,37 @@ def test_without_lengths_packed_samples_would_leak():
     assert abs(leaking.item() - right.item()) > 1e-3
 
 
-def test_a_sample_longer_than_the_sliding_window_is_windowed():
-    """One sample of 9 tokens, window 4: as mistral itself computes it."""
+@pytest.mark.parametrize("length", [5, 6, 9])
+def test_a_sample_longer_than_the_sliding_window_is_windowed(length):
+    """As transformers' eager attention computes each sample alone, with a window of 4 tokens.
+
+    Tokens differ: attention over equal values is the same whatever it sees.
+    """
+    samples = [EncodedRow([5, 6, 7], 2), EncodedRow(list(range(20, 20 + length)), length - 1)]
     model = tiny("mistral", sliding_window=4)
-    batch = pack(ROWS, pad_id=2)
-    packed = answer_loss(
-        model, *(batch[n] for n in ("input_ids", "labels", "position_ids")), [5, 3, 9]
-    )
-    separate = sum(
-        answer_loss(model, b["input_ids"], b["labels"]).item()
-        for b in (pad([row], pad_id=2) for row in ROWS)
-    )
-    assert packed.item() == pytest.approx(separate, rel=1e-5)
+    losses = {}
+    for window in (4, None):
+        eager = tiny("mistral", sliding_window=window, attention="eager")
+        eager.load_state_dict(model.state_dict())
+        losses[window] = 0.0
+        for sample in samples:
+            logits = eager(torch.tensor([sample.ids])).logits[0, -2]
+            losses[window] += F.cross_entropy(logits, torch.tensor(sample.ids[-1])).item()
+    batch = pack(samples, pad_id=2)
+    del batch["num_tokens"]
+    assert answer_loss(model, **batch).item() == pytest.approx(losses[4], rel=1e-5)
+    assert (abs(losses[4] - losses[None]) > 1e-3) == (length > 5), "the window makes a difference"
+
+
+def test_the_loss_of_half_precision_logits_is_a_float32_sum(model):
+    model.bfloat16()
+    batch = pad(ROWS, pad_id=2)
+    found = answer_loss(model, batch["input_ids"], batch["labels"])
+    targets = batch["labels"][:, 1:]
+    logits = model(batch["input_ids"]).logits[:, :-1][targets >= 0]
+    wanted = F.cross_entropy(logits.float(), targets[targets >= 0], reduction="sum")
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=0)
 
 
 def test_checkpointed_layers_recompute_the_same(model):
@@ -93,11 +112,11 @@ def test_checkpointed_layers_recompute_the_same(model):
         assert torch.equal(parameter.grad, plain[name])
 
 
-def tiny(kind: str, **changes) -> torch.nn.Module:
+def tiny(kind: str, attention: str = NAME, **changes) -> torch.nn.Module:
     torch.manual_seed(0)
     shape = {
         "hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
         "num_hidden_layers": 2, "intermediate_size": 48, "vocab_size": 60,
     }  # fmt: skip
     config = AutoConfig.for_model(kind, **{**shape, **changes})
-    return AutoModelForCausalLM.from_config(config, attn_implementation=NAME).train()
+    return AutoModelForCausalLM.from_config(config, attn_implementation=attention).train()

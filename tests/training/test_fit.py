@@ -102,6 +102,22 @@ def test_training_equals_a_plain_loop(make_run):
         torch.testing.assert_close(found[name], parameter, rtol=1e-4, atol=2e-6)
 
 
+def test_no_row_that_trains_is_longer_than_the_models_context(make_run, monkeypatch):
+    from alps.training import fit as module
+
+    seen = []
+    built = module.build_loader
+    monkeypatch.setattr(
+        module, "build_loader", lambda rows, *a: seen.append(rows) or built(rows, *a)
+    )
+    run = make_run("method=no_attn", "model.random.max_position_embeddings=280")
+    fit_in_folder(run)
+    (rows,) = seen
+    assert rows.lengths.max() == 280 and rows.num_truncated
+    stored = json.loads(RunFolder(run.folder).training_path.read_text())
+    assert stored["num_truncated"] == rows.num_truncated
+
+
 def test_metrics_and_measurements(make_run):
     run = make_run("method=no_attn", "optim.epochs=2")
     fit_in_folder(run)

@@ -41,6 +41,19 @@ def test_no_step_without_warm_up_exceeds_the_peak():
     assert max(rate_factor(k, 0, 10, 0.1) for k in range(10)) <= 1
 
 
+@pytest.mark.parametrize(("num_steps", "warmup"), [(20, 2), (21, 3), (5, 1)])
+def test_a_part_of_a_step_of_warm_up_is_a_step(num_steps, warmup):
+    found = rates(num_steps, 0.1)
+    assert found.index(max(found)) == warmup - 1
+
+
+def test_settings_of_adamw_reach_it():
+    optim = replace(OPTIM, betas=(0.7, 0.8), eps=1e-3, weight_decay=0.25)
+    (group,) = build_optimizer([nn.Parameter(torch.zeros(2, 2))], optim, fused=True).param_groups
+    names = ("lr", "betas", "eps", "weight_decay", "fused")
+    assert [group[name] for name in names] == [0.5, (0.7, 0.8), 1e-3, 0.25, True]
+
+
 def test_matrices_decay_and_vectors_do_not():
     matrix, vector, frozen = nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(2)), None
     frozen = nn.Parameter(torch.zeros(3, 3), requires_grad=False)

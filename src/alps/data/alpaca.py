@@ -1,6 +1,6 @@
 """Rows of Alpaca and CodeAlpaca: an instruction, often with an input that it speaks of."""
 
-from alps.data.example import Example
+from alps.data.example import Example, with_input
 from alps.data.table import Row
 
 VERSION = 1
@@ -8,7 +8,5 @@ VERSION = 1
 
 def read(row: Row) -> Example:
     """The input is appended to the instruction where there is one."""
-    instruction, extra = row.text("instruction"), row.text("input")
-    if instruction.strip() and extra.strip():
-        instruction = f"{instruction}\n\n{extra}"
+    instruction = with_input(row.text("instruction"), row.text("input"))
     return Example(instruction=instruction, answer=row.text("output"))

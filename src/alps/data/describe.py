@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alps.data.encode_progress import Show
-from alps.data.encoded import EncodedRows, encoded_rows
+from alps.data.encoded import EncodedRows, encoded_rows, most_tokens
 from alps.families import Source
 
 if TYPE_CHECKING:
@@ -50,7 +50,11 @@ class Description:
 
 
 def describe(
-    source: Source, tokenizer: Tokenizer, num_samples: int, progress: Show = "off"
+    source: Source,
+    tokenizer: Tokenizer,
+    num_samples: int,
+    progress: Show = "off",
+    context: int | None = None,
 ) -> Description:
     """Encodes the training rows (they stay in the cache) and measures them.
 
@@ -59,16 +63,17 @@ def describe(
         tokenizer: The model's.
         num_samples: Rows to show, evenly spread over all of them.
         progress: How an encoding that takes long is shown.
+        context: The model's context in tokens.
 
     Raises:
         ValueError: If a row cannot be used, or none is left; one sentence.
     """
-    rows = encoded_rows(source, tokenizer, progress=progress)
+    rows = encoded_rows(source, tokenizer, progress=progress, context=context)
     return Description(
         name=source.name,
         fingerprint=source.fingerprint(),
         template=source.template,
-        max_length=source.max_length,
+        max_length=most_tokens(source, context),
         num_rows=len(rows),
         num_tokens=int(rows.lengths.sum()),
         num_truncated=rows.num_truncated,

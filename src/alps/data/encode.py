@@ -16,7 +16,7 @@ import tokenizers
 from jaxtyping import Int
 
 from alps.data.example import Example, Tally
-from alps.data.template import Chunk, Rendered, chunks, prompt, prompt_ids
+from alps.data.template import Chunk, Rendered, chunks, open_ended, prompt, prompt_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -91,7 +91,7 @@ class FastCoder:
         if self.rule.template == "chat":
             return self._encode(texts, add=False, special_is_text=False)
         found = self._encode(texts, add=True, special_is_text=True)
-        return [ids[:-1] if ids[-1] == self.rule.end else ids for ids in found]
+        return [open_ended(ids, self.rule.end) for ids in found]
 
     def answers(self, texts: Sequence[str]) -> list[list[int]]:
         """Answers, without added tokens."""

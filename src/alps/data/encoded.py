@@ -109,6 +109,7 @@ def encoded_rows(
     split: Split = "train",
     limit: int | None = None,
     progress: Show = "off",
+    context: int | None = None,
 ) -> EncodedRows:
     """The rows of a source as token ids, from the cache if they are there.
 
@@ -118,12 +119,15 @@ def encoded_rows(
         split: `train` (the rows a run trains on), or `test`.
         limit: Only so many rows of the test split, from its beginning.
         progress: How a build that takes long is shown.
+        context: The model's context in tokens: a row that is longer is longer than it may be,
+            whatever `data.max_length` is.
 
     Raises:
         ValueError: If a row cannot be used, or none is left.
     """
     assert split == "test" or limit is None
-    rule = rule_of(tokenizer, source.template, source.max_length, source.too_long)
+    longest = most_tokens(source, context)
+    rule = rule_of(tokenizer, source.template, longest, source.too_long)
     identity = _identity(source, tokenizer, rule, split, limit)
     folder = cache_dir() / "encoded" / digest(identity)
     found = _opened(folder)
@@ -135,6 +139,23 @@ def encoded_rows(
                 found = _opened(folder)
                 assert found is not None, f"{folder} was damaged as soon as it was written"
     return found
+
+
+def most_tokens(source: Source, context: int | None) -> int:
+    """Most tokens of a row: `data.max_length`, or the model's context if that is less."""
+    return source.max_length if context is None else min(source.max_length, context)
+
+
+def beyond_context(rows: EncodedRows, source: Source, context: int | None) -> str | None:
+    """A sentence if rows were cut or left out because the model's context is short, else None."""
+    changed = rows.num_truncated + rows.tally[TOO_LONG]
+    if not changed or context is None or source.max_length <= context:
+        return None
+    return (
+        f"data={source.name}: {changed} rows are longer than the model's context of {context} "
+        f"tokens and were cut to it or left out, as if data.max_length={source.max_length} were "
+        f"{context}"
+    )
 
 
 def _identity(
@@ -182,10 +203,7 @@ def _build(
         if total is not None and written.num_rows + written.num_dropped != total:
             raise ValueError(f"the rows of data={source.name} changed while they were read")
         if not written.num_rows and written.num_dropped:
-            raise ValueError(
-                f"none of the {written.num_dropped} rows fits data.max_length={rule.max_length} "
-                f"tokens with its answer whole; data.max_length must be larger"
-            )
+            raise ValueError(_nothing_fits(written.num_dropped, source, rule.max_length))
         if written.num_dropped:
             tally[TOO_LONG] += written.num_dropped
         facts = {"tally": dict(tally), "num_truncated": written.num_truncated}
@@ -194,6 +212,14 @@ def _build(
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _nothing_fits(num_rows: int, source: Source, longest: int) -> str:
+    limit, remedy = f"data.max_length={longest} tokens", "data.max_length must be larger"
+    if longest < source.max_length:
+        limit = f"the model's context of {longest} tokens (data.max_length={source.max_length})"
+        remedy = "another model or shorter rows are needed"
+    return f"none of the {num_rows} rows fits {limit} with its answer whole; {remedy}"
 
 
 def _rows(

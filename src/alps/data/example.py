@@ -25,3 +25,10 @@ class Example:
     instruction: str
     answer: str
     check: Mapping[str, Any] | None = None
+
+
+def with_input(instruction: str, extra: str) -> str:
+    """An instruction with the input that it speaks of; without an instruction nothing is asked."""
+    if instruction.strip() and extra.strip():
+        return f"{instruction}\n\n{extra}"
+    return instruction

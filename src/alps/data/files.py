@@ -9,9 +9,9 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import json
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -24,29 +24,22 @@ from alps.identity import content_sha256, digest, file_hash, file_stamp, remembe
 SUFFIXES = (".parquet", ".arrow", ".json", ".jsonl", ".csv", ".zip", ".json.gz", ".jsonl.gz",
             ".csv.gz")  # fmt: skip
 NOT_ROWS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+_ZIP = b"PK\x03\x04"
 BATCH = 256  # rows of a columnar file that are Python objects at once
 
 
-def row_files(path: Path, patterns: Sequence[str] = (), split: str = "train") -> list[Path]:
-    """The files that hold the rows of a file or folder, in a fixed order.
+def row_files(path: Path, patterns: Sequence[str] = ()) -> list[Path]:
+    """The files with rows in a folder, of all splits, in a fixed order; or the file itself.
 
     Args:
-        path: A file, a folder of files, or a folder that `datasets` saved.
+        path: A file or a folder of files.
         patterns: Names in the folder (`data/train-*`), or nothing for all files of rows.
-        split: Which part of a saved folder with several.
 
     Raises:
-        ValueError: If the folder has no such file or split.
+        ValueError: If the folder has no such file.
     """
     if not path.is_dir():
         return [path]
-    if (path / "dataset_dict.json").exists():
-        splits = _saved(path / "dataset_dict.json", "splits")
-        if split not in splits and len(splits) > 1:
-            raise ValueError(f"{path} has the splits {', '.join(splits)}: set data.split")
-        path /= split if split in splits else splits[0]
-    if (path / "state.json").exists():
-        return [path / file["filename"] for file in _saved(path / "state.json", "_data_files")]
     inside = (p.relative_to(path) for p in path.rglob("*") if p.is_file())
     names = sorted(name for name in inside if _holds_rows(name))
     wanted = patterns or ("*",)
@@ -55,6 +48,12 @@ def row_files(path: Path, patterns: Sequence[str] = (), split: str = "train") ->
         lack = f"matches {', '.join(patterns)}" if patterns else f"ends in {', '.join(SUFFIXES)}"
         raise ValueError(f"no file in {path} {lack}")
     return [path / name for name in found]
+
+
+def without_suffix(name: str) -> str:
+    """The name of a file of rows without what tells its format (`.jsonl.gz`)."""
+    suffix = max((s for s in SUFFIXES if name.lower().endswith(s)), key=len, default="")
+    return name[: len(name) - len(suffix)]
 
 
 def content_hash(path: Path, files: Sequence[Path]) -> str:
@@ -71,7 +70,9 @@ def content_hash(path: Path, files: Sequence[Path]) -> str:
     return remembered_hash(place, stamp, lambda: digest([[n, content_sha256(f)] for n, f in each]))
 
 
-def read_rows(path: Path, name: str | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_rows(
+    path: Path, name: str | None = None, members: Sequence[str] | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Rows of one file, each with its place in words.
 
     What kind of file it is tell its first bytes, and its name only where they don't.
@@ -79,6 +80,7 @@ def read_rows(path: Path, name: str | None = None) -> Iterator[tuple[str, dict[s
     Args:
         path: The file.
         name: What messages call it; its path otherwise.
+        members: Of a zip archive, the members to read; all files of rows otherwise.
 
     Raises:
         ValueError: One sentence with the row's number, where the file is not what it seems.
@@ -91,8 +93,8 @@ def read_rows(path: Path, name: str | None = None) -> Iterator[tuple[str, dict[s
     with file:
         magic = file.read(8)
         file.seek(0)
-        if magic.startswith(b"PK\x03\x04"):
-            yield from _zip(file, name)
+        if magic.startswith(_ZIP):
+            yield from _zip(file, name, members)
         elif magic.startswith(b"PAR1"):
             yield from _number(_parquet(file, name), name)
         elif path.suffix == ".arrow":
@@ -102,13 +104,6 @@ def read_rows(path: Path, name: str | None = None) -> Iterator[tuple[str, dict[s
                 yield from _text(unpacked, name, path.name.removesuffix(".gz"))
         else:
             yield from _text(file, name, path.name)
-
-
-def _saved(path: Path, name: str) -> Any:
-    try:
-        return json.loads(path.read_text())[name]
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} is damaged ({error}): save the dataset again") from None
 
 
 def _holds_rows(name: PurePath) -> bool:
@@ -130,22 +125,44 @@ def _readable(name: str) -> Iterator[None]:
         raise ValueError(f"{name} is damaged ({error}): make or download it again") from None
 
 
-def _zip(file: IO[bytes], name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    with _readable(name):
-        archive = zipfile.ZipFile(file)  # has nothing of its own to close
+def zip_members(path: Path) -> list[str] | None:
+    """Names of the files with rows in a zip archive; None for a file that is none.
+
+    Raises:
+        ValueError: If the archive is damaged or has no such file.
+    """
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_ZIP)) != _ZIP:
+                return None
+            with _readable(str(path)):
+                return _members(zipfile.ZipFile(file), str(path))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror})") from None
+
+
+def _members(archive: zipfile.ZipFile, name: str) -> list[str]:
     # In the order of names, which is that of the unpacked folder, too.
     members = sorted(PurePath(m) for m in archive.namelist() if not m.endswith("/"))
     texts = [m for m in members if _holds_rows(m) and m.suffix in (".json", ".jsonl", ".csv")]
     if not texts:
         raise ValueError(f"{name} has no .json, .jsonl or .csv file in it")
-    for member in texts:
+    return [member.as_posix() for member in texts]
+
+
+def _zip(
+    file: IO[bytes], name: str, members: Sequence[str] | None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    with _readable(name):
+        archive = zipfile.ZipFile(file)  # has nothing of its own to close
+    for member in _members(archive, name) if members is None else members:
         with _readable(name):
             try:
-                content = archive.open(member.as_posix())
+                content = archive.open(member)
             except (RuntimeError, NotImplementedError) as error:  # a password, a rare method
                 raise ValueError(f"{member} in {name} cannot be unpacked ({error})") from None
             with content:
-                yield from _text(content, f"{member} in {name}", member.name)
+                yield from _text(content, f"{member} in {name}", PurePath(member).name)
 
 
 def _text(file: IO[bytes], name: str, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -161,7 +178,9 @@ def _csv(file: IO[bytes], name: str) -> Iterator[dict[str, Any]]:
     number = 0
     texts = (line.decode("utf-8-sig" if i == 0 else "utf-8") for i, line in enumerate(file))
     try:
-        for row in csv.DictReader(texts, strict=True):
+        reader = csv.DictReader(texts, strict=True)
+        _refuse_doubled(reader.fieldnames or (), name)
+        for row in reader:
             number += 1
             if None in row or None in row.values():
                 raise ValueError(f"row {number} of {name} has not as many fields as the header")
@@ -194,6 +213,7 @@ def _arrow(file: IO[bytes], name: str) -> Iterator[dict[str, Any]]:
 def _batched(batches: Iterable[Any], name: str) -> Iterator[dict[str, Any]]:
     number = 0
     for batch in batches:
+        _refuse_doubled(batch.schema.names, name)
         for start in range(0, batch.num_rows, BATCH):
             part = batch.slice(start, BATCH)
             try:
@@ -201,8 +221,17 @@ def _batched(batches: Iterable[Any], name: str) -> Iterator[dict[str, Any]]:
             except UnicodeDecodeError:
                 number += next(i for i in range(part.num_rows) if not _is_text(part.slice(i, 1)))
                 raise ValueError(f"row {number + 1} of {name} is not UTF-8 text") from None
+            except ValueError as error:  # two fields of one name inside a column
+                raise ValueError(f"{name} cannot be read ({error})") from None
             yield from rows
             number += len(rows)
+
+
+def _refuse_doubled(columns: Sequence[str], name: str) -> None:
+    """Of two columns of one name a row would keep the last; without a name nobody reads them."""
+    for column, count in Counter(columns).items():
+        if column and count > 1:
+            raise ValueError(f"{name} has {count} columns named '{column}': rename all but one")
 
 
 def _is_text(row: Any) -> bool:

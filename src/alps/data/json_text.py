@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import codecs
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import IO, Any, NoReturn
 
 HEAD = 1 << 12  # bytes in which a file shows how it begins
 CHUNK = 1 << 16  # bytes of a list read at once
 MAX_ROW = 1 << 26  # characters of one value; beyond it, the file is broken
-_DECODER = json.JSONDecoder()
+
+
+class DoubledField(ValueError):
+    """An object with two values of one name, of which Python's parser keeps the last."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        name = next(name for name, count in Counter(n for n, _ in pairs).items() if count > 1)
+        raise DoubledField(f"has two fields named '{name}'")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique)
 
 
 def json_rows(file: IO[bytes], name: str, in_lines: bool) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -61,9 +76,11 @@ def _lines(file: IO[bytes], name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _decoded(text: bytes, place: str) -> dict[str, Any]:
     try:
-        row = json.loads(text.decode())
+        row = _DECODER.decode(text.decode())
     except UnicodeDecodeError:
         raise ValueError(f"{place} is not UTF-8 text") from None
+    except DoubledField as error:
+        raise ValueError(f"{place} {error}") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{place} is not JSON ({error})") from None
     return _object(row, place)
@@ -137,6 +154,8 @@ class _Text:
             try:
                 value, self.start = _DECODER.raw_decode(self.window, self.start)
                 return value
+            except DoubledField as error:
+                raise ValueError(f"{place} {error}") from None
             except (ValueError, RecursionError) as error:
                 # Twice as much each time: a long value is not decoded over and over.
                 size = len(self.window) - self.start

@@ -25,7 +25,7 @@ from alps.data.example import Example, Split, Tally
 from alps.families import Source
 from alps.identity import cache_dir, canonical, digest
 
-VERSION = 1
+VERSION = 2
 """Raised when the same settings choose other rows."""
 
 DUPLICATE = "duplicate"

@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -22,6 +22,7 @@ from typing import Any
 
 from alps.data.example import Example, Split, Tally
 from alps.data.files import content_hash, read_rows, row_files
+from alps.data.splits import RowFile, split_files
 from alps.families import Source
 from alps.identity import not_identity
 from alps.plain import argument_types, did_you_mean, value_problems
@@ -68,8 +69,8 @@ class RowSource(Source):
         hub: Hub id of the dataset.
         revision: Its branch, tag or commit, as written.
         files: Names of the files with rows in the dataset or in a folder (`data/train-*`), or
-            nothing for all. A local copy in which no name fits is read whole.
-        split: The part of a local folder that `datasets` saved with several.
+            nothing for all. Of a local copy in which no name fits all files are read.
+        split: The split to read, told by the names of the files as `datasets` tells it.
         num_rows: Rows that the dataset has at that commit, or None where nobody counted.
         licence: Licence of the rows, as the dataset's page gives it.
         test_fraction: Share of rows held out; a hash of the row's text decides, so that a row
@@ -108,10 +109,12 @@ class RowSource(Source):
             yield f"data.test_fraction must lie in [0, 1), got {self.test_fraction}"
 
     def fingerprint(self) -> str:
-        """Content of the files, or id, revision and names of those on the hub."""
+        """Content of the files, or id, revision and names of those on the hub; and the split."""
+        split = "" if self.split == "train" else f" {self.split}"
         if self.path is not None:
-            return content_hash(Path(self.path), self._local_files(Path(self.path)))
-        return "/".join((f"{self.hub}@{self.revision}", ",".join(self.files) or "*"))
+            files = [file.path for file in self._local_files(Path(self.path))]
+            return content_hash(Path(self.path), files) + split
+        return "/".join((f"{self.hub}@{self.revision}", ",".join(self.files) or "*")) + split
 
     def commit(self) -> str | None:
         """The commit of the dataset on the hub, which is fetched if it is not in the cache."""
@@ -126,8 +129,10 @@ class RowSource(Source):
         """
         threshold = int(self.test_fraction * 2**32)
         num_rows, num_usable, unusable = 0, 0, Tally()
-        for place, row in self._rows():
+        columns: set[str] = set()
+        for place, row in self.rows():
             num_rows += 1
+            columns.update(row)
             try:
                 read = self.read(Row(row))
                 found = [read] if isinstance(read, Example) else list(read)
@@ -149,16 +154,30 @@ class RowSource(Source):
                     yield example
                 elif belongs and tally is not None:
                     tally[reason or ""] += 1
+        if columns:
+            self.check_columns(columns)
         self._check_numbers(num_rows, num_usable, unusable)
 
-    def _rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
+    def check_columns(self, columns: Collection[str]) -> None:
+        """Refuses rows of which none has a column that the settings name.
+
+        Args:
+            columns: Those that any row has.
+
+        Raises:
+            ValueError: One sentence.
+        """
+
+    def rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """All rows of the files, each with its place in words."""
         if self.path is not None:
             for file in self._local_files(Path(self.path)):
-                yield from read_rows(file)
+                yield from read_rows(file.path, members=file.members)
             return
         folder = self._snapshot()
-        for file in row_files(folder, self.files):
-            yield from read_rows(file, f"{file.relative_to(folder)} of {self._at}")
+        for file in split_files(folder, self.files, self.split, self._at):
+            name = f"{file.path.relative_to(folder)} of {self._at}"
+            yield from read_rows(file.path, name, file.members)
 
     def _snapshot(self) -> Path:
         from alps.data.hub_data import download  # its client takes half a second to import
@@ -166,29 +185,35 @@ class RowSource(Source):
         assert self.hub is not None
         return download(self.hub, self.revision, self.files)
 
-    def _local_files(self, path: Path) -> list[Path]:
-        try:
-            return row_files(path, self.files, self.split)
-        except ValueError:
-            if self.hub is None:
-                raise
-            return row_files(path, (), self.split)
+    def _local_files(self, path: Path) -> list[RowFile]:
+        patterns = self.files
+        if self.hub is not None and patterns:
+            try:
+                row_files(path, patterns)
+            except ValueError:
+                patterns = ()
+        return split_files(path, patterns, self.split)
+
+    @property
+    def where(self) -> str:
+        """The path, or id and revision on the hub, for messages."""
+        return self.path or self._at
 
     @property
     def _at(self) -> str:
         return f"{self.hub}@{self.revision[:12]}"
 
     def _check_numbers(self, num_rows: int, num_usable: int, unusable: Tally) -> None:
-        where = self.path or self._at
         pinned = self.path is None and re.fullmatch("[0-9a-f]{40}", self.revision)
         if pinned and self.num_rows not in (None, num_rows):
             raise ValueError(
-                f"{where} has {num_rows} rows where data.num_rows={self.num_rows} expects others: "
-                "delete its folder in the hub cache to fetch it again, or set data.num_rows=null"
+                f"{self.where} has {num_rows} rows where data.num_rows={self.num_rows} expects "
+                "others: delete its folder in the hub cache to fetch it again, or set "
+                "data.num_rows=null"
             )
         if num_rows and not num_usable:
             why = ", ".join(f"{count} {reason}" for reason, count in unusable.most_common())
-            raise ValueError(f"none of the {num_rows} rows of {where} can be used ({why})")
+            raise ValueError(f"none of the {num_rows} rows of {self.where} can be used ({why})")
 
 
 @dataclass(frozen=True, kw_only=True)

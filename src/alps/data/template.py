@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alps.data.example import Example
 
@@ -89,11 +89,27 @@ def prompt(template: str, instruction: str, tokenizer: Tokenizer) -> list[int]:
 
 
 def prompt_ids(template: str, text: str, tokenizer: Tokenizer) -> list[int]:
-    """Token ids of a rendered prompt."""
+    """Token ids of a rendered prompt: in training, in likelihoods and where answers are generated.
+
+    Args:
+        template: `alpaca`, `chat` or `plain`.
+        text: The prompt.
+        tokenizer: The model's.
+    """
     if template == "chat":
         return tokenizer(text, add_special_tokens=False)["input_ids"]  # it writes its own
     ids = tokenizer(text, split_special_tokens=True)["input_ids"]  # a "</s>" in a row is text
-    return ids[:-1] if ids[-1] == tokenizer.eos_token_id else ids  # some tokenizers close a text
+    return open_ended(ids, tokenizer.eos_token_id)
+
+
+def open_ended(ids: list[int], end: Any) -> list[int]:
+    """A prompt without the end-of-text token with which some tokenizers close every text.
+
+    Args:
+        ids: Token ids.
+        end: The end-of-text token.
+    """
+    return ids[:-1] if ids and ids[-1] == end else ids
 
 
 def _chat(instructions: Sequence[str], tokenizer: Tokenizer) -> list[str]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from alps.data.encode import answer_ids
 from alps.data.example import Example
 from alps.data.template import prompt
 
@@ -43,9 +44,7 @@ def encode_texts(
     for example in examples:
         row = list(prompt(template, example.instruction, tokenizer))
         if text == "row":
-            # With split_special_tokens a "</s>" in an answer is text, as in training.
-            answer = tokenizer(example.answer, add_special_tokens=False, split_special_tokens=True)
-            row += [*answer["input_ids"], tokenizer.eos_token_id]
+            row += [*answer_ids(example.answer, tokenizer), tokenizer.eos_token_id]
         ids.append(row)
     return Encoded([row[:max_length] for row in ids], sum(len(row) > max_length for row in ids))
 

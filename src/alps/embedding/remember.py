@@ -21,7 +21,13 @@ from alps.data.example import Example
 from alps.embedding.pooled import Encoded, Progress, encode_texts, mean_pooled
 from alps.embedding.request import Request
 from alps.models.checkpoint import materialize
-from alps.models.load import load_model, load_tokenizer, pad_id
+from alps.models.load import (
+    check_loadable,
+    context_length,
+    load_model,
+    load_tokenizer,
+    pad_id,
+)
 from alps.results import git_state, versions
 
 Bar = Callable[[str], AbstractContextManager[Progress]]
@@ -41,10 +47,12 @@ def embed_all(
         bar: Shows the progress of a dataset.
 
     Raises:
-        ValueError: If the model cannot be had, or its hidden states are no numbers.
+        ValueError: If the model cannot be had, its context is too short, or its hidden states are
+            no numbers.
     """
     s, place = request.settings, materialize(request.model)
-    tokenizer = load_tokenizer(place)
+    check_loadable(place)
+    tokenizer, context = load_tokenizer(place), context_length(place)
 
     @cache
     def model() -> Any:
@@ -55,6 +63,11 @@ def embed_all(
     vectors, encoded = {}, {}
     for source in request.sources:
         rows = encode_texts(examples[source.name], tokenizer, s.template, s.text, s.max_length)
+        if context is not None and max(map(len, rows.ids)) > context:
+            raise ValueError(
+                f"rows of {source.name} are longer than the model's context of {context} tokens: "
+                f"set max_length={context} or less"
+            )
 
         def compute(rows: Encoded = rows, title: str = f"embedding {source.name}") -> Tensor:
             whole = model()  # before there is a bar, which loading would stand still

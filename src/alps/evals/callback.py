@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -59,14 +58,12 @@ class Evaluations(StepCallback):
     def _examine(
         self, trainer: pl.Trainer, module: Any, evals: Evals, folder: RunFolder, weights: str
     ) -> None:
-        began = time.perf_counter()
         run = replace(self.run, evals=evals)
         with as_found(module.model), stoppable():
             module.model.eval()
             found = evaluate(evals, folder, weights, lambda: subject_of(run, module.model))
         for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
             if isinstance(callback, Metrics):
-                callback.skip(time.perf_counter() - began)
                 callback.scores = {
                     f"{name}/{metric}": value
                     for name, evaluation in found.items()

@@ -114,7 +114,7 @@ class CodeBenchmark(Benchmark):
             allow_unsafe=subject.allow_unsafe_code,
             progress=subject.progress,
         )
-        return self._card(problems, judged)
+        return self._card(problems, judged, lm.details())
 
     def folder(self, own: Path) -> Path:
         """Where answers and samples are kept."""
@@ -144,7 +144,7 @@ class CodeBenchmark(Benchmark):
         assert gathered is not None
         return {task: text for part in gathered for task, text in part.items()}
 
-    def _card(self, problems: Problems, judged: Judged) -> Scorecard:
+    def _card(self, problems: Problems, judged: Judged, asked: Mapping[str, Any]) -> Scorecard:
         from alps.evals.statistics import Part, uncertainty
 
         passed = judged.passed(plus=self.needs_added_tests)
@@ -154,7 +154,7 @@ class CodeBenchmark(Benchmark):
             metrics={METRIC: sum(verdicts) / len(verdicts)},
             uncertainty={} if sure is None else {METRIC: sure},
             num_documents=len(verdicts),
-            details=self._details(problems, judged, passed),
+            details={**self._details(problems, judged, passed), **asked},
         )
 
     def _details(

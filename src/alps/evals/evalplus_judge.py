@@ -116,7 +116,7 @@ def judge(request: Mapping[str, Any], box: Sandbox) -> dict[str, Any]:
         "notes": {
             task: {**note, "sanitized": task in found} for task, (_, note) in described.items()
         },
-        "sandbox": box.means.name,
+        "sandbox": box.backend.name,
         "torch": "torch" in sys.modules,
     }
 

@@ -58,6 +58,8 @@ def ask(protocol: Protocol, problem: str, lm: LanguageModel, tokenizer: Tokenize
     """
     from evalplus.provider.utility import make_raw_chat_prompt
 
+    from alps.evals.prompt_engine import PrefilledPrompt
+
     if protocol == "plain":
         return as_codegen_has_it(problem)
     if protocol == "meta" and not tokenizer.chat_template:
@@ -67,7 +69,9 @@ def ask(protocol: Protocol, problem: str, lm: LanguageModel, tokenizer: Tokenize
         )
     writer: Any = tokenizer if protocol == "meta" else _AsTrained(lm)
     text = as_codegen_has_it(problem)
-    return make_raw_chat_prompt(text, INSTRUCTION_PREFIX, RESPONSE_PREFIX, writer)
+    prompt = make_raw_chat_prompt(text, INSTRUCTION_PREFIX, RESPONSE_PREFIX, writer)
+    question, response, fence = prompt.rpartition(RESPONSE_PREFIX)
+    return PrefilledPrompt(question, response + fence)
 
 
 def stops(protocol: Protocol, dataset: Dataset) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -13,6 +13,7 @@ from alps.evals.harness_documents import Place, Row, Split
 from alps.evals.statistics import Part, uncertainty, value
 from alps.evals.subject import Scorecard, Subject
 from alps.families import Benchmark
+from alps.identity import digest
 
 if TYPE_CHECKING:
     from lm_eval.api.task import ConfigurableTask
@@ -91,7 +92,18 @@ class HarnessTask(Benchmark):
                 f"{self.name} needs lm-eval {LM_EVAL}, found {version('lm_eval')}, which may ask "
                 f"otherwise: run `pip install lm-eval=={LM_EVAL}`"
             )
-        self.documents(data_dir)
+        documents = self.documents(data_dir)
+        if "shots" in documents and shots_asked(documents) == len(documents["shots"]):
+            raise ValueError(
+                f"the split shots of benchmark {self.name} holds documents that are asked: worked "
+                "examples must come from another file"
+            )
+
+    def dry_run(self, data_dir: Path | None) -> None:
+        """Asks, judges and sums up a few documents with a stand-in for the model."""
+        from alps.evals.harness_dry_run import dry_run
+
+        dry_run(self, self.documents(data_dir))
 
     def fetch(self, data_dir: Path | None) -> str | None:
         """Gets the documents, and reads them all."""
@@ -124,11 +136,9 @@ class HarnessTask(Benchmark):
             documents: Rows of each split.
             num_fewshot: Worked examples in the prompt.
         """
-        from lm_eval.api.task import ConfigurableTask
+        from alps.evals.harness_specification import TaskInMemory, specification
 
-        from alps.evals.harness_run import specification
-
-        return ConfigurableTask(config=specification(self, documents, num_fewshot))
+        return TaskInMemory(config=specification(self, documents, num_fewshot))
 
     def evaluate(self, subject: Subject) -> Scorecard | None:
         """Runs the task, keeps every sample in the subject's folder, and sums up."""
@@ -157,8 +167,10 @@ class HarnessTask(Benchmark):
                 "task": self.config or self.changes,
                 "task_version": found.version,
                 "num_fewshot": self.num_fewshot,
+                "shots_asked": shots_asked(documents),
                 "generation": found.generation,
                 "documents": self.fingerprint(subject.data_dir),
+                **lm.details(),
                 "harness": dict(found.results),
                 **self.more_details(found.samples),
             },
@@ -170,12 +182,24 @@ class HarnessTask(Benchmark):
             name: Measure([column(samples, key)], key=key) for name, key in self.metrics.items()
         }
 
+    def computes(self, aggregation: Callable) -> bool:
+        """Whether `measures` sums up as this function of the harness does: by the mean."""
+        return (aggregation.__module__, aggregation.__name__) == ("lm_eval.api.metrics", "mean")
+
     def more_details(self, samples: Sequence[Sample]) -> Mapping[str, Any]:
         """What else a reader wants to know, as plain values."""
         return {}
 
     def _place(self, data_dir: Path | None) -> Place:
         return Place(self.name, self.hub, self.revision, data_dir)
+
+
+def shots_asked(documents: Mapping[str, Sequence[Row]]) -> int:
+    """How many worked examples are documents that are asked, too."""
+    if "shots" not in documents:
+        return 0
+    asked = {digest(row) for row in documents["test"]}
+    return sum(digest(row) in asked for row in documents["shots"])
 
 
 def column(samples: Sequence[Sample], key: str) -> Part:

@@ -1,4 +1,4 @@
-"""Running one lm-eval task in this process: quietly, repeatably, leaving no trace in it.
+"""Running one lm-eval task in this process: repeatably, leaving no trace in it; only warnings show.
 
 This module imports lm-eval, and with it torch; settings do not import this module.
 """
@@ -10,25 +10,22 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import lm_eval
 import numpy as np
-import pyarrow as pa
 from lm_eval.api import task as task_module
 from lm_eval.api.model import LM
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.evaluator import evaluate
-from lm_eval.tasks._yaml_loader import load_yaml  # private, but lm-eval's version is pinned
 
 from alps.evals.harness import HarnessTask, Sample
 from alps.evals.harness_documents import Row
 from alps.evals.random_state import random_state_kept
 
-THEIR_TASKS = Path(lm_eval.__file__).parent / "tasks"
-OUR_TASKS = Path(__file__).parent / "tasks"
+log = logging.getLogger(__name__)
+
 SEED = 0
+_warned: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,7 @@ def run(benchmark: HarnessTask, documents: Mapping[str, Sequence[Row]], lm: LM) 
             f"{benchmark.name} has {len(documents['test'])} documents for {lm.world_size} "
             "processes: raise evals.limit, or take fewer devices"
         )
-    with quiet(), fixed_seeds():
+    with quiet(benchmark.name), fixed_seeds():
         task = benchmark.harness_task(documents, benchmark.num_fewshot)
         task.set_fewshot_seed(SEED)
         _check_choices(benchmark.name, task)
@@ -92,53 +89,6 @@ def run(benchmark: HarnessTask, documents: Mapping[str, Sequence[Row]], lm: LM) 
     generates = task.OUTPUT_TYPE == "generate_until"
     generation = task.config.generation_kwargs if generates else None
     return Found(results, samples, task.VERSION, generation)
-
-
-def specification(
-    benchmark: HarnessTask, documents: Mapping[str, Sequence[Row]], num_fewshot: int
-) -> dict[str, Any]:
-    """The harness's task file with our changes, and documents that are in memory.
-
-    Args:
-        benchmark: Names the files.
-        documents: Rows of the splits `test` and, perhaps, `shots`.
-        num_fewshot: Worked examples in the prompt.
-
-    Raises:
-        ValueError: If a column has values of different types.
-    """
-    spec = load_yaml(THEIR_TASKS / benchmark.config) if benchmark.config else {}
-    if benchmark.changes:
-        spec |= load_yaml(OUR_TASKS / benchmark.changes)
-    if benchmark.protocol != "plain":  # there a blank line stands between it and the question
-        spec["description"] = spec.get("description", "").rstrip()
-    if benchmark.max_new_tokens is not None:
-        longest = {"max_gen_toks": benchmark.max_new_tokens}
-        spec["generation_kwargs"] = {**spec.get("generation_kwargs", {}), **longest}
-    splits = {name: _dataset(benchmark.name, rows) for name, rows in documents.items()}
-    return {
-        **spec,
-        "task": benchmark.name,
-        "num_fewshot": num_fewshot,
-        "dataset_path": None,
-        "dataset_name": None,
-        "dataset_kwargs": None,
-        "custom_dataset": lambda **_: splits,
-        "training_split": None,
-        "validation_split": None,
-        "test_split": "test",
-        "fewshot_split": "shots" if "shots" in splits else None,
-    }
-
-
-def _dataset(name: str, rows: Sequence[Row]) -> Any:
-    from datasets import Dataset
-
-    try:
-        return Dataset.from_list([dict(row) for row in rows])
-    except (pa.ArrowException, TypeError) as error:
-        why = str(error).splitlines()[0]
-        raise ValueError(f"rows of {name} differ in type ({why}): get the file again") from None
 
 
 def _check_choices(name: str, task: ConfigurableTask) -> None:
@@ -163,19 +113,40 @@ def _metric(key: str) -> bool:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Without the harness's log lines and progress bars; ours say what there is to say."""
-    loggers = [logging.getLogger(name) for name in ("lm_eval", "absl")]
-    levels, bar = [logger.level for logger in loggers], task_module.tqdm
+def quiet(name: str) -> Iterator[None]:
+    """Without the harness's progress bars and lines of information; each warning is told once.
+
+    Args:
+        name: Of the benchmark.
+    """
+    loggers = [logging.getLogger(each) for each in ("lm_eval", "absl")]
+    before = [(each.level, each.propagate, each.handlers) for each in loggers]
+    bar = task_module.tqdm
     try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
+        for each in loggers:
+            each.setLevel(logging.WARNING)
+            each.handlers, each.propagate = [_Warnings(name)], False
         task_module.tqdm = lambda items, **_: items  # it has no switch for this one
         yield
     finally:
         task_module.tqdm = bar
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        for each, (level, propagate, handlers) in zip(loggers, before, strict=True):
+            each.setLevel(level)
+            each.handlers, each.propagate = handlers, propagate
+
+
+class _Warnings(logging.Handler):
+    """Tells the harness's warnings as ours, in one line each, and none twice."""
+
+    def __init__(self, name: str):
+        super().__init__(logging.WARNING)
+        self._name = name
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = f"{self._name}: {' '.join(record.getMessage().split())}"
+        if text not in _warned:
+            _warned.add(text)
+            log.warning("%s", text)
 
 
 @contextmanager

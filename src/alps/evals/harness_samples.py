@@ -85,7 +85,7 @@ def rescored(benchmark: HarnessTask, folder: Path) -> dict[str, float]:
     documents = {sample["doc_id"]: sample["doc"] for sample in samples}
     answers = {sample["doc_id"]: sample["resps"] for sample in samples}
     assert list(documents) == list(range(len(documents))), "samples are sorted and complete"
-    with quiet(), fixed_seeds():
+    with quiet(benchmark.name), fixed_seeds():
         task = benchmark.harness_task({"test": list(documents.values())}, num_fewshot=0)
         task.config.process_docs = None  # the stored ones are processed
         task.set_fewshot_seed(0)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from alps.evals.statistics import Part, uncertainty, value
 from alps.evals.subject import Scorecard, Subject, Uncertainty
 from alps.families import Benchmark
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +23,16 @@ class HeldOut(Benchmark):
         import torch
 
         from alps.data.batches import pad
-        from alps.data.encoded import encoded_rows
+        from alps.data.encoded import beyond_context, encoded_rows
         from alps.models.load import pad_id
         from alps.models.loss import answer_loss
 
         tokenizer = subject.tokenizer
-        rows = encoded_rows(subject.data, tokenizer, split="test", limit=self.limit)
+        context = getattr(subject.model.config, "max_position_embeddings", None)
+        options: Any = {"split": "test", "limit": self.limit, "context": context}
+        rows = encoded_rows(subject.data, tokenizer, **options)
+        if told := beyond_context(rows, subject.data, context):
+            log.warning("%s: %s", self.name, told)
         if not int(rows.num_answers.sum()):
             return Scorecard(metrics={}, num_documents=0)
         device = next(subject.model.parameters()).device
@@ -40,6 +48,11 @@ class HeldOut(Benchmark):
             metrics={"loss": mean, "perplexity": _perplexity(mean)},
             uncertainty={"loss": sure, "perplexity": _of_perplexity(mean, sure)} if sure else {},
             num_documents=len(rows),
+            details={
+                "context_length": context,
+                "num_truncated": rows.num_truncated,
+                "left_out": dict(rows.tally),
+            },
         )
 
 

@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
-from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils_hf import stop_sequences_criteria
 from torch import Tensor, nn
+from transformers import GenerationConfig
 
 from alps.evals.batch_size import fitting
 from alps.evals.kv_cache import roomy_cache
+from alps.evals.prompt_engine import Decoding, PromptEngine
 from alps.evals.shared_prefix import SharedPrefix, left_aligned, prefix_first, repeated
-from alps.models.load import Tokenizer
+from alps.models.load import Tokenizer, end_ids, pad_id
 
 for name in ("lm_eval.models.huggingface", "lm_eval.models.utils_hf"):
     logging.getLogger(name).setLevel(logging.ERROR)  # it warns that the model is in memory
 
-log = logging.getLogger(__name__)
-
-
 _HFLM: Any = HFLM  # its decorator hides its type
 
 
-class HFEngine(_HFLM):
+class HFEngine(PromptEngine, _HFLM):
     """HFLM, asked as lm-eval asks it; only how the work is done differs.
 
-    Prompts are sorted by length and answered in batches (HFLM's own), as large as memory allows;
-    what the prompts of a batch begin with is computed once. Answers differ from HFLM's at batch
-    size 1 by rounding only.
+    Prompts are sorted by length and answered in batches, as large as memory allows; what the
+    prompts of a batch begin with is computed once. Without a template, answers differ from HFLM's
+    at batch size 1 by rounding only.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class HFEngine(_HFLM):
         model: nn.Module,
         tokenizer: Tokenizer,
         batch_size: int | Literal["auto"],
-        add_bos_token: bool | None,
+        template: str | None,
     ):
         """Wraps a model.
 
@@ -45,28 +46,64 @@ class HFEngine(_HFLM):
             model: In evaluation mode, on its device.
             tokenizer: The model's.
             batch_size: Prompts side by side, or `auto`.
-            add_bos_token: Whether a prompt begins with the beginning-of-text token.
+            template: How prompts are written, or None for lm-eval's own way.
         """
+        self.template = template
+        pad = tokenizer.pad_token
         super().__init__(
             pretrained=model,
             tokenizer=tokenizer,
             batch_size=1 if batch_size == "auto" else batch_size,
-            add_bos_token=add_bos_token,
         )
+        tokenizer.pad_token = pad  # HFLM gives it one
+        self.end_ids = end_ids(tokenizer, model)
         self.automatic = batch_size == "auto"
         self._prefix = SharedPrefix(model)
         self._longest_prefix = 0
 
-    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Answers to prompts."""
-        lengths = [len(self.tok_encode(request.args[0])) for request in requests]
-        settings: list[Any] = [request.arguments[1] for request in requests]
-        asked = max((s.get("max_gen_toks", self.max_gen_toks) for s in settings), default=0)
-        if cut := sum(length + asked > self.max_length for length in lengths):
-            log.warning("%d prompts lose their beginning: longer than the model's context", cut)
-        if self.automatic and requests:
-            self._fit(min(max(lengths) + asked, self.max_length), 1, len(requests))
-        return super().generate_until(requests, disable_tqdm)
+    def generate(self, rows: Sequence[Sequence[int]], decoding: Decoding) -> list[list[int]]:
+        """Token ids that follow each prompt."""
+        self._tell()
+        padding, width = pad_id(self.tokenizer), max(map(len, rows))
+        ids = torch.tensor([[padding] * (width - len(row)) + [*row] for row in rows])
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+        ids, mask = ids.to(self.device), mask.to(self.device)
+        config = generation_config(decoding, padding)
+        cache: dict[str, Any] = {}
+        if config.num_beams in (None, 1):
+            ids, mask, cache = self._with_cache(ids, mask, width + decoding.max_new_tokens)
+        tokenizer: Any = self.tokenizer
+        stops = stop_sequences_criteria(tokenizer, list(decoding.stop), width, len(rows))
+        with replaced_generation_config(self.model, config):
+            found = self.model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                generation_config=config,
+                stopping_criteria=stops,
+                **cache,
+            )
+        return [row[width:] for row in found.tolist()]
+
+    def _with_cache(
+        self, ids: Tensor, mask: Tensor, room: int
+    ) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        """Prompts [rows, tokens] with the keys and values of what all of them begin with."""
+        moved, shortest = left_aligned(ids, mask)
+        prefix = self._prefix.of(moved, shortest - 1)
+        if prefix is not None:
+            ids, kept = prefix_first(ids, mask, len(prefix.ids))
+            return ids, kept.to(mask.dtype), {"past_key_values": repeated(prefix, len(ids), room)}
+        if self._prefix.possible:
+            layers = self.model.config.num_hidden_layers
+            return ids, mask, {"past_key_values": roomy_cache(layers, room)}
+        return ids, mask, {}
+
+    def _batches(self, numbers: Sequence[int], tokens: int) -> Iterator[Sequence[int]]:
+        if self.automatic:
+            self._fit(tokens, 1, len(numbers))
+        size = self.batch_size_per_gpu
+        for start in range(0, len(numbers), size):
+            yield numbers[start : start + size]
 
     def _loglikelihood_tokens(
         self, requests: list[Any], disable_tqdm: bool = False, override_bs: int | None = None
@@ -106,19 +143,37 @@ class HFEngine(_HFLM):
             rest = inps[:, len(prefix.ids) :]
             return self.model(input_ids=rest, past_key_values=cache, use_cache=True).logits
 
-    def _model_generate(
-        self, context: Tensor, max_length: int, stop: list[str], **generation_kwargs: Any
-    ) -> Tensor:
-        """Token ids of prompts [rows, tokens] with what follows each."""
-        self._tell()
-        mask = generation_kwargs["attention_mask"]
-        moved, shortest = left_aligned(context, mask)
-        prefix = self._prefix.of(moved, shortest - 1)
-        if prefix is not None:
-            context, kept = prefix_first(context, mask, len(prefix.ids))
-            generation_kwargs["attention_mask"] = kept.to(mask.dtype)
-            generation_kwargs["past_key_values"] = repeated(prefix, len(context), max_length)
-        elif self._prefix.possible:
-            layers = self.model.config.num_hidden_layers
-            generation_kwargs["past_key_values"] = roomy_cache(layers, max_length)
-        return super()._model_generate(context, max_length, stop, **generation_kwargs)
+
+def generation_config(decoding: Decoding, padding: int) -> GenerationConfig:
+    """What transformers is told about an answer.
+
+    Raises:
+        ValueError: If the benchmark sets what transformers does not know.
+    """
+    config = GenerationConfig()
+    unknown = config.update(
+        do_sample=decoding.do_sample,
+        max_new_tokens=decoding.max_new_tokens,
+        eos_token_id=list(decoding.end_token_ids),
+        pad_token_id=padding,
+        use_cache=True,
+        **decoding.more,
+    )
+    if unknown:
+        names = ", ".join(sorted(unknown))
+        raise ValueError(f"transformers knows no generation setting {names}: remove it")
+    return config
+
+
+@contextmanager
+def replaced_generation_config(model: nn.Module, config: GenerationConfig) -> Iterator[None]:
+    """Inside, the model has no generation settings but these: `generate` mixes in its own."""
+    holders: list[Any] = [m for m in model.modules() if "generation_config" in vars(m)]
+    own = [module.generation_config for module in holders]
+    try:
+        for module in holders:
+            module.generation_config = config
+        yield
+    finally:
+        for module, before in zip(holders, own, strict=True):
+            module.generation_config = before

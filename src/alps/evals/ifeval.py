@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +49,10 @@ class IFEval(HarnessTask):
 
         DetectorFactory.seed = 0
         return super().evaluate(subject)
+
+    def computes(self, aggregation: Callable) -> bool:
+        """Also the share of kept instructions."""
+        return super().computes(aggregation) or aggregation.__name__ == "agg_inst_level_acc"
 
     def measures(self, samples: Sequence[Sample]) -> Mapping[str, Measure]:
         """The mean of the four accuracies, and the four.

@@ -17,12 +17,16 @@ from lm_eval.api.model import LM, hash_args
 from alps.data.encode_progress import Show, shown
 from alps.data.template import render
 from alps.evals.journal import Journal
+from alps.evals.prompt_engine import PrefilledPrompt, PromptEngine, with_response
 from alps.evals.subject import Subject, Work
 from alps.families import Protocol
 from alps.identity import digest
 from alps.models.load import Tokenizer
 
 log = logging.getLogger(__name__)
+
+ANSWERS = 2
+"""Raised when the same requests get other answers, so that those in journals are not used."""
 
 
 class LanguageModel(LM):
@@ -59,6 +63,7 @@ class LanguageModel(LM):
         self.work = work or Work()
         self._device = engine.device if engine.device is not None else torch.device("cpu")
         self._rank, self._world_size = rank_and_size()
+        self._details: dict[str, Any] = {}
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """Greedy answers, without their stop strings."""
@@ -82,7 +87,7 @@ class LanguageModel(LM):
                 single instructions is to hold several turns.
         """
         if self.template == "chat" and self.tokenizer.chat_template:
-            return str(
+            text = str(
                 self.tokenizer.apply_chat_template(
                     chat_history,
                     tokenize=False,
@@ -90,13 +95,21 @@ class LanguageModel(LM):
                     continue_final_message=not add_generation_prompt,
                 )
             )
+            return (
+                text if add_generation_prompt else with_response(text, chat_history[-1]["content"])
+            )
         *asked, last = chat_history
         prefilled = "" if add_generation_prompt else last["content"]
         asked = asked if prefilled else chat_history
         if any(turn["role"] == "assistant" for turn in asked):
             raise ValueError(f"template {self.template} holds one instruction, not a conversation")
         instruction = "\n\n".join(turn["content"].strip() for turn in asked)
-        return render(self.template, [instruction], self.tokenizer)[0].text + prefilled
+        question = render(self.template, [instruction], self.tokenizer)[0].text
+        return PrefilledPrompt(question, prefilled) if prefilled else question
+
+    def details(self) -> dict[str, Any]:
+        """How it was asked, for an evaluation's details: context, prompts cut, settings used."""
+        return self._details
 
     @property
     def tokenizer_name(self) -> str:
@@ -130,7 +143,33 @@ class LanguageModel(LM):
         if self._world_size > 1:
             dist.barrier()
 
+    def _look_at(self, kind: str, requests: Sequence[Instance]) -> None:
+        """Counts prompts that are longer than the model's context, on all ranks, and says so.
+
+        Raises:
+            ValueError: If an answer or a choice alone fills the context.
+        """
+        if not isinstance(self.engine, PromptEngine):
+            return
+        try:
+            cut = {_document(r) for r in requests if self.engine.is_cut(kind, r)}
+        except ValueError as error:
+            raise ValueError(f"{self.title}: {error}") from None
+        total = sum(self.gather_object(len(cut)) or [])
+        if total:
+            log.warning(
+                "%s: %d prompts lose their beginning, which is beyond the model's context of %d "
+                "tokens",
+                *(self.title, total, self.engine.max_length),
+            )
+        before = self._details.get("num_truncated_prompts", 0)
+        self._details["context_length"] = self.engine.max_length
+        self._details["num_truncated_prompts"] = before + total
+        if kind == "generate_until" and requests:
+            self._details["decoding"] = self.engine.decoding(requests[0].arguments[1]).to_dict()
+
     def _answers(self, kind: str, requests: Sequence[Instance]) -> list[Any]:
+        self._look_at(kind, requests)
         names = [hash_args(kind, request.args) for request in requests]
         open_ones = {n: r for n, r in zip(names, requests, strict=True) if n not in self.journal}
         if open_ones:
@@ -217,18 +256,17 @@ def language_model(subject: Subject, protocol: Protocol, title: str) -> Language
             "none: use evals.protocol=alpaca or plain"
         )
     template = {"alpaca": subject.data.template, "meta": "chat"}.get(protocol, "plain")
-    writes_bos = template == "chat"
+    encoded = None if protocol == "plain" else template
     if subject.backend == "vllm":
         from alps.evals.vllm_engine import vllm_engine
 
-        engine: LM = vllm_engine(subject, add_bos_token=False if writes_bos else None)
+        engine: LM = vllm_engine(subject, encoded)
     else:
         from alps.evals.hf_engine import HFEngine
 
-        bos = False if writes_bos else None
-        engine = HFEngine(subject.model, subject.tokenizer, subject.batch_size, bos)
+        engine = HFEngine(subject.model, subject.tokenizer, subject.batch_size, encoded)
     dtype = str(getattr(subject.model, "dtype", ""))
-    identity = digest([subject.weights, subject.backend, dtype])
+    identity = digest([ANSWERS, subject.weights, subject.backend, dtype])
     journal = Journal(subject.folder, identity, rank_and_size()[0])
     shows = subject.progress
     return LanguageModel(engine, journal, subject.tokenizer, template, title, shows, subject.work)

@@ -36,7 +36,7 @@ class Mmlu(HarnessTask):
         self, documents: Mapping[str, Sequence[Row]], num_fewshot: int
     ) -> ConfigurableTask:
         """The harness's template for a subject, with the subject taken from the document."""
-        from alps.evals.harness_run import specification
+        from alps.evals.harness_specification import specification
         from alps.evals.mmlu_task import MmluTask
 
         return MmluTask(config=specification(self, documents, num_fewshot))

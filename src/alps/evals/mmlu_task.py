@@ -11,10 +11,11 @@ from typing import Any
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.samplers import FirstNSampler
-from lm_eval.api.task import ConfigurableTask
+
+from alps.evals.harness_specification import TaskInMemory
 
 
-class MmluTask(ConfigurableTask):
+class MmluTask(TaskInMemory):
     """Shots, description and name of a request come from the subject of its document."""
 
     def __init__(self, config: dict[str, Any]):

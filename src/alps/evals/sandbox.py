@@ -1,7 +1,7 @@
 """A sandbox for programs that a language model wrote: what there is of it here, and how one runs.
 
-`find` tries the means, strongest first, on a program that does what must not succeed. `Sandbox.run`
-starts one program under limits and reads what comes back, up to a number of bytes and seconds.
+`find` tries bubblewrap on a program that does what must not succeed. `Sandbox.started` starts one
+program under limits and reads what comes back, up to a number of bytes and seconds.
 Neither torch nor EvalPlus is imported here. docs/security.md says what is promised.
 """
 
@@ -15,6 +15,7 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from alps.evals import sandbox_runner, sandbox_values, sandbox_walls
-from alps.evals.sandbox_means import ENVIRONMENT, INSTALL, UNPROTECTED, Means, all_means
+from alps.evals.sandbox_backend import ENVIRONMENT, INSTALL, UNPROTECTED, Backend, installed
 
 MEMORY = 4 << 30
 """Bytes of address space of a program, as in EvalPlus."""
@@ -72,7 +73,7 @@ class Request:
             (`items`); whether there is one (`given`); or that, unless it is a bool (`truth`).
         memory: Bytes of address space, or None.
         timed: Whether a part that came to its end tells the seconds of its calls.
-        filter: Whether the kernel refuses calls; off only to try the other walls.
+        filter: Whether the kernel refuses calls; off only to try isolation without it.
     """
 
     code: str
@@ -92,22 +93,22 @@ class Request:
 
 @dataclass(frozen=True)
 class Sandbox:
-    """A means, and the folder with the code that runs inside.
+    """A backend, and the folder with the code that runs inside.
 
     Attributes:
-        means: How it is started.
-        kit: Folder from `kit`.
+        backend: How it is started.
+        runtime_dir: Folder from `runtime`.
     """
 
-    means: Means
-    kit: Path
+    backend: Backend
+    runtime_dir: Path
 
     @contextmanager
     def started(self, request: Request, most_bytes: int) -> Iterator[Conversation]:
         """Starts a program; whatever is left of it is killed at the end."""
         seconds = STARTING_SECONDS + sum(part.seconds for part in request.parts)
         with subprocess.Popen(
-            self.means.command(self.kit),
+            self.backend.command(self.runtime_dir),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -182,9 +183,9 @@ class Conversation:
 
 
 @contextmanager
-def kit() -> Iterator[Path]:
+def runtime() -> Iterator[Path]:
     """A folder with the compiled code that runs inside, and nothing else."""
-    with tempfile.TemporaryDirectory(prefix="alps-kit-") as place:
+    with tempfile.TemporaryDirectory(prefix="alps-runtime-") as place:
         folder = Path(place).resolve()
         for module in (sandbox_runner, sandbox_values, sandbox_walls):
             source = str(module.__file__)
@@ -197,7 +198,7 @@ def kit() -> Iterator[Path]:
 
 @contextmanager
 def sandbox(allow_unsafe: bool = False) -> Iterator[Sandbox]:
-    """The strongest sandbox here.
+    """The sandbox of this machine.
 
     Args:
         allow_unsafe: Give one that protects nothing rather than none.
@@ -208,23 +209,31 @@ def sandbox(allow_unsafe: bool = False) -> Iterator[Sandbox]:
     found = find()
     if found is None and not allow_unsafe:
         raise ValueError(no_sandbox())
-    with kit() as folder:
+    with runtime() as folder:
         yield Sandbox(found or UNPROTECTED, folder)
 
 
 @cache
-def find() -> Means | None:
-    """The strongest means that holds here, found by trying."""
-    return next((means for means in all_means() if not leaks(means)), None)
+def find() -> Backend | None:
+    """The backend, if it holds here; found by trying."""
+    backend = installed()
+    return backend if backend is not None and not leaks(backend) else None
 
 
 @cache
 def no_sandbox() -> str:
     """Why there is no sandbox, and what to do."""
-    tried = [f"{means.name} ({leaks(means)})" for means in all_means()]
-    why = f"; tried {', '.join(tried)}" if tried else ": neither bwrap nor unshare is installed"
+    backend = installed()
+    why, remedy = "bubblewrap is not installed", INSTALL
+    if backend is not None:
+        why = f"bubblewrap does not hold here ({leaks(backend)})"
+        remedy = (
+            "allow it namespaces (unprivileged user namespaces; as root in a container, SYS_ADMIN)"
+        )
+    if sys.platform != "linux":
+        why, remedy = "bubblewrap needs Linux", "evaluate there"
     return (
-        f"generated code needs a sandbox, and this machine has none{why}: {INSTALL}; or set "
+        f"generated code needs a sandbox, and this machine has none ({why}): {remedy}; or set "
         "evals.allow_unsafe_code=true to run it unprotected"
     )
 
@@ -255,10 +264,10 @@ def intrude(path, port):
 """
 
 
-def leaks(means: Means) -> str:
-    """What a program can do that it must not, in words; nothing if the means holds."""
+def leaks(backend: Backend) -> str:
+    """What a program can do that it must not, in words; nothing if the backend holds."""
     with (
-        kit() as folder,
+        runtime() as folder,
         tempfile.TemporaryDirectory() as place,
         socket.create_server(("127.0.0.1", 0)) as server,
     ):
@@ -269,7 +278,7 @@ def leaks(means: Means) -> str:
         part = Part(name="probe", inputs=[call], limits=[10.0], seconds=TRYING_SECONDS)
         request = Request(code=INTRUDER, entry_point="intrude", parts=[part])
         requests = [replace(request, filter=False), request]
-        return next(filter(None, (_answer(Sandbox(means, folder), r) for r in requests)), "")
+        return next(filter(None, (_answer(Sandbox(backend, folder), r) for r in requests)), "")
 
 
 def _answer(tried: Sandbox, request: Request) -> str:

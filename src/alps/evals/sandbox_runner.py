@@ -2,12 +2,12 @@
 
     sandbox_runner.pyc SPEC
 
-SPEC (JSON) says which walls are still to be built. The first line of the standard input is the
-request; each part of it (the base tests, the added ones) runs in a process of its own, as in
-EvalPlus, and begins by reading the program anew. What goes back is lines of bytes: `v` and a value,
-`e` and the name of an error, `t` for a call that ran out of time, `x` for a program that cannot be
-read, `s` and the seconds of all calls, `.` and how a part ended. The reader trusts none of it: the
-program could write them, too. It never sees what is expected.
+SPEC (JSON) says whether it is isolated, and as which user to go on. The first line of the standard
+input is the request; each part of it (the base tests, the added ones) runs in a process of its own,
+as in EvalPlus, and begins by reading the program anew. What goes back is lines of bytes: `v` and a
+value, `e` and the name of an error, `t` for a call that ran out of time, `x` for a program that
+cannot be read, `s` and the seconds of all calls, `.` and how a part ended. The reader trusts none
+of it: the program could write them, too. It never sees what is expected.
 """
 
 from __future__ import annotations
@@ -53,10 +53,8 @@ class OutOfTime(Exception):
 
 
 def main(spec: Mapping[str, Any]) -> None:
-    """Builds what is left of the walls, reads the request and runs its parts."""
-    if spec.get("root"):
-        walls.enter(spec["root"])
-    if spec["walls"]:
+    """Gives up its rights, reads the request and runs its parts."""
+    if spec["isolated"]:
         walls.give_up_rights(spec["user"])
     sys.path += spec["packages"]
     request = json.loads(_line())

@@ -1,8 +1,7 @@
-"""The walls of a sandbox, built from inside by the process that is about to be locked in.
+"""Isolation from inside: what a process gives up before it runs a program it does not trust.
 
-bubblewrap builds its own root; `enter` does it where there is none, after `unshare` gave the
-process namespaces of its own. `give_up_rights` and `refuse_calls` come after either. Linux only,
-and nothing but the standard library: no other module of the package can be seen from inside.
+bubblewrap has made namespaces and a root of their own before. Linux only, and nothing but the
+standard library: no other module of the package can be seen from inside.
 """
 
 from __future__ import annotations
@@ -12,14 +11,9 @@ import os
 import resource
 import struct
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
-MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
-MNT_DETACH = 2
-AT_RECURSIVE, ATTR_RDONLY, ATTR_NOSUID, ATTR_NODEV = 0x8000, 1, 2, 4
-MOUNT_SETATTR = 442  # the same number everywhere; glibc has no name for it before 2.36
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP = 24, 38, 22
 CAPABILITIES_3 = 0x20080522
 MOST_FILES = 64
@@ -50,56 +44,6 @@ CLONE = {"x86_64": 56, "aarch64": 220}
 CLONE3 = 435
 CLONE_THREAD = 0x10000
 EPERM, ENOSYS = 1, 38
-
-
-def enter(spec: Mapping[str, Any]) -> None:
-    """Makes a root of what `spec` lists, read only, and forgets the one before.
-
-    Args:
-        spec: `shown` (paths that keep their place), `devices` (likewise) and `links` (place ->
-            what it points to).
-
-    Raises:
-        OSError: If the kernel refuses.
-    """
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None):
-        words = [w.encode() if w is not None else None for w in (source, target, kind)]
-        text = data.encode() if data is not None else None
-        _done(libc.mount(*words, ctypes.c_ulong(flags), text), f"mount {target}")
-
-    def read_only(path: str, flags: int = 0):
-        attributes = struct.pack("QQQQ", ATTR_RDONLY | ATTR_NOSUID | flags, 0, 0, 0)
-        call = (ctypes.c_long(MOUNT_SETATTR), ctypes.c_int(-100), path.encode())
-        rest = (ctypes.c_uint(AT_RECURSIVE), attributes, ctypes.c_size_t(len(attributes)))
-        _done(libc.syscall(*call, *rest), f"mount_setattr {path}")
-
-    mount("none", "/", None, MS_REC | MS_PRIVATE)
-    mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=1m")
-    os.chdir("/tmp")
-    os.umask(0o022)
-    os.mkdir("new")
-    os.mkdir("old")
-    mount("new", "new", None, MS_BIND)
-    _done(libc.pivot_root(b".", b"old"), "pivot_root")
-    os.chdir("/")
-    for place in [*spec["shown"], *spec["devices"]]:
-        if os.path.isdir(f"/old{place}"):
-            os.makedirs(f"/new{place}", exist_ok=True)
-        else:
-            os.makedirs(os.path.dirname(f"/new{place}"), exist_ok=True)
-            with open(f"/new{place}", "w"):
-                pass
-        mount(f"/old{place}", f"/new{place}", None, MS_BIND | MS_REC)
-        read_only(f"/new{place}", 0 if place in spec["devices"] else ATTR_NODEV)
-    for place, target in spec["links"].items():
-        os.symlink(target, f"/new{place}")
-    os.chdir("/new")
-    _done(libc.pivot_root(b".", b"."), "pivot_root")
-    _done(libc.umount2(b".", MNT_DETACH), "umount2")
-    os.chdir("/")
-    read_only("/")
 
 
 def give_up_rights(user: int | None) -> None:

@@ -111,3 +111,18 @@ class Scorecard:
     uncertainty: Mapping[str, Uncertainty] = field(default_factory=dict)
     num_documents: int
     details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def no_room(max_new_tokens: int | None, context: int | None) -> str | None:
+    """Why a model cannot be asked, or None.
+
+    Args:
+        max_new_tokens: Longest answer of a benchmark, if it has answers.
+        context: The model's context in tokens, if it is known.
+    """
+    if max_new_tokens is None or context is None or max_new_tokens < context:
+        return None
+    return (
+        f"answers of up to {max_new_tokens} tokens leave no room for a prompt in the model's "
+        f"context of {context} tokens: max_new_tokens must be smaller"
+    )

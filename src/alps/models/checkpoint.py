@@ -9,38 +9,81 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from alps.heads import Geometry
-from alps.identity import cache_dir, cache_lock
+from alps.identity import cache_dir, cache_lock, digest
 from alps.settings import Model
 
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
 REQUIRED = {"num_attention_heads", "num_hidden_layers", "hidden_size"}
+CLASS_DEFAULTS: Mapping[str, Mapping[str, int]] = {
+    "llama": {},
+    "mistral": {"num_key_value_heads": 8},
+    "qwen2": {"num_key_value_heads": 32},
+    "qwen3": {"num_key_value_heads": 32, "head_dim": 128},
+}
+"""What transformers' config classes take where `config.json` is silent, without importing them."""
+
 FUSED = ("phi3", "phi", "gpt2", "gpt_neox", "gpt_bigcode", "falcon", "bloom", "mpt", "chatglm")
 
 
 def materialize(model: Model) -> Path:
-    """A local folder with config, tokenizer and safetensors of this model.
+    """A local folder with config, tokenizer and plain safetensors of this model.
+
+    Weights in float8 are dequantized to float32, once.
 
     Raises:
-        ValueError: If it cannot be had or its architecture is not supported; one sentence.
+        ValueError: If it cannot be had or cannot be trained; one sentence.
+    """
+    stored = fetched(model)
+    if not trainable(stored):
+        return stored
+    content = digest([model.fingerprint(), hub_commit(stored)])
+    return _made_once(f"{model.name}-float32", content, partial(_dequantize, stored))
+
+
+def fetched(model: Model) -> Path:
+    """The model as it is published: a folder of the user's or of the hub's cache, or one made here.
+
+    Raises:
+        ValueError: If it cannot be had; one sentence.
     """
     if model.path and os.path.exists(model.path):
-        folder = Path(model.path)
-    elif model.repo:
+        return Path(model.path)
+    if model.repo:
         from alps.models.hub import download
 
-        folder = download(model.repo, model.revision)
-    elif model.package:
-        folder = _made_once(model, _convert_gguf)
-    else:
-        folder = _made_once(model, _generate_random)
-    read_geometry(folder)  # refuses what cannot be trained
-    return folder
+        return download(model.repo, model.hub_revision, trainable)
+    make = _convert_gguf if model.package else _generate_random
+    return _made_once(model.name, model.fingerprint(), partial(make, model))
+
+
+def trainable(folder: Path) -> bool:
+    """Refuses by its `config.json` a model that cannot be trained.
+
+    Returns:
+        Whether its weights are stored in float8 and are to be dequantized first.
+
+    Raises:
+        ValueError: If its architecture is not supported or its weights are quantized otherwise.
+    """
+    config = read_config(folder)
+    geometry_of(config, folder)
+    quantization = config.get("quantization_config")
+    if not quantization:
+        return False
+    how = quantization.get("quant_method") if isinstance(quantization, Mapping) else None
+    if how != "fp8":
+        raise ValueError(
+            f"{folder} is a quantized checkpoint ({how or 'of an unknown method'}), whose weights "
+            "cannot be trained or compared: give the model before quantization, or "
+            "optim.frozen_dtype=nf4 to keep what does not train in 4 bits"
+        )
+    return True
 
 
 def scorable(model: Model) -> Path:
@@ -53,10 +96,10 @@ def scorable(model: Model) -> Path:
         return materialize(model)
     from alps.models.hub import fetch_qkv
 
-    return fetch_qkv(model.repo, model.revision)
+    return fetch_qkv(model.repo, model.hub_revision)
 
 
-def commit_of(folder: Path) -> str | None:
+def hub_commit(folder: Path) -> str | None:
     """The commit of a snapshot in the hub's cache, or None for any other folder."""
     return folder.name if folder.parent.name == "snapshots" else None
 
@@ -105,6 +148,7 @@ def geometry_of(config: Mapping[str, Any], folder: Path | str) -> Geometry:
         raise ValueError(
             f"{folder} is a {kind} model; supported architectures: {', '.join(ARCHITECTURES)}"
         )
+    config = {**CLASS_DEFAULTS[kind], **config}
     missing = REQUIRED - config.keys()
     if missing:
         raise ValueError(f"config.json in {folder} has no {', '.join(sorted(missing))}")
@@ -121,9 +165,15 @@ def geometry_of(config: Mapping[str, Any], folder: Path | str) -> Geometry:
     )
 
 
-def _made_once(model: Model, make: Any) -> Path:
-    """Runs `make(model, folder)` into a temporary folder that is renamed when whole."""
-    folder = cache_dir() / "models" / f"{model.name}-{model.fingerprint()[:12]}"
+def _made_once(name: str, content: str, make: Callable[[Path], None]) -> Path:
+    """Runs `make(folder)` into a temporary folder that is renamed when complete.
+
+    Args:
+        name: Of the model, for people.
+        content: Hash of what it is made of.
+        make: Writes config, tokenizer and safetensors.
+    """
+    folder = cache_dir() / "models" / f"{name}-{content[:12]}"
     if (folder / "config.json").exists():
         return folder
     with cache_lock(folder.name):
@@ -132,7 +182,7 @@ def _made_once(model: Model, make: Any) -> Path:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
             try:
-                make(model, temporary)
+                make(temporary)
                 temporary.rename(folder)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -140,36 +190,18 @@ def _made_once(model: Model, make: Any) -> Path:
 
 
 def _convert_gguf(model: Model, folder: Path) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging as transformers_logging
+    from alps.models.conversion import convert_gguf
 
-    transformers_logging.disable_progress_bar()
-    print(f"converting {model.package_file().name} to safetensors, once", file=sys.stderr)
-    gguf = model.package_file()
-    place = {"gguf_file": gguf.name, "local_files_only": True}
-    quantized = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **place)
-    # Its weights are plain float32 now, but it refuses to be saved: a plain model takes them over.
-    delattr(quantized.config, "quantization_config")
-    plain = AutoModelForCausalLM.from_config(quantized.config, dtype=torch.float32)
-    plain.load_state_dict(quantized.state_dict())
-    plain.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(gguf.parent, **place).save_pretrained(folder)
+    convert_gguf(model.package_file(), folder)
+
+
+def _dequantize(stored: Path, folder: Path) -> None:
+    from alps.models.conversion import dequantize_float8
+
+    dequantize_float8(stored, folder)
 
 
 def _generate_random(model: Model, folder: Path) -> None:
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from alps.models.conversion import generate_random
 
-    from alps.models.byte_tokenizer import byte_tokenizer
-
-    tokenizer = byte_tokenizer()
-    special = {
-        f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")
-    }
-    spec: dict[str, Any] = dict(model.random or {})
-    config = LlamaConfig(vocab_size=len(tokenizer), **special, **spec)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(model.seed)
-        LlamaForCausalLM(config).float().save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    generate_random(dict(model.random or {}), model.seed, folder)

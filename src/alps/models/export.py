@@ -89,16 +89,22 @@ def check_format(format: str, plan: Plan) -> None:
 def export_model(model: nn.Module, tokenizer: Tokenizer, to: Path) -> None:
     """Writes the merged model as a folder that plain transformers loads; tied weights stay tied.
 
+    Its configs name the tokens that end an answer, so that it stops where training taught it to.
+
     Raises:
         ValueError: If the folder exists.
     """
     from transformers import PreTrainedModel
 
     from alps.models.apply import merge
+    from alps.models.load import end_ids
 
     with new_folder(to) as temporary:
         merged = merge(model)
         assert isinstance(merged, PreTrainedModel)
+        first, *others = end_ids(tokenizer, merged)
+        for config in (merged.config, merged.generation_config):
+            config.eos_token_id = [first, *others] if others else first
         merged.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
 
@@ -234,7 +240,7 @@ def _rows(run: Run, folder: RunFolder, restore: Callable[[Run, RunFolder], nn.Mo
 def _origin(run: Run, base: Path) -> Mapping[str, str | None]:
     """The hub id and revision of the base, or where it is on disk."""
     if run.model.repo:
-        return {"base_model_name_or_path": run.model.repo, "revision": run.model.revision}
+        return {"base_model_name_or_path": run.model.repo, "revision": run.model.hub_revision}
     return {"base_model_name_or_path": str(base.resolve()), "revision": None}
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event, Lock
@@ -39,17 +40,34 @@ for _client in ("httpx", "httpx2"):  # a line for every range, with an address t
     logging.getLogger(_client).setLevel(logging.WARNING)
 
 
-def download(repo: str, revision: str) -> Path:
+MODEL_PATTERNS = ("*.json", "*.safetensors", "tokenizer*", "*.model", "*.jinja", "merges.txt")
+FOREIGN_PATTERNS = ("original/*", "consolidated*", "onnx/*")
+"""The same weights in layouts of other programs."""
+
+
+def download(repo: str, revision: str, check: Callable[[Path], object]) -> Path:
     """The whole snapshot of a model in the hub's own cache: config, tokenizer, safetensors.
+
+    Args:
+        repo: Hub id, `org/name`.
+        revision: Branch, tag or commit.
+        check: Called with the folder as soon as `config.json` is there, before the weights are.
 
     Raises:
         ValueError: If it cannot be had; one sentence.
     """
-    patterns = ["*.json", "*.safetensors", "tokenizer*", "*.model"]
     at = f"{repo}@{revision}"
+    get = partial(snapshot_download, repo, revision=revision)
     try:
         with refusals(at, f"model.path={repo}"):
-            return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
+            folder = Path(get(allow_patterns=["config.json"]))
+            try:
+                check(folder)
+            except ValueError as error:
+                raise ValueError(str(error).replace(str(folder), at)) from None
+            return Path(
+                get(allow_patterns=list(MODEL_PATTERNS), ignore_patterns=list(FOREIGN_PATTERNS))
+            )
     except OSError as error:
         raise ValueError(
             f"{at} cannot be downloaded ({type(error).__name__}) and is not in the hub cache: "
@@ -104,17 +122,13 @@ def fetch_qkv(
 
 
 def check_id(repo: str, given: str) -> None:
-    """Refuses what can be no hub id, without asking the hub.
-
-    Args:
-        repo: What would be asked for.
-        given: What the user wrote.
+    """Refuses, without asking the hub, what can be no hub id; `given` is what the user wrote.
 
     Raises:
         ValueError: One sentence.
     """
     with refusals(repo, given):
-        validate_repo_id(repo.partition("@")[0])
+        validate_repo_id(repo)
 
 
 @contextmanager

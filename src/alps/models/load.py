@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils import logging as transformers_logging
 
 from alps.models import packed_attention
+from alps.models.integrity import check_weights
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 transformers_logging.disable_progress_bar()
 
 
 def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """A causal language model in `dtype` (the master copy: float32 unless asked)."""
+    """A causal language model in `dtype` (the master copy: float32 unless asked).
+
+    Raises:
+        ValueError: If the folder does not hold all of the model, and nothing else; one sentence.
+    """
+    check_weights(folder)
     return AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=dtype,
@@ -26,18 +35,69 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedMo
     )
 
 
+def check_loadable(folder: Path) -> None:
+    """Refuses a checkpoint whose weights or tokenizer are not what they should be.
+
+    Reads names, shapes and the tokenizer, no weights.
+
+    Raises:
+        ValueError: One sentence.
+    """
+    num_embeddings = check_weights(folder)
+    last = max(load_tokenizer(folder).get_vocab().values())
+    if last >= num_embeddings:
+        raise ValueError(
+            f"the tokenizer in {folder} has {last + 1} tokens, but the embedding matrix has "
+            f"{num_embeddings} rows: call model.resize_token_embeddings({last + 1}) and save model "
+            "and tokenizer again"
+        )
+
+
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer, with a padding token: the model's own, else its end-of-text token."""
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    """The tokenizer, which has an end-of-text token.
+
+    Raises:
+        ValueError: If there is none, it is damaged, or it has no end-of-text token; one sentence.
+    """
+    if not any((folder / name).exists() for name in TOKENIZER_FILES):
+        raise ValueError(
+            f"{folder} has no tokenizer (none of {', '.join(TOKENIZER_FILES)}): copy the files of "
+            "the model's tokenizer there"
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # of tokenizers, sentencepiece, json, tiktoken, ...
+        first = " ".join(str(error).split())[:300]
+        raise ValueError(f"the tokenizer in {folder} cannot be loaded ({first})") from None
     if tokenizer.eos_token_id is None:
         raise ValueError(f"the tokenizer in {folder} has no end-of-text token")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
 def pad_id(tokenizer: Tokenizer) -> int:
-    """The id of the padding token, which `load_tokenizer` made sure exists."""
+    """The id of the padding token: the tokenizer's own, else its end-of-text token."""
     found = tokenizer.pad_token_id
+    found = tokenizer.eos_token_id if found is None else found
     assert isinstance(found, int)
     return found
+
+
+def end_ids(tokenizer: Tokenizer, model: Any) -> list[int]:
+    """Tokens that end an answer, in evaluations and exports.
+
+    The first is the tokenizer's own, which training teaches. Those that the base model names for
+    itself (`<|end_of_text|>` beside `<|eot_id|>`) follow, if they are special tokens: what a
+    config has by default is often an ordinary token of this tokenizer.
+    """
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    found: list[Any] = [tokenizer.eos_token_id]
+    for config in (model.generation_config, model.config):
+        ids = config.eos_token_id
+        found += ids if isinstance(ids, list) else [ids]
+    return list(dict.fromkeys([found[0], *(i for i in found if i in special)]))
+
+
+def context_length(folder: Path) -> int | None:
+    """Most tokens that the model in a folder was made for, or None if its config doesn't say."""
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    return getattr(config, "max_position_embeddings", None)

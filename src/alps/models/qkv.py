@@ -144,28 +144,57 @@ class QKV:
 
     @cached_property
     def _files(self) -> Mapping[str, Path]:
-        """Tensor name -> file that holds it."""
-        if self.place.is_file():
-            return dict.fromkeys(_names_in(self.place), self.place)
-        if (self.place / SINGLE).exists():  # before an index, as transformers does
-            return dict.fromkeys(_names_in(self.place / SINGLE), self.place / SINGLE)
-        index = self.place / INDEX
-        if index.exists():
-            try:
-                where = json.loads(index.read_text())["weight_map"]
-                shards = sorted({str(shard) for shard in where.values()})
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ValueError(f"{index} is damaged ({error})") from None
-            for shard in shards:
-                if not (self.place / shard).exists():
-                    raise ValueError(
-                        f"{self.place} lacks {shard}, which its index names: the copy is incomplete"
-                    )
-            return {name: self.place / shard for name, shard in where.items()}
-        files = sorted(self.place.glob("*.safetensors"))
-        if not files:
-            raise ValueError(_foreign(self.place))
-        return {name: path for path in files for name in _names_in(path)}
+        return tensor_files(self.place)
+
+
+def tensor_files(place: Path) -> Mapping[str, Path]:
+    """Name of each tensor of a checkpoint -> the safetensors file that holds it.
+
+    Args:
+        place: A folder (one file, or shards with an index), or one such file.
+
+    Raises:
+        ValueError: If there is no such file, or one is missing or damaged; one sentence.
+    """
+    if place.is_file():
+        return dict.fromkeys(_names_in(place), place)
+    if (place / SINGLE).exists():  # before an index, as transformers does
+        return dict.fromkeys(_names_in(place / SINGLE), place / SINGLE)
+    index = place / INDEX
+    if index.exists():
+        try:
+            where = json.loads(index.read_text())["weight_map"]
+            shards = sorted({str(shard) for shard in where.values()})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{index} is damaged ({error})") from None
+        for shard in shards:
+            if not (place / shard).exists():
+                raise ValueError(
+                    f"{place} lacks {shard}, which its index names: the copy is incomplete"
+                )
+        return {name: place / shard for name, shard in where.items()}
+    files = sorted(place.glob("*.safetensors"))
+    if not files:
+        raise ValueError(_foreign(place))
+    return {name: path for path in files for name in _names_in(path)}
+
+
+def stored_dtypes(place: Path) -> Mapping[str, str]:
+    """Name of each tensor of a checkpoint -> how it is stored, as safetensors calls it.
+
+    Raises:
+        ValueError: If a file is missing or damaged, or lacks a tensor that the index names.
+    """
+    found: dict[str, str] = {}
+    files = tensor_files(place)
+    for path in sorted(set(files.values())):
+        try:
+            with safe_open(path, framework="pt") as file:
+                names = [name for name, where in files.items() if where == path]
+                found |= {name: file.get_slice(name).get_dtype() for name in names}
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{path} is no readable safetensors file ({error})") from None
+    return found
 
 
 def _names_in(path: Path) -> list[str]:

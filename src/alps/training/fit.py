@@ -29,7 +29,7 @@ from alps.models.apply import (
     num_trainable,
 )
 from alps.models.checkpoint import materialize
-from alps.models.load import load_model, load_tokenizer, pad_id
+from alps.models.load import context_length, load_model, load_tokenizer, pad_id
 from alps.results import RunFailed
 from alps.run_folder import RunFolder
 from alps.settings import Run
@@ -71,7 +71,8 @@ def fit(run: Run, callbacks: Sequence[pl.Callback] = ()) -> None:
     folder = RunFolder(run.folder)
     base = materialize(run.model)
     tokenizer = load_tokenizer(base)
-    rows = encoded_rows(run.data, tokenizer, progress=run.trainer.progress)
+    context, show = context_length(base), run.trainer.progress
+    rows = encoded_rows(run.data, tokenizer, progress=show, context=context)
     torch.manual_seed(run.seed)  # adapters draw their first values
     model = load_model(base)
     total = num_parameters(model)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import math
-import time
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import pytorch_lightning as pl
@@ -22,8 +22,11 @@ COLUMNS = ("step", "loss", "lr", "tokens", "seconds")
 class Metrics(StepCallback):
     """Measures each step on all ranks and appends it to `metrics.csv` on rank 0.
 
-    Seconds, tokens and peak memory are carried over in checkpoints, so that a training that was
-    interrupted reports what all its attempts together took (work redone after a kill excluded).
+    Seconds are those of training: reading batches, forward, backward and optimizer. They begin with
+    the first batch and stand still at the end of each step while callbacks evaluate, log or write
+    checkpoints. Seconds, tokens and peak memory are carried over in checkpoints, so that a training
+    that was interrupted reports what all its attempts together took (work redone after a kill
+    excluded). It must be the first callback.
     """
 
     def __init__(self, path: Path):
@@ -40,7 +43,6 @@ class Metrics(StepCallback):
             kept = [r for r in read_metrics(self.path) if int(r["step"]) <= trainer.global_step]
             lines = [",".join(COLUMNS), *(",".join(r[c] for c in COLUMNS) for r in kept)]
             write_text(self.path, "\n".join(lines) + "\n")
-        self._clock = time.perf_counter()
 
     def on_step_end(self, trainer: pl.Trainer, module: Any, batch: Any) -> None:
         """One line at the end of each optimizer step."""
@@ -48,10 +50,8 @@ class Metrics(StepCallback):
         sums = torch.stack([loss, torch.full_like(loss, module.step_tokens)])
         if dist.is_initialized():
             dist.all_reduce(sums)
-        now = time.perf_counter()
-        self.seconds += now - self._clock
-        self._clock = now
-        self.tokens += int(sums[1])
+        self.tokens += int(sums[1])  # waits for the device
+        self.seconds += perf_counter() - module.step_began
         self.peak = max(self.peak, memory.peak_bytes())
         answers = max(int(batch["step_answer_tokens"]), 1)
         self.latest = {
@@ -64,10 +64,6 @@ class Metrics(StepCallback):
         if trainer.is_global_zero:
             with self.path.open("a") as file:
                 file.write(",".join(str(self.latest[c]) for c in COLUMNS) + "\n")
-
-    def skip(self, seconds: float) -> None:
-        """Leaves out time that was no training."""
-        self._clock += seconds
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed training needs."""

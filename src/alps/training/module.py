@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ class AlignmentModule(pl.LightningModule):
         self.step_loss = torch.zeros(())
         self.step_tokens = 0
         self.used_lr = 0.0
+        self.step_began: float | None = None
         self.strict_loading = False  # checkpoints hold trainable parameters only
 
     def on_fit_start(self) -> None:
@@ -40,11 +42,21 @@ class AlignmentModule(pl.LightningModule):
         self.model.train()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Seeds every micro-batch by its number, so that a resumed training draws the same."""
+        """Seeds every micro-batch by its number, so that a resumed training draws the same.
+
+        Lightning calls it after all callbacks' hooks: here the first step's time begins.
+        """
         seed = int(digest([self.seed, batch_idx, self.global_rank])[:8], 16)
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
+        if self.step_began is None:
+            self.step_began = perf_counter()
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """The next step's time begins when all callbacks are done with this one."""
+        if (batch_idx + 1) % self.schedule.num_micro == 0:
+            self.step_began = perf_counter()
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Loss of one micro-batch, scaled so that a step's gradients add up to the mean."""

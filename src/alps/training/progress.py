@@ -29,7 +29,7 @@ class TrainingProgress(StepCallback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Remembers where this attempt begins."""
-        self._first, self._began = trainer.global_step, time.perf_counter()
+        self._first, self._seconds = trainer.global_step, self.metrics.seconds
         if self.bar and trainer.is_global_zero:
             self._progress = Progress(
                 TextColumn("{task.description}"),
@@ -56,7 +56,8 @@ class TrainingProgress(StepCallback):
         if now - self._printed >= SECONDS_BETWEEN_LINES or trainer.global_step == total:
             self._printed = now
             done = trainer.global_step - self._first
-            left = (now - self._began) / done * (total - trainer.global_step)
+            pace = (self.metrics.seconds - self._seconds) / done
+            left = pace * (total - trainer.global_step)
             line = f"{self.title}: step {trainer.global_step}/{total}, {numbers}, {left:.0f} s left"
             print(line, file=sys.stderr, flush=True)
 

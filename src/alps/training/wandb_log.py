@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import netrc
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 
@@ -22,7 +20,8 @@ log = logging.getLogger(__name__)
 class WandbLog(StepCallback):
     """One W&B run for each training; its id is the run's key, so that a resumed one goes on.
 
-    Without a key for W&B the run is recorded offline, in the run's folder.
+    `WANDB_MODE` decides, or W&B's own settings. Where they say nothing else, a run without
+    credentials for W&B's host is recorded offline, in the run's folder.
     """
 
     def __init__(self, run: Run, folder: Path, metrics: Metrics):
@@ -66,7 +65,7 @@ class WandbLog(StepCallback):
             name=run.key,
             job_type="train",
             resume="allow",
-            mode="online" if _has_key() else "offline",
+            mode=_mode(),
             dir=self.folder,
             config=to_plain(run),
         )
@@ -84,10 +83,10 @@ class WandbLog(StepCallback):
             self._broken = True
 
 
-def _has_key() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    try:
-        return netrc.netrc().authenticators("api.wandb.ai") is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
+def _mode() -> Literal["offline"] | None:
+    """None where W&B's own settings decide; without credentials it would ask for a key."""
+    import wandb
+
+    if wandb.setup().settings.mode in ("offline", "dryrun", "disabled"):
+        return None
+    return None if wandb.login(prompt=False, verify=False) else "offline"

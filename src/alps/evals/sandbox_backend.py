@@ -1,4 +1,7 @@
-"""The means of locking a program in, strongest first, and the command line of each."""
+"""The sandbox's backend: bubblewrap, and the command line that starts the runner under it.
+
+There is one, so that a verdict does not depend on which tools a machine has.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,10 @@ SYSTEM_LIBRARIES = ("/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32")
 MORE_LIBRARIES = ("/lib", "/lib32", "/lib64", "/libx32")  # links into /usr, or folders of their own
 SMALL_FILES = ("/etc/ld.so.cache", "/etc/alternatives", "/usr/share/zoneinfo")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
-KIT = "/kit"
+RUNTIME = "/runtime"
 INSTALL = (
-    "install bubblewrap (Debian, Ubuntu: `apt install bubblewrap`; Fedora: `dnf install "
-    "bubblewrap`), or allow unprivileged user namespaces"
+    "install bubblewrap (Debian, Ubuntu: `apt install bubblewrap`; Fedora: "
+    "`dnf install bubblewrap`)"
 )
 FIRST_USER, NUM_USERS = 60600, 500
 """Users as whom programs run if we are root: they own nothing. Several, because the kernel counts a
@@ -29,12 +32,12 @@ ENVIRONMENT = {"LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS"
 
 
 @dataclass(frozen=True)
-class Means:
+class Backend:
     """A way to start the runner.
 
     Attributes:
-        name: What people call it.
-        program: Path of what builds it, or None for no protection at all.
+        name: As results tell it.
+        program: Path of `bwrap`, or None for no protection at all.
         root: Whether that runs as root, and the program as a user who owns nothing.
     """
 
@@ -42,28 +45,24 @@ class Means:
     program: str | None = None
     root: bool = False
 
-    def command(self, kit: Path) -> list[str]:
+    def command(self, runtime_dir: Path) -> list[str]:
         """What to execute.
 
         Args:
-            kit: Folder with the compiled runner.
+            runtime_dir: Folder with the compiled runner.
         """
         if self.program is None:
-            return _python(kit, {"walls": False})
-        build = _bubblewrap if self.name == "bubblewrap" else _unshare
-        return build(self.program, kit, self.root)
+            return _python(runtime_dir, {"isolated": False})
+        return _bubblewrap(self.program, runtime_dir, self.root)
 
 
-UNPROTECTED = Means("none")
+UNPROTECTED = Backend("none")
 
 
-def all_means() -> list[Means]:
-    """Those that this machine may have, strongest first; each is still to be tried."""
-    if sys.platform != "linux":
-        return []
-    programs = {"bubblewrap": shutil.which("bwrap"), "unshare": shutil.which("unshare")}
-    root = os.geteuid() == 0
-    return [Means(name, program, root) for name, program in programs.items() if program]
+def installed() -> Backend | None:
+    """bubblewrap, if this machine has it; whether it holds is still to be tried."""
+    program = shutil.which("bwrap") if sys.platform == "linux" else None
+    return Backend("bubblewrap", program, os.geteuid() == 0) if program else None
 
 
 def shown() -> list[str]:
@@ -89,17 +88,17 @@ def links() -> dict[str, str]:
     return {p: os.readlink(p) for p in MORE_LIBRARIES if os.path.islink(p)}
 
 
-def _python(kit: Path | str, spec: Mapping[str, Any]) -> list[str]:
+def _python(runtime_dir: Path | str, spec: Mapping[str, Any]) -> list[str]:
     whole = json.dumps({"user": None, "packages": packages(), **spec})
     python = os.path.realpath(sys.executable)
-    return [python, "-I", "-S", "-B", f"{kit}/sandbox_runner.pyc", whole]
+    return [python, "-I", "-S", "-B", f"{runtime_dir}/sandbox_runner.pyc", whole]
 
 
 def _user() -> int:
     return FIRST_USER + os.getpid() % NUM_USERS
 
 
-def _bubblewrap(bwrap: str, kit: Path, root: bool) -> list[str]:
+def _bubblewrap(bwrap: str, runtime_dir: Path, root: bool) -> list[str]:
     """As root without a user namespace: mapped from root, a program would count as root."""
     command = [bwrap, "--unshare-net", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
     command += ["--unshare-cgroup-try", "--die-with-parent", "--new-session", "--clearenv"]
@@ -120,16 +119,5 @@ def _bubblewrap(bwrap: str, kit: Path, root: bool) -> list[str]:
         command += ["--dev-bind-try", path, path]
     for place, target in links().items():
         command += ["--symlink", target, place]
-    command += ["--ro-bind", str(kit), KIT, "--remount-ro", "/", "--chdir", "/", "--"]
-    return command + _python(KIT, {"walls": True, "user": _user() if root else None})
-
-
-def _unshare(unshare: str, kit: Path, root: bool) -> list[str]:
-    """Namespaces by util-linux; the runner builds its root itself, from the same files."""
-    command = [unshare, "--net", "--pid", "--ipc", "--mount", "--uts", "--fork", "--kill-child"]
-    if not root:
-        command += ["--user", "--map-root-user"]
-    devices = [p for p in DEVICES if os.path.exists(p)]
-    tree = {"shown": shown(), "devices": devices, "links": links()}
-    user = _user() if root else None
-    return command + _python(kit, {"walls": True, "user": user, "root": tree})
+    command += ["--ro-bind", str(runtime_dir), RUNTIME, "--remount-ro", "/", "--chdir", "/", "--"]
+    return command + _python(RUNTIME, {"isolated": True, "user": _user() if root else None})

@@ -1,0 +1,109 @@
+"""A benchmark tried on a few documents without a model, before anything trains.
+
+This module imports lm-eval; settings do not import this module.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
+
+from alps.evals.harness import HarnessTask
+from alps.evals.harness_documents import Row
+from alps.evals.harness_run import Found, quiet, run
+from alps.evals.harness_specification import flat
+from alps.evals.statistics import value
+from alps.plain import did_you_mean
+
+DOCUMENTS = 2
+ANSWER = "The answer is 1."
+
+
+def dry_run(benchmark: HarnessTask, documents: Mapping[str, Sequence[Row]]) -> None:
+    """Asks, judges and sums up the first documents as `HarnessTask.evaluate` will.
+
+    Args:
+        benchmark: The task.
+        documents: Rows of each split.
+
+    Raises:
+        ValueError: If the task cannot be asked or judged, or has another metric, filter or
+            aggregation than the benchmark says; one sentence.
+    """
+    documents = {**documents, "test": benchmark.limited(documents["test"])[:DOCUMENTS]}
+    try:
+        with quiet(benchmark.name):
+            aggregations = benchmark.harness_task(documents, 0).aggregation()
+        found = run(benchmark, documents, StandIn())
+        assert found is not None
+        _check_metrics(benchmark, found, aggregations)
+        measures = benchmark.measures(found.samples).values()
+        sums = [value(*measure.parts, groups=measure.groups) for measure in measures]
+    except Exception as error:  # of a task file anything can come
+        text = flat(error)
+        if isinstance(error, ValueError) and benchmark.name in text:
+            raise ValueError(text) from None
+        raise ValueError(
+            f"benchmark {benchmark.name} cannot be evaluated ({type(error).__name__}: {text}): see "
+            "its task file and its documents"
+        ) from error
+    if not all(map(math.isfinite, sums)):
+        raise ValueError(f"a metric of benchmark {benchmark.name} is no finite number")
+
+
+def _check_metrics(benchmark: HarnessTask, found: Found, aggregations: Mapping[str, Any]) -> None:
+    """Refuses metrics that the task does not compute, or does not average over documents."""
+    known = {s["filter"]: [str(m) for m in s["metrics"]] for s in found.samples}
+    for title, key in benchmark.metrics.items():
+        metric, _, name = key.partition(",")
+        place = f"metrics.{title} of benchmark {benchmark.name}"
+        if name not in known:
+            raise ValueError(
+                f"{place}: {key!r} must name a metric and, behind a comma, a filter of the task"
+                f"{did_you_mean(name, known)}"
+            )
+        if metric not in known[name]:
+            raise ValueError(
+                f"{place}: the task computes no {metric!r}{did_you_mean(metric, known[name])}"
+            )
+        aggregation = aggregations.get(metric)
+        if aggregation is not None and not benchmark.computes(aggregation):
+            raise ValueError(
+                f"{place}: the task sums {metric} up by {aggregation.__name__}, but only means "
+                "over documents are supported"
+            )
+
+
+class StandIn(LM):
+    """Answers every request with the same words or likelihood."""
+
+    def generate_until(self, requests: list[Instance]) -> list[str]:
+        """The same words."""
+        return [ANSWER for _ in requests]
+
+    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        """The same likelihood."""
+        return [(-1.0, False) for _ in requests]
+
+    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
+        """The same likelihood."""
+        return [-1.0 for _ in requests]
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """The turns, in lines."""
+        return "\n".join(turn["content"] for turn in chat_history)
+
+    @property
+    def tokenizer_name(self) -> str:
+        """Of no tokenizer."""
+        return ""
+
+    def chat_template(self, chat_template: bool | str = False) -> str:
+        """None of its own."""
+        return ""
