@@ -183,7 +183,7 @@ def test_sentences_are_refused_as_settings_errors_for_python():
         requested(["num_rows=0", "seed=-1"])
     assert error.value.problems == [
         "num_rows must be at least 2, got 0",
-        "seed must be at least 0, got -1",
+        "seed must lie in [0, 4294967295], got -1",
     ]
 
 

@@ -267,7 +267,10 @@ def test_hub_ids_and_nothing_at_all(refused):
         ("bias=included", "bias=included is not possible, did you mean 'include'?"),
         ("compat=author", "compat=author is not possible, did you mean 'authors'?"),
         ("groud=index", "groud is not a setting, did you mean 'ground'?"),
-        ("ratio=0.1,0.2", "Ambiguous value for argument 'ratio=0.1,0.2'"),
+        (
+            "ratio=0.1,0.2",
+            "ratio=0.1,0.2 names several values",
+        ),
         ("ratio=[", "'ratio=[' cannot be read"),
     ],
 )

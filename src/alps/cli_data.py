@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from alps.cli_heads import sentence
+from alps.cli_heads import problems_of, sentence
 
 OWN = {"samples": "2"}
 """Settings of `alps data` beside those of a run, with their defaults."""
@@ -33,7 +33,7 @@ def data(arguments: Sequence[str]) -> None:
         tokenizer, context = load_tokenizer(folder), context_length(folder)
         found = describe(run.data, tokenizer, int(own["samples"]), "auto", context)
     except (ValueError, OSError) as error:
-        sys.exit(config.refuse([sentence(error)]))
+        sys.exit(config.refuse(problems_of(error)))
     print_data(found, QUANTILES)
 
 
@@ -46,7 +46,7 @@ def prefetch(arguments: Sequence[str]) -> None:
     try:
         wanted = needs(config.runs_of(settings), "auto")
     except (ValueError, OSError) as error:
-        sys.exit(config.refuse([sentence(error)]))
+        sys.exit(config.refuse(problems_of(error)))
     failures = 0
     for need in wanted:
         try:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alps.cli_heads import progress_bar, sentence
+from alps.cli_heads import problems_of, progress_bar, sentence
 from alps.embedding.request import Request, Settings
 from alps.plain import SettingsError, did_you_mean, from_plain
 
@@ -38,7 +38,7 @@ def embed(arguments: Sequence[str]) -> None:
         examples = _rows(request)
         folder = _report(request, examples)
     except (ValueError, OSError) as error:
-        sys.exit(config.refuse([sentence(error)]))
+        sys.exit(config.refuse(problems_of(error)))
     for source in request.sources:
         if len(examples[source.name]) < request.settings.num_rows:
             had, asked = len(examples[source.name]), request.settings.num_rows

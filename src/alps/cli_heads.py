@@ -22,7 +22,7 @@ def localize(arguments: Sequence[str]) -> None:
         request: Request = config.build_request(composed)
         folder, sets = _localized(request)
     except (ValueError, OSError) as error:
-        sys.exit(config.refuse([sentence(error)]))
+        sys.exit(config.refuse(problems_of(error)))
 
     from alps.report.head_summary import print_heads
     from alps.report.overlap import compare
@@ -150,6 +150,11 @@ def sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename} cannot be used ({error.strerror})"
     return " ".join(str(error).split())
+
+
+def problems_of(error: Exception) -> list[str]:
+    """What went wrong, one sentence for each problem."""
+    return getattr(error, "problems", [sentence(error)])
 
 
 @contextmanager

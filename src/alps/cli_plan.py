@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alps.cli_heads import sentence
+from alps.cli_heads import problems_of
 
 if TYPE_CHECKING:
     from alps.plan.overview import Vanilla
@@ -30,7 +30,7 @@ def plan(arguments: Sequence[str]) -> None:
         asked = tables(rest)
         found = overview(asked, assumed, vanilla(asked, rest))
     except (ValueError, OSError) as error:
-        sys.exit(config.refuse(getattr(error, "problems", [sentence(error)])))
+        sys.exit(config.refuse(problems_of(error)))
     if assumed.format == "json":
         print(json.dumps(found.to_json(), indent=2))
         return

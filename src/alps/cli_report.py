@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alps.cli_heads import sentence
+from alps.cli_heads import problems_of
 from alps.identity import digest
 from alps.plain import SettingsError, did_you_mean
 
@@ -64,7 +64,7 @@ def report(arguments: Sequence[str]) -> None:
         asked = asked_for(arguments)
         unreadable = [gap for name in asked.experiments for gap in _report(name, asked)]
     except (ValueError, OSError) as error:
-        sys.exit(config.refuse([sentence(error)]))
+        sys.exit(config.refuse(problems_of(error)))
     if unreadable:
         sys.exit(config.refuse(unreadable))
 

@@ -125,7 +125,7 @@ def unused_problems(parsed: Sequence[Override], config_name: str) -> Iterator[st
 def _sweep_problems(override: Override, is_group: bool, sweeps: bool) -> Iterator[str]:
     text = override.input_line or ""
     if not sweeps:
-        yield f"{text} names several values: only a grid takes them, which is made by -m"
+        yield f"{text} names several values: only a grid (alps train -m) takes them"
     elif override.is_interval_sweep() and not is_group:
         return  # for sweepers that draw
     elif str(override.value_type).endswith("GLOB_CHOICE_SWEEP") and not is_group:
