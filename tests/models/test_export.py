@@ -353,6 +353,20 @@ def test_an_export_stops_where_the_training_taught_it_to(tmp_path, named, expect
         assert json.loads((tmp_path / "plain" / name).read_text())["eos_token_id"] == of(expected)
 
 
+def test_generation_settings_of_the_base_that_contradict_each_other_are_exported_as_they_are(
+    tmp_path,
+):
+    """Published configs have them; transformers saves those back only as long as none changes."""
+    base = with_chat_ends(tmp_path / "base", 1)
+    published = {"temperature": 0.6, "top_p": 0.9, "do_sample": False}
+    path = base / "generation_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **published, "eos_token_id": 100}))
+    export_model(load_model(base), load_tokenizer(base), tmp_path / "plain")
+    found = json.loads((tmp_path / "plain" / path.name).read_text())
+    assert found["temperature"] == 0.6 and found["top_p"] == 0.9
+    assert found["eos_token_id"] == 1
+
+
 def test_a_padding_token_that_the_base_has_not_is_not_exported(tmp_path):
     base = with_chat_ends(tmp_path / "base", 1)
     export_model(load_model(base), load_tokenizer(base), tmp_path / "plain")

@@ -227,6 +227,19 @@ def test_float8_becomes_the_float32_it_stands_for(tmp_path):
     assert plain == materialize(Model(name="fp8", path=str(folder)))
 
 
+def test_float8_keeps_the_other_files_of_its_checkpoint(tmp_path):
+    """Among them the end tokens and generation settings that its publisher names."""
+    folder = saved(tmp_path / "fp8", num_key_value_heads=4)
+    in_float8(folder)
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    (folder / "generation_config.json").write_text('{"eos_token_id": [1, 7], "top_k": 20}')
+    plain = materialize(Model(name="fp8", path=str(folder)))
+    names = {path.name for path in folder.iterdir()} - {"config.json", "model.safetensors"}
+    assert {"chat_template.jinja", "generation_config.json", "tokenizer.json"} <= names
+    for name in names:
+        assert (plain / name).read_bytes() == (folder / name).read_bytes(), name
+
+
 def test_float8_without_scales_is_refused(tmp_path):
     folder = saved(tmp_path / "fp8", num_key_value_heads=4)
     in_float8(folder)

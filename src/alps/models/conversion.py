@@ -49,8 +49,8 @@ def dequantize_float8(stored: Path, folder: Path) -> None:
     plain = FineGrainedFP8Config(dequantize=True)
     _save_dequantized(stored, folder, quantization_config=plain, local_files_only=True)
     for file in stored.iterdir():
-        named = file.suffix != ".safetensors" and not file.name.endswith(".index.json")
-        if file.is_file() and named and not (folder / file.name).exists():
+        weights = file.suffix == ".safetensors" or file.name.endswith(".index.json")
+        if file.is_file() and not weights and file.name != "config.json":
             shutil.copy(file, folder)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alps.atomic import write_json
 from alps.models.checkpoint import materialize
 from alps.models.plan import Plan
 from alps.run_folder import RunFolder
@@ -102,11 +104,14 @@ def export_model(model: nn.Module, tokenizer: Tokenizer, to: Path) -> None:
     with new_folder(to) as temporary:
         merged = merge(model)
         assert isinstance(merged, PreTrainedModel)
-        first, *others = end_ids(tokenizer, merged)
-        for config in (merged.config, merged.generation_config):
-            config.eos_token_id = [first, *others] if others else first
         merged.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
+        first, *others = end_ids(tokenizer, merged)
+        # In the files: transformers saves settings that contradict each other, as published ones
+        # do, only as long as none was changed.
+        for path in (temporary / "config.json", temporary / "generation_config.json"):
+            ends = {"eos_token_id": [first, *others] if others else first}
+            write_json(path, {**json.loads(path.read_text()), **ends})
 
 
 def export_rows(rows: Rows, settings: Path, to: Path) -> None:
