@@ -227,6 +227,8 @@ class Run:
     def problems(self) -> Iterator[str]:
         """Sentences about parts that do not go together, or cannot name a folder."""
         yield from name_problems(self.method.name, "method.name")
+        if (task := self.task_run()) is not None:
+            yield from name_problems(task.method.name, "task_model.method.name")
         yield from seed_problems(self.seed, "seed")
         if not self.output_dir:
             yield "output_dir must name a folder, got an empty text"
