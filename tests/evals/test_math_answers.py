@@ -39,6 +39,8 @@ ROWS = [
         (r"\log_2 8", "3"),
         ("t 4", "4t"),
         ("9", r"9\text{ a.m.}"),
+        ("9 am", r"9\text{ a.m.}"),
+        ("5 dm", r"5\text{ dm}"),
         ("5 cm", r"5\text{ cm}"),
         ("5", r"5\text{ cm}"),
         (r"5\text{ cm}", r"5\text{ in}"),  # MATH's own grader ignores units

@@ -35,7 +35,7 @@ _WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 _WORDS += ["eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen"]
 _HALF_OF_DAY = re.compile(r"(?<=\d)([ap])\.?m\.?$", re.IGNORECASE)
 _SET, _PAIR = re.compile(r"\\\{.*\\\}"), re.compile(r"[(\[].*,.*[)\]]")
-_VARIABLES = re.compile(r"(?<![A-Za-z\\])(?!cm|mm|km|kg|ft|lb|hr|yr)[A-Za-z]{1,2}\s*$")
+_VARIABLES = re.compile(r"(?<![A-Za-z\\])(?!cm|dm|mm|km|kg|ft|lb|hr|yr|am|pm)[A-Za-z]{1,2}\s*$")
 
 
 def reference(document: Mapping[str, Any]) -> str:
