@@ -1,6 +1,10 @@
-import pytest
+import re
 
-from alps.composing import grid_problems, paths_told
+import pytest
+from omegaconf import OmegaConf
+from yaml import YAMLError
+
+from alps.composing import grid_problems, paths_told, sentences
 from alps.config import build, compose_config, runs_of
 from alps.models.checkpoint import materialize
 from alps.plain import SettingsError
@@ -93,3 +97,19 @@ def test_sweeps_that_mean_something_else_are_refused(overrides, said):
 def test_they_are_refused_by_every_command(alps, command):
     done = alps(command, "experiment=table1", "scale=mini,paper", check=2)
     assert done.stderr == "error: scale=mini,paper: one command has one scale\n"
+
+
+def test_a_file_that_is_no_yaml_is_named(tmp_path):
+    path = tmp_path / "broken.yaml"
+    path.write_text("a: 1\nb: [c\n")
+    with pytest.raises(YAMLError) as refusal:
+        OmegaConf.load(path)
+    (said,) = sentences(refusal.value)
+    assert re.fullmatch(rf"line \d of {re.escape(str(path))} cannot be read as YAML \(.+\)", said)
+
+
+@pytest.mark.parametrize(("cause", "told"), [("b c", "a: b c"), ("d", "a: b c (d)")])
+def test_a_cause_is_told_unless_it_was(cause, told):
+    error = ValueError("a: b c")
+    error.__cause__ = ValueError(cause)
+    assert sentences(error) == [told]

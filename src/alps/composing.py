@@ -17,6 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError
 
 from alps.plain import SettingsError
 
@@ -144,7 +145,11 @@ def sentences(error: Exception) -> list[str]:
         return [f"{error.full_key} cannot be resolved ({first_line(error)})"]
     if isinstance(error, OSError) and error.filename:
         return [f"{error.filename} cannot be used ({error.strerror})"]
-    cause = f" ({first_line(error.__cause__)})" if error.__cause__ else ""
+    if isinstance(error, MarkedYAMLError) and error.problem_mark:
+        place = f"line {error.problem_mark.line + 1} of {error.problem_mark.name}"
+        return [f"{place} cannot be read as YAML ({error.problem})"]
+    said = first_line(error.__cause__) if error.__cause__ else ""
+    cause = f" ({said})" if said not in str(error) else ""
     return getattr(error, "problems", [f"{first_line(error)}{cause}"])
 
 

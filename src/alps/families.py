@@ -17,7 +17,7 @@ from alps.identity import file_hash, not_identity
 
 if TYPE_CHECKING:  # types only: never executed, so the import law holds
     from alps.data.example import Example, Split, Tally
-    from alps.evals.subject import Scorecard, Subject
+    from alps.evals.subject import Backend, Scorecard, Subject
     from alps.heads import Geometry, HeadSet
     from alps.methods.context import Context
     from alps.models.plan import Plan
@@ -207,11 +207,14 @@ class Benchmark(ABC):
             ValueError: One sentence that names what is missing and the remedy.
         """
 
-    def dry_run(self, data_dir: Path | None) -> None:  # noqa: B027 - some need none
+    def dry_run(  # noqa: B027 - some need none
+        self, data_dir: Path | None, backend: Backend = "hf"
+    ) -> None:
         """Refuses what shows only when it is asked, judged and summed up; no model is needed.
 
         Args:
             data_dir: `evals.data_dir`.
+            backend: What will generate.
 
         Raises:
             ValueError: One sentence.

@@ -162,7 +162,7 @@ def _check_benchmarks(run: Run, trains: bool) -> None:
     for benchmark in asked:
         mark = digest([to_plain(benchmark), benchmark.fingerprint(run.evals.documents_dir)])
         if mark not in _checked:
-            benchmark.dry_run(run.evals.documents_dir)
+            benchmark.dry_run(run.evals.documents_dir, run.evals.backend)
             _checked.add(mark)
 
 

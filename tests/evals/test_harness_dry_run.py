@@ -23,6 +23,9 @@ filter_list:
 """
 
 
+SPLIT = Split(path="test.jsonl", hub_files=(), num_rows=4)
+
+
 @pytest.fixture
 def own(tmp_path, monkeypatch):
     """A benchmark of one's own: its task file and rows, changed as told."""
@@ -84,6 +87,8 @@ def test_a_good_one_is_tried_in_silence(own, tmp_path, caplog, protocol):
             {"config": "gsm8k/gsm8k-cot-lama.yaml"},
             "does not exist, did you mean 'gsm8k/gsm8k-cot-l",
         ),
+        ({"splits": {}}, "benchmark own needs splits.test, where the documents are"),
+        ({"splits": {"tset": SPLIT}}, "benchmark own has splits.tset, did you mean 'test'"),
         ({"num_fewshot": 3}, "benchmark own has num_fewshot=3 but nothing to show: its examples"),
         ({"shots": ROWS[:2], "num_fewshot": 3}, "own has num_fewshot=3 but 2 examples to show"),
     ],
@@ -122,6 +127,15 @@ def test_settings_that_the_task_does_not_know(own, tmp_path, changes, sentence):
             "has no function 'shufled'",
         ),
         ("generate_until", "generate_till", "cannot be evaluated .*generate_till"),
+        ("task: own", "unsafe_code: true", "executes what a model wrote, which is not supported"),
+        ('"{{question}}"', "quesion", "asks the same for different documents"),
+        (
+            "do_sample: false",
+            "tempratur: 1",
+            "transformers knows no generation setting tempratur",
+        ),
+        ('["."]', "[3]", r"until of own must be texts, got \[3\]"),
+        ("do_sample: false", "num_return_sequences: 2", "one answer to a prompt"),
     ],
 )
 def test_task_files_that_cannot_be_used(own, tmp_path, before, after, sentence):

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from alps.evals.harness_documents import Place, Row, Split
 from alps.evals.statistics import Part, uncertainty, value
-from alps.evals.subject import Scorecard, Subject
+from alps.evals.subject import Backend, Scorecard, Subject
 from alps.families import Benchmark
 from alps.identity import digest
+from alps.plain import did_you_mean
 
 if TYPE_CHECKING:
     from lm_eval.api.task import ConfigurableTask
@@ -22,6 +23,7 @@ Sample = Mapping[str, Any]
 """The harness's record of one document under one filter."""
 
 LM_EVAL = "0.4.13"
+SPLITS = ("test", "shots")
 
 
 @dataclass(frozen=True)
@@ -99,11 +101,11 @@ class HarnessTask(Benchmark):
                 "examples must come from another file"
             )
 
-    def dry_run(self, data_dir: Path | None) -> None:
+    def dry_run(self, data_dir: Path | None, backend: Backend = "hf") -> None:
         """Asks, judges and sums up a few documents with a stand-in for the model."""
         from alps.evals.harness_dry_run import dry_run
 
-        dry_run(self, self.documents(data_dir))
+        dry_run(self, self.documents(data_dir), backend)
 
     def fetch(self, data_dir: Path | None) -> str | None:
         """Gets the documents, and reads them all."""
@@ -120,6 +122,10 @@ class HarnessTask(Benchmark):
         Raises:
             ValueError: If they cannot be had or are not what they should be; one sentence.
         """
+        for name in self.splits.keys() - SPLITS:
+            raise ValueError(f"benchmark {self.name} has splits.{name}{did_you_mean(name, SPLITS)}")
+        if "test" not in self.splits:
+            raise ValueError(f"benchmark {self.name} needs splits.test, where the documents are")
         place = self._place(data_dir)
         return {name: place.rows(split, self.columns) for name, split in self.splits.items()}
 

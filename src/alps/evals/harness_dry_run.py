@@ -5,6 +5,7 @@ This module imports lm-eval; settings do not import this module.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,19 +17,24 @@ from alps.evals.harness import HarnessTask
 from alps.evals.harness_documents import Row
 from alps.evals.harness_run import Found, quiet, run
 from alps.evals.harness_specification import flat
+from alps.evals.prompt_engine import decoding
 from alps.evals.statistics import value
+from alps.evals.subject import Backend
 from alps.plain import did_you_mean
 
 DOCUMENTS = 2
 ANSWER = "The answer is 1."
 
 
-def dry_run(benchmark: HarnessTask, documents: Mapping[str, Sequence[Row]]) -> None:
+def dry_run(
+    benchmark: HarnessTask, documents: Mapping[str, Sequence[Row]], backend: Backend = "hf"
+) -> None:
     """Asks, judges and sums up the first documents as `HarnessTask.evaluate` will.
 
     Args:
         benchmark: The task.
         documents: Rows of each split.
+        backend: What will generate.
 
     Raises:
         ValueError: If the task cannot be asked or judged, or has another metric, filter or
@@ -38,8 +44,9 @@ def dry_run(benchmark: HarnessTask, documents: Mapping[str, Sequence[Row]]) -> N
     try:
         with quiet(benchmark.name):
             aggregations = benchmark.harness_task(documents, 0).aggregation()
-        found = run(benchmark, documents, StandIn())
+        found = run(benchmark, documents, StandIn(benchmark.name, backend))
         assert found is not None
+        _check_prompts(benchmark, found)
         _check_metrics(benchmark, found, aggregations)
         measures = benchmark.measures(found.samples).values()
         sums = [value(*measure.parts, groups=measure.groups) for measure in measures]
@@ -53,6 +60,18 @@ def dry_run(benchmark: HarnessTask, documents: Mapping[str, Sequence[Row]]) -> N
         ) from error
     if not all(map(math.isfinite, sums)):
         raise ValueError(f"a metric of benchmark {benchmark.name} is no finite number")
+
+
+def _check_prompts(benchmark: HarnessTask, found: Found) -> None:
+    """Refuses a prompt that is the same for different documents, as that of a misspelt column."""
+    asked: dict[str, Any] = {}
+    for sample in found.samples:
+        arguments = json.dumps(sample["arguments"], sort_keys=True, default=str)
+        if asked.setdefault(arguments, sample["doc"]) != sample["doc"]:
+            raise ValueError(
+                f"benchmark {benchmark.name} asks the same for different documents: doc_to_text in "
+                "its task file must be the name of a column, or a template with {{column}}"
+            )
 
 
 def _check_metrics(benchmark: HarnessTask, found: Found, aggregations: Mapping[str, Any]) -> None:
@@ -81,8 +100,19 @@ def _check_metrics(benchmark: HarnessTask, found: Found, aggregations: Mapping[s
 class StandIn(LM):
     """Answers every request with the same words or likelihood."""
 
+    def __init__(self, name: str, backend: Backend):
+        """Stands for a model of this backend; `name` is the benchmark's."""
+        super().__init__()
+        self._name, self._backend = name, backend
+
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        """The same words."""
+        """The same words, if the settings of the task can be used."""
+        for request in requests:
+            settings = decoding(request.arguments[1], self._name)
+            if self._backend == "hf":
+                from alps.evals.hf_engine import generation_config
+
+                generation_config(settings, 0)
         return [ANSWER for _ in requests]
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:

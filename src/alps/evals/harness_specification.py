@@ -97,6 +97,11 @@ def _task_file(name: str, folder: Path, file: str) -> dict[str, Any]:
         raise ValueError(
             f"{file}, the task file of benchmark {name}, is a group of tasks: name one of them"
         )
+    if spec.get("unsafe_code"):
+        raise ValueError(
+            f"{file}, the task file of benchmark {name}, executes what a model wrote, which is not "
+            "supported here: code is judged in a sandbox, by the benchmarks of EvalPlus"
+        )
     if unknown := sorted(set(spec) - {f.name for f in fields(TaskConfig)}):
         raise ValueError(
             f"{file}, the task file of benchmark {name}: {unknown[0]} is no key of a task"

@@ -80,6 +80,40 @@ class Decoding:
         return {**known.pop("more"), **known}
 
 
+def decoding(
+    settings: Mapping[str, Any],
+    name: str,
+    max_new_tokens: int = 256,
+    end_token_ids: Sequence[int] = (),
+) -> Decoding:
+    """How answers are generated under a task's `generation_kwargs`.
+
+    Args:
+        settings: Those.
+        name: Of the benchmark.
+        max_new_tokens: Longest answer, if they don't say.
+        end_token_ids: Tokens that end an answer.
+
+    Raises:
+        ValueError: If they cannot be used.
+    """
+    found: dict[str, Any] = {**normalize_gen_kwargs(dict(settings), max_new_tokens)}
+    do_sample, until = found.pop("do_sample"), found.pop("until")
+    if not all(isinstance(text, str) for text in until):
+        raise ValueError(f"until of {name} must be texts, got {until}")
+    if found.get("num_return_sequences", 1) != 1:
+        raise ValueError(f"num_return_sequences of {name}: there is one answer to a prompt")
+    if not do_sample:
+        found.pop("temperature", None)
+    return Decoding(
+        do_sample=do_sample,
+        max_new_tokens=found.pop("max_gen_toks"),
+        stop=[text for text in until if text],
+        end_token_ids=list(end_token_ids),
+        more=found,
+    )
+
+
 class PromptEngine(_Engine):
     """Mixed into a model of lm-eval, it makes all token ids that the model is asked with.
 
@@ -151,19 +185,10 @@ class PromptEngine(_Engine):
         Raises:
             ValueError: If the longest answer fills the model's context.
         """
-        found: dict[str, Any] = {**normalize_gen_kwargs(dict(settings), self.max_gen_toks)}
-        do_sample, until = found.pop("do_sample"), found.pop("until")
-        if not do_sample:
-            found.pop("temperature", None)
-        if problem := no_room(found["max_gen_toks"], self.max_length):
+        found = decoding(settings, "the benchmark", self.max_gen_toks, self.end_ids)
+        if problem := no_room(found.max_new_tokens, self.max_length):
             raise ValueError(problem)
-        return Decoding(
-            do_sample=do_sample,
-            max_new_tokens=found.pop("max_gen_toks"),
-            stop=[text for text in until if text],
-            end_token_ids=list(self.end_ids),
-            more=found,
-        )
+        return found
 
     def is_cut(self, kind: str, request: Instance) -> bool:
         """Whether the prompt of a request loses its beginning, to fit the model's context."""
