@@ -55,5 +55,5 @@ def test_weights_are_not_put_on_a_base_that_has_changed_since(make_run, with_bia
     restore(run, folder)
     weights = load_file(with_biases / "model.safetensors")
     save_file({n: t * 1.5 for n, t in weights.items()}, with_biases / "model.safetensors")
-    with pytest.raises(ValueError, match="trained on the base .* bring the old base back"):
+    with pytest.raises(ValueError, match=r"trained on the base .* bring the old base back"):
         restore(run, folder)
