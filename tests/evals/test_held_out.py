@@ -38,6 +38,16 @@ def test_it_is_the_mean_over_answer_tokens_of_the_test_split(subject):
     assert card.uncertainty["perplexity"].low == math.exp(card.uncertainty["loss"].low)
 
 
+def test_a_model_that_computes_nan_has_no_score(subject):
+    """The most likely of tokens that all are NaN is some token, and would be judged."""
+    with torch.no_grad():
+        subject.model.model.layers[-1].mlp.up_proj.weight.fill_(torch.nan)
+    with pytest.raises(ValueError, match="held_out: the model computes NaN"):
+        BENCHMARK.evaluate(subject)
+    with pytest.raises(ValueError, match="the model computes NaN"):
+        subject.language_model("plain", "x")
+
+
 def test_data_without_held_out_rows_gives_no_number(subject, tmp_path):
     from alps.data.jsonl import Jsonl
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alps.evals.statistics import Part, uncertainty, value
-from alps.evals.subject import Scorecard, Subject, Uncertainty
+from alps.evals.subject import NOT_A_NUMBER, Scorecard, Subject, Uncertainty
 from alps.families import Benchmark
 
 log = logging.getLogger(__name__)
@@ -19,7 +19,11 @@ class HeldOut(Benchmark):
     """Mean negative log-likelihood (nats) of an answer token, and its exponential."""
 
     def evaluate(self, subject: Subject) -> Scorecard:
-        """Runs the test split through the loss of training, row by row: no batch changes it."""
+        """Runs the test split through the loss of training, row by row: no batch changes it.
+
+        Raises:
+            ValueError: If the model computes NaN.
+        """
         import torch
 
         from alps.data.batches import pad
@@ -43,6 +47,8 @@ class HeldOut(Benchmark):
                 ids, labels = batch["input_ids"].to(device), batch["labels"].to(device)
                 sums.append(float(answer_loss(subject.model, ids, labels)))
         loss = Part(sums, rows.num_answers)
+        if math.isnan(sum(sums)):
+            raise ValueError(f"{self.name}: {NOT_A_NUMBER}")
         mean, sure = value(loss), uncertainty(loss)
         return Scorecard(
             metrics={"loss": mean, "perplexity": _perplexity(mean)},

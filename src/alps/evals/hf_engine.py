@@ -17,6 +17,7 @@ from alps.evals.batch_size import fitting
 from alps.evals.kv_cache import roomy_cache
 from alps.evals.prompt_engine import Decoding, PromptEngine
 from alps.evals.shared_prefix import SharedPrefix, left_aligned, prefix_first, repeated
+from alps.evals.subject import NOT_A_NUMBER
 from alps.models.load import Tokenizer, end_ids, pad_id
 
 for name in ("lm_eval.models.huggingface", "lm_eval.models.utils_hf"):
@@ -47,6 +48,9 @@ class HFEngine(PromptEngine, _HFLM):
             tokenizer: The model's.
             batch_size: Prompts side by side, or `auto`.
             template: How prompts are written, or None for lm-eval's own way.
+
+        Raises:
+            ValueError: If the model computes NaN, of which some answer would always be made.
         """
         self.template = template
         pad = tokenizer.pad_token
@@ -60,6 +64,10 @@ class HFEngine(PromptEngine, _HFLM):
         self.automatic = batch_size == "auto"
         self._prefix = SharedPrefix(model)
         self._longest_prefix = 0
+        with torch.no_grad():
+            first = torch.tensor([[self.prefix_token_id]], device=self.device)
+            if self.model(input_ids=first).logits.isnan().any():
+                raise ValueError(NOT_A_NUMBER)
 
     def generate(self, rows: Sequence[Sequence[int]], decoding: Decoding) -> list[list[int]]:
         """Token ids that follow each prompt."""

@@ -113,6 +113,9 @@ class Scorecard:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
+NOT_A_NUMBER = "the model computes NaN: its weights hold NaN or infinity, or are not all there"
+
+
 def no_room(max_new_tokens: int | None, context: int | None) -> str | None:
     """Why a model cannot be asked, or None.
 
