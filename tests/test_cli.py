@@ -113,6 +113,11 @@ def test_a_copied_or_moved_output_folder_is_evaluated_where_it_lies(alps, tmp_pa
     quick = ("evals=none", "method=random", "optim.max_steps=1", "output_dir=x")
     alps("train", "model=tiny", "data.max_examples=16", *quick, check=0)
     (folder,) = (tmp_path / "x/runs").iterdir()
+    settled = sentence(alps("evaluate", "run=random", "output_dir=x", "seed=1", check=2))
+    assert "seed=1: the run has settings of its own" in settled
+    nobody = sentence(alps("evaluate", "run=random", "output_dir=x", "trainer.devices=0", check=2))
+    assert "trainer.devices must be at least 1, got 0" in nobody
+    assert "run= names no run" in sentence(alps("evaluate", "run=", "output_dir=x", check=2))
     (tmp_path / "deep").mkdir()
     shutil.copytree(tmp_path / "x", tmp_path / "deep/y")
     before = sorted((tmp_path / "x").rglob("*"))

@@ -33,6 +33,7 @@ def test_data_of_a_local_file_tells_what_was_left_out(alps, tmp_path):
     [
         (["data=alpacca"], "there is no data=alpacca, did you mean 'alpaca'?"),
         (["data=alpaca", "data.path=nowhere.json"], "data.path=nowhere.json does not exist"),
+        (["samples"], "'samples' cannot be read"),
         (["samples=few"], "samples must be a whole number, got few"),
         (["data=alpaca"], "is not in the hub cache"),
     ],

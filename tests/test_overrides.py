@@ -193,6 +193,9 @@ def test_overrides_never_trace(part: int, call, keys, tmp_path):
         (["--ratio=0.3"], "--ratio=0.3: settings are written name=value, without dashes"),
         (["hydra.job.chdir=true"], "hydra.job.chdir=true would change what relative paths mean"),
         (["-m", "hydra.job.chdir=true", "seed=0,1"], "hydra.job.chdir=true would change what"),
+        (["-m", "hydra.sweeper.params={seed:1}"], "name the values of a sweep themselves"),
+        (["-m", "model=a/b,c/d"], "folders and hub ids are named by model.path"),
+        (["--config-name=localize"], "--config-name=localize describes no run"),
     ],
     ids=lambda value: str(value)[:50],
 )  # fmt: skip
@@ -221,6 +224,18 @@ def test_a_folder_that_changes_in_an_experiment_is_refused_too(call, tmp_path):
     search = f"hydra.searchpath=['file://{folder.parent}']"
     code, said = call("train", "model=tiny", "evals=none", search, "experiment=moves")
     assert code == 2 and "hydra.job.chdir=true" in said and not (tmp_path / "outputs").exists()
+
+
+def test_a_root_config_of_ones_own_begins_with_train(call, tmp_path):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/bare.yaml").write_text("seed: 3")
+    code, said = call("train", "--config-dir=own", "--config-name=bare")
+    assert code == 2 and "its defaults must begin with train" in said
+    assert not (tmp_path / "outputs").exists()
+    text = "defaults: [train, _self_, {override model: tiny}, {override evals: none}]\nseed: 3"
+    (tmp_path / "own/whole.yaml").write_text(text)
+    code, said = call("train", "--config-dir=own", "--config-name=whole", "method=random")
+    assert code == 0 and len(list((tmp_path / "outputs/runs").iterdir())) == 1
 
 
 def test_settings_that_something_reads_may_be_added(call, tmp_path):

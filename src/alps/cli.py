@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -141,13 +142,18 @@ def _examined(arguments: Sequence[str]) -> tuple[Any, bool]:
 
     from alps import config
     from alps.execute import finished
-    from alps.plain import SettingsError
+    from alps.infrastructure import Trainer
+    from alps.plain import SettingsError, from_plain
     from alps.run_folder import find_run
 
     composed = config.compose_config(list(arguments), "evaluate")
     plain = config.plain_config(composed)
     if plain.get("run") is None:
         return config.build(composed), False
+    if not plain["run"]:
+        raise ValueError("run= names no run; `alps runs` lists them")
+    _refuse_settled(arguments)
+    trainer = from_plain(plain["trainer"], Trainer, "trainer")
     folder = find_run(Path(str(plain.get("output_dir"))), str(plain["run"]))
     run = folder.read_run()
     if outdated := folder.outdated(run):
@@ -156,11 +162,21 @@ def _examined(arguments: Sequence[str]) -> tuple[Any, bool]:
     evals = config.build_evals(plain["evals"], run.data.task, problems)
     if evals is None:
         raise SettingsError(problems)
-    trainer = replace(run.trainer, devices=plain["trainer"]["devices"])
     run = replace(run, evals=evals, trainer=trainer)
     if not finished(run, folder) and (lacking := folder.lacks()):
         raise ValueError(lacking)
     return run, True
+
+
+def _refuse_settled(arguments: Sequence[str]) -> None:
+    """Refuses settings that would change nothing, since the run has its own."""
+    open_ones = ("run", "output_dir", "evals", "trainer", "debug")
+    settled = [a for a in arguments if re.split(r"[.@/=]", a.lstrip("+~"))[0] not in open_ones]
+    if settled:
+        raise ValueError(
+            f"{', '.join(settled)}: the run has settings of its own; beside run=KEY only evals, "
+            "trainer and output_dir can be set"
+        )
 
 
 def runs(arguments: Sequence[str]) -> None:

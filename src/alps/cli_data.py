@@ -16,8 +16,9 @@ def data(arguments: Sequence[str]) -> None:
     from alps import config
     from alps.preflight import check
 
-    own = {**OWN, **dict(a.split("=", 1) for a in arguments if a.split("=", 1)[0] in OWN)}
-    rest = [a for a in arguments if a.split("=", 1)[0] not in OWN]
+    parts = [a.partition("=") for a in arguments]
+    own = {**OWN, **{name: value for name, equals, value in parts if equals and name in OWN}}
+    rest = ["".join(part) for part in parts if not (part[1] and part[0] in OWN)]
     try:
         if not own["samples"].isdecimal():
             raise ValueError(f"samples must be a whole number, got {own['samples']}")

@@ -14,7 +14,14 @@ def train(arguments: Sequence[str]) -> None:
     import hydra
 
     from alps import callback, config
-    from alps.composing import VERSION_BASE, command_line, conf_dir, grid_problems, paths_told
+    from alps.composing import (
+        VERSION_BASE,
+        command_line,
+        conf_dir,
+        foreign_root,
+        grid_problems,
+        paths_told,
+    )
     from alps.overrides import makes_grid
 
     config.register_resolvers()
@@ -29,6 +36,9 @@ def train(arguments: Sequence[str]) -> None:
         checked = [*told, folder] if folder else told
         sweeps = given.multirun or makes_grid(told)
         config.check(checked, sweeps)
+        name = given.config_name
+        if name and (problem := foreign_root(name, given.config_dir)):
+            raise config.SettingsError([problem])
     except config.SettingsError as error:
         sys.exit(config.refuse(error.problems))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hydra import initialize_config_dir
+from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
@@ -48,11 +48,35 @@ def command_line(arguments: Sequence[str]) -> Namespace:
 
 
 @contextmanager
-def loader() -> Iterator[ConfigLoader]:
-    """Hydra's loader of `conf`; `hydra.compose` works inside the block."""
+def loader(folder: Path | None = None) -> Iterator[ConfigLoader]:
+    """Hydra's loader of `conf`, or of another folder; `hydra.compose` works inside the block."""
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE, job_name="train"):
+    with initialize_config_dir(
+        str(folder or conf_dir()), version_base=VERSION_BASE, job_name="train"
+    ):
         yield GlobalHydra.instance().config_loader()
+
+
+def foreign_root(config_name: str, config_dir: str | None) -> str | None:
+    """Why a root config describes no run, in a sentence; or None.
+
+    Without the callback of `conf/train.yaml` nothing would be checked before a folder is made.
+
+    Args:
+        config_name: Of `--config-name`.
+        config_dir: Of `--config-dir`.
+    """
+    folder = Path(config_dir or conf_dir()).resolve()
+    own = (folder / f"{config_name.removesuffix('.yaml')}.yaml").exists()
+    with loader(folder if own else None):
+        try:
+            ours = [f"hydra.searchpath=['file://{conf_dir()}']"]
+            config = compose(config_name, ours, return_hydra_config=True)
+        except Exception:  # Hydra's application says so, too
+            return None
+        if "preflight" in (config.hydra.callbacks or {}):
+            return None
+    return f"--config-name={config_name} describes no run: its defaults must begin with train"
 
 
 def paths_told(overrides: Sequence[str]) -> list[str]:

@@ -87,6 +87,9 @@ def form_problems(
         elsewhere: Whether choices may lie in other folders than `conf`.
     """
     key, text = override.key_or_group, override.input_line or ""
+    if key.startswith("hydra.sweeper.params"):
+        yield f"{text}: name the values of a sweep themselves, as in -m seed=0,1"
+        return
     if re.match(r"hydra($|\.callbacks)", key):
         yield f"{text}: Hydra's callbacks hold the checks before a run; leave it out"
         return
@@ -140,6 +143,8 @@ def _choice_problems(group: str, value: Any, choices: Sequence[str]) -> Iterator
         yield f"{group}={value} is no choice: one run has one; a grid is -m {group}={several}"
     elif value is None and _defaults().get(group, "") is None:
         yield f"{group}=null: leave {group} out"
+    elif group == "model" and "/" in str(value):
+        yield f"model={value}: of several values, folders and hub ids are named by model.path"
     elif value not in choices:
         word = "null" if value is None else str(value)
         yield f"there is no {group}={word}{did_you_mean(word, choices)}"

@@ -98,6 +98,26 @@ class RunFolder:
             "other contents than they have now: repeat its command to train it again"
         )
 
+    def check_base(self, run: Run) -> None:
+        """Refuses a base model that has other contents than the one that was trained.
+
+        Args:
+            run: The run that was read here.
+
+        Raises:
+            ValueError: One sentence.
+        """
+        try:
+            trained_on = json.loads(self.result_path.read_text())["base_hash"]
+        except (OSError, ValueError, TypeError, KeyError):
+            heads = self.read_heads()
+            trained_on = heads.base_hash if heads else None
+        if trained_on not in (None, now := run.model.fingerprint()):
+            raise ValueError(
+                f"the weights of {self.path} were trained on the base {trained_on}, and "
+                f"{run.model.name} is {now} by now: bring the old base back"
+            )
+
     def read_heads(self) -> HeadSet | None:
         """Reads `heads.json`, if the method chose heads."""
         return HeadSet.read(self.heads_path) if self.heads_path.exists() else None

@@ -163,3 +163,20 @@ def test_of_a_saved_dataset_with_splits_one_is_read(tmp_path):
     with pytest.raises(ValueError, match=r"no split 'train' \(it has: validation\)"):
         read(tmp_path / "one")
     assert read(tmp_path / "one" / "validation") == ["test_sft"], "a folder that was named"
+
+
+def test_a_file_that_is_named_is_read(tmp_path):
+    write(tmp_path, ["train.jsonl", "test.jsonl"])
+    assert read(tmp_path, patterns=("*.jsonl",)) == ["train.jsonl"]
+    with pytest.raises(ValueError, match=r"^test.jsonl of data.files is not of split 'train'"):
+        read(tmp_path, patterns=("train.jsonl", "test.jsonl"))
+    with pytest.raises(ValueError, match=r"is named trian-2.jsonl: see data.files$"):
+        read(tmp_path, patterns=("train.jsonl", "trian-2.jsonl"))
+
+
+def test_a_link_beside_its_file_is_refused(tmp_path):
+    write(tmp_path, ["rows.jsonl"])
+    (tmp_path / "again.jsonl").symlink_to("rows.jsonl")
+    with pytest.raises(ValueError, match=r"again.jsonl and rows.jsonl, whose rows may be the same"):
+        read(tmp_path)
+    assert read(tmp_path, patterns=("rows.jsonl",)) == ["rows.jsonl"]

@@ -132,8 +132,9 @@ def test_an_end_of_text_that_the_harness_spells_out_stays_under_plain(make_subje
 
 
 @pytest.mark.parametrize("kind", ["bytes", "closes"])
-def test_an_empty_prompt_is_the_beginning_of_a_text(make_subject, kind):
-    lm = make_subject(kind).language_model("plain", "x")
+@pytest.mark.parametrize("protocol", ["plain", "alpaca"])
+def test_an_empty_prompt_is_the_beginning_of_a_text(make_subject, kind, protocol):
+    lm = make_subject(kind).language_model(protocol, "x")
     beginning = lm.engine.prefix_token_id
     assert heard(lm, "generate_until", ("", {"until": [], "max_gen_toks": 3})) == [
         ([beginning], [])
@@ -254,3 +255,13 @@ def test_what_cannot_be_asked_is_refused(make_subject):
     settings = {"until": [], "max_gen_toks": 64}
     with pytest.raises(ValueError, match=r"arc: answers of up to 64 tokens leave no room"):
         lm.generate_until([Instance("generate_until", {}, ("Why?", settings), 0)])
+
+
+def test_an_empty_stop_text_ends_nothing(make_subject):
+    """The harness's way of having none; every answer contains it."""
+    lm = make_subject("bytes").language_model("alpaca", "x")
+    lm.engine.generate = lambda rows, _: [lm.engine.tok_encode("yes", False) for _ in rows]
+    settings = {"until": ["", "\n"], "max_gen_toks": 5}
+    request = Instance("generate_until", {}, ("What?", settings), 0)
+    assert lm.engine.decoding(settings).stop == ["\n"]
+    assert lm.generate_until([request]) == ["yes"]

@@ -59,6 +59,7 @@ def test_settings_arrive_where_they_belong():
         ),
         (["matrx=concat"], "matrx is not a setting, did you mean 'matrix'?"),
         (["options={}"], "options is not a setting"),
+        ([f"output_dir={__file__}/x"], "/x cannot be written to: name another folder"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(settings, sentence):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from alps.execute import execute
@@ -46,3 +46,14 @@ def test_weights_that_hold_all_projections_are_scored_themselves(make_run):
     folder = RunFolder(run.folder)
     assert scorable_checkpoint(run) == folder.weights_path
     assert not folder.qkv_path.exists(), "nothing is written beside them"
+
+
+def test_weights_are_not_put_on_a_base_that_has_changed_since(make_run, with_biases):
+    run = make_run(f"model.path={with_biases}", "method=random", "optim.max_steps=1")
+    execute(run, fit)
+    folder = RunFolder(run.folder)  # its name follows the base
+    restore(run, folder)
+    weights = load_file(with_biases / "model.safetensors")
+    save_file({n: t * 1.5 for n, t in weights.items()}, with_biases / "model.safetensors")
+    with pytest.raises(ValueError, match=r"trained on the base .* bring the old base back"):
+        restore(run, folder)

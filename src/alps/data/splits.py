@@ -6,6 +6,7 @@ no split holds training rows. Files that may hold the same rows twice are refuse
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import re
 from collections.abc import Sequence
@@ -79,7 +80,10 @@ def split_files(
     parts = _parts(path, patterns)
     named = bool(patterns) if path.is_dir() else len(parts) == 1
     splits = [splits_named(part.name) or {"train"} for part in parts]
-    parts = [parts[i] for i in _choose(splits, split, where, named)]
+    chosen = [parts[i] for i in _choose(splits, split, where, named)]
+    if path.is_dir():
+        _refuse_unread(patterns, path, parts, chosen, split)
+    parts = chosen
     _refuse_doubled(parts, where)
     return [_row_file(file, list(group)) for file, group in groupby(parts, lambda p: p.path)]
 
@@ -124,10 +128,30 @@ def _row_file(path: Path, parts: Sequence[_Part]) -> RowFile:
     return RowFile(path, members or None)
 
 
+def _refuse_unread(
+    patterns: Sequence[str], path: Path, parts: Sequence[_Part], chosen: Sequence[_Part], split: str
+) -> None:
+    """Refuses names of which no file is there, or none of the split that is read."""
+    names = {part.path.relative_to(path).as_posix() for part in parts}
+    read = {part.path.relative_to(path).as_posix() for part in chosen}
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise ValueError(f"no file of rows in {path} is named {pattern}: see data.files")
+        if not fnmatch.filter(read, pattern):
+            raise ValueError(
+                f"{pattern} of data.files is not of split '{split}', as the other files are: "
+                "name files of one split"
+            )
+
+
 def _refuse_doubled(parts: Sequence[_Part], where: str) -> None:
     """Refuses a file beside a packed or converted copy of it."""
     seen: dict[PurePosixPath, _Part] = {}
+    files: dict[Path, _Part] = {}
     for part in parts:
+        linked = files.setdefault(part.path.resolve(), part)
+        if linked.path != part.path:
+            _refuse(linked, part, where)
         if (other := seen.setdefault(_stem(part.name), part)) is not part:
             _refuse(other, part, where)
     for part in parts:

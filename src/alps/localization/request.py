@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
+from alps.atomic import can_hold_files
 from alps.plain import did_you_mean
 
 AUTHORS_METRICS = ("pad", "kl", "cosine")
@@ -42,6 +44,8 @@ class Request:
         """Sentences about settings that cannot be used."""
         from alps.scores import names, option_problems, options_of
 
+        if not can_hold_files(Path(self.output_dir)):
+            yield f"output_dir={self.output_dir} cannot be written to: name another folder"
         if not 0 < self.ratio <= 1:
             yield f"ratio must lie in (0, 1], got {self.ratio}"
         if not self.metric:

@@ -32,10 +32,12 @@ def restore(run: Run, folder: RunFolder | None = None) -> nn.Module:
 
     Raises:
         RunFailed: If the weights are not there, or not all of them.
+        ValueError: If the base has other contents by now.
     """
     folder = folder or RunFolder(run.folder)
     if lacking := folder.lacks():
         raise RunFailed(lacking)
+    folder.check_base(run)
     model = load_model(materialize(run.model))
     model = apply(model, run.method.plan(folder.read_heads()))
     load_trained(model, folder.weights_path)
