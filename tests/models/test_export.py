@@ -393,3 +393,15 @@ def test_an_evaluation_leaves_no_trace_in_an_export(tmp_path):
         for name in ("before", "after")
     )
     assert before == after and b"1.3" in after["generation_config.json"]
+
+
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.float32])
+def test_the_exported_config_has_the_dtype_of_the_file(tmp_path, stored):
+    """Weights are float32, whatever the base was stored in."""
+    base = with_chat_ends(tmp_path / "base", 1)
+    load_model(base, stored).save_pretrained(base)
+    assert {t.dtype for t in load_file(base / "model.safetensors").values()} == {stored}
+    export_model(load_model(base), load_tokenizer(base), tmp_path / "plain")
+    config = json.loads((tmp_path / "plain" / "config.json").read_text())
+    dtypes = {t.dtype for t in load_file(tmp_path / "plain" / "model.safetensors").values()}
+    assert dtypes == {torch.float32} and config["dtype"] == "float32"
