@@ -170,6 +170,7 @@ def test_overrides_never_trace(part: int, call, keys, tmp_path):
         (["ratio=0.1,0.3"], "ratio=0.1,0.3 names several values: only a grid ("),
         (["method=glob(*)"], "method=glob(*) names several values: only a grid ("),
         (["seed=range(0,3)"], "seed=range(0,3) names several values: only a grid ("),
+        (["-m", "seed=0,1", "seed=2"], "seed=0,1 and seed=2 name one setting: give all its values"),
         (["-m", "seed=range(3,0)"], "seed=range(3,0) names no value"),
         (["-m", "seed=glob(*)"], "chooses among files, and seed is no folder of conf"),
         (["-m", "seed=range(0,101)", "optim.epochs=range(1,101)"], "more than 10000 points"),

@@ -69,6 +69,7 @@ def check_form(
     for override in parsed:
         problems += form_problems(override, loader, sweeps, bool(search_path(parsed)))
     problems += unused_problems(parsed, config_name)
+    problems += _lost_sweeps(parsed)
     if prod(len(values(o)) for o in parsed if o.is_discrete_sweep()) > MAX_POINTS:
         problems.append(f"this grid has more than {MAX_POINTS} points: name fewer values")
     if problems:
@@ -123,6 +124,16 @@ def unused_problems(parsed: Sequence[Override], config_name: str) -> Iterator[st
         read = any("${" + name in (o.input_line or "") for o in parsed)
         if added and name not in {*known, "hydra"} and not read:
             yield f"{name} is not a setting{did_you_mean(name, known)}"
+
+
+def _lost_sweeps(parsed: Sequence[Override]) -> Iterator[str]:
+    """Sentences about sweeps of a setting that is given again, which Hydra would leave out."""
+    for override in parsed:
+        again = [
+            o.input_line or "" for o in parsed if o.get_key_element() == override.get_key_element()
+        ]
+        if override.is_sweep_override() and len(again) > 1:
+            yield f"{' and '.join(again)} name one setting: give all its values together"
 
 
 def _sweep_problems(override: Override, is_group: bool, sweeps: bool) -> Iterator[str]:
