@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from alps.composing import first_line, loader, sentences
-from alps.overrides import form_problems, options, parse, search_path, unused_problems, value_texts
+from alps.overrides import form_problems, joint_problems, options, parse, search_path, value_texts
 from alps.plain import TARGET, SettingsError, did_you_mean
 
 Build = Callable[[DictConfig], object]
@@ -65,7 +65,7 @@ def explain(
         folders = search_path(found)
         said = [(o, list(form_problems(o, hydra, sweeps, bool(folders)))) for o in found]
         problems += [p for _, own in said for p in own]
-        problems += unused_problems([o for o, _ in said], config_name)
+        problems += joint_problems([o for o, _ in said], config_name)
         bad = {o.key_or_group for o, own in said if own}
         parsed = [o for o, _ in said if o.key_or_group.split(".")[0] not in bad]
         parsed = [o for o in parsed if o.key_or_group not in bad]

@@ -68,8 +68,7 @@ def check_form(
     parsed = list(parse(overrides, loader, problems).values())
     for override in parsed:
         problems += form_problems(override, loader, sweeps, bool(search_path(parsed)))
-    problems += unused_problems(parsed, config_name)
-    problems += _lost_sweeps(parsed)
+    problems += joint_problems(parsed, config_name)
     if prod(len(values(o)) for o in parsed if o.is_discrete_sweep()) > MAX_POINTS:
         problems.append(f"this grid has more than {MAX_POINTS} points: name fewer values")
     if problems:
@@ -108,13 +107,14 @@ def form_problems(
             yield from _choice_problems(key, value, choices)
 
 
-def unused_problems(parsed: Sequence[Override], config_name: str) -> Iterator[str]:
-    """Sentences about settings that are added and that nothing would read.
+def joint_problems(parsed: Sequence[Override], config_name: str) -> Iterator[str]:
+    """Sentences about overrides that would have no effect: additions nobody reads, lost sweeps.
 
     Args:
         parsed: All overrides of a command.
         config_name: Root config.
     """
+    yield from _lost_sweeps(parsed)
     if config_name not in ("train", "evaluate") or search_path(parsed):
         return  # options of a metric are added; files elsewhere may read anything
     known = {*_defaults(), *_root("train"), *_root(config_name), "grid"} - {"defaults", "hydra"}

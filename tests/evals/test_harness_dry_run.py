@@ -130,6 +130,11 @@ def test_settings_that_the_task_does_not_know(own, tmp_path, changes, sentence):
         ("task: own", "unsafe_code: true", "executes what a model wrote, which is not supported"),
         ('"{{question}}"', "quesion", "asks the same for different documents"),
         (
+            '"{{answer}}"',
+            "anwser",
+            "anwser in its .* did you mean 'answer'",
+        ),
+        (
             "do_sample: false",
             "tempratur: 1",
             "transformers knows no generation setting tempratur",

@@ -43,7 +43,9 @@ def dry_run(
     documents = {**documents, "test": benchmark.limited(documents["test"])[:DOCUMENTS]}
     try:
         with quiet(benchmark.name):
-            aggregations = benchmark.harness_task(documents, 0).aggregation()
+            task = benchmark.harness_task(documents, 0)
+            aggregations = task.aggregation()
+        _check_target(benchmark, task.config.doc_to_target, task.features)
         found = run(benchmark, documents, StandIn(benchmark.name, backend))
         assert found is not None
         _check_prompts(benchmark, found)
@@ -72,6 +74,15 @@ def _check_prompts(benchmark: HarnessTask, found: Found) -> None:
                 f"benchmark {benchmark.name} asks the same for different documents: doc_to_text in "
                 "its task file must be the name of a column, or a template with {{column}}"
             )
+
+
+def _check_target(benchmark: HarnessTask, target: Any, columns: Sequence[str]) -> None:
+    """Refuses a misspelt column, which the harness takes for the answer to every document."""
+    if isinstance(target, str) and target.isidentifier() and target not in columns:
+        raise ValueError(
+            f"benchmark {benchmark.name}: doc_to_target={target} in its task file is no column of "
+            f"its documents{did_you_mean(target, columns)}"
+        )
 
 
 def _check_metrics(benchmark: HarnessTask, found: Found, aggregations: Mapping[str, Any]) -> None:

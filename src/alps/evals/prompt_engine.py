@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -228,7 +229,7 @@ class PromptEngine(_Engine):
         """
         raise NotImplementedError
 
-    @property
+    @cached_property
     def _closes_texts(self) -> bool:
         return self.tokenizer("a")["input_ids"][-1] == self._end
 
