@@ -35,6 +35,9 @@ class Result:
         seed: Seed of the training.
         num_trainable: Trainable parameters.
         trainable_fraction: Those over all parameters of the base model.
+        qkv_fraction: Trainable parameters of Q/K/V, adapters beside them included, over all
+            parameters of Q/K/V in the base model: the paper's `Attn%`. None in results of older
+            versions.
         num_heads_selected: Chosen heads, or None for a method without heads.
         train_seconds: Wall time in optimizer steps, over all attempts.
         tokens_per_second: Input tokens (padding excluded) over `train_seconds`.
@@ -75,6 +78,7 @@ class Result:
     seed: int | None = None
     num_trainable: int
     trainable_fraction: float
+    qkv_fraction: float | None = None
     num_heads_selected: int | None = None
     train_seconds: float | None = None
     tokens_per_second: float | None = None

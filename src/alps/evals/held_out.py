@@ -7,11 +7,16 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from alps.atomic import write_json
 from alps.evals.statistics import Part, uncertainty, value
 from alps.evals.subject import NOT_A_NUMBER, Scorecard, Subject, Uncertainty
 from alps.families import Benchmark
+from alps.identity import digest
 
 log = logging.getLogger(__name__)
+
+LOSSES_FILE = "losses.json"
+"""Hash of the documents, and of each the summed loss (nats) and number of its answer tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +25,9 @@ class HeldOut(Benchmark):
 
     def evaluate(self, subject: Subject) -> Scorecard:
         """Runs the test split through the loss of training, row by row: no batch changes it.
+
+        The loss of every document goes to `losses.json` in the subject's folder, so that two models
+        can be compared document by document.
 
         Raises:
             ValueError: If the model computes NaN.
@@ -49,6 +57,12 @@ class HeldOut(Benchmark):
         loss = Part(sums, rows.num_answers)
         if math.isnan(sum(sums)):
             raise ValueError(f"{self.name}: {NOT_A_NUMBER}")
+        losses = {
+            "documents": digest([[row.ids, row.answer_start] for row in rows]),
+            "losses": sums,
+            "tokens": rows.num_answers.tolist(),
+        }
+        write_json(subject.folder / LOSSES_FILE, losses)
         mean, sure = value(loss), uncertainty(loss)
         return Scorecard(
             metrics={"loss": mean, "perplexity": _perplexity(mean)},

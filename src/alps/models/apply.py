@@ -188,6 +188,13 @@ def num_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
+def qkv_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
+    """The parameters of all q, k and v projections, adapters beside them included."""
+    for attention in attentions(model):
+        for name in PROJECTIONS:
+            yield from getattr(attention, name).parameters()
+
+
 def _split_chosen_heads(model: nn.Module, plan: Plan) -> None:
     assert plan.heads is not None
     geometry, chosen = plan.heads.geometry, plan.heads.by_layer()

@@ -27,6 +27,7 @@ from alps.models.apply import (
     keep_frozen_in,
     num_parameters,
     num_trainable,
+    qkv_parameters,
 )
 from alps.models.checkpoint import materialize
 from alps.models.load import context_length, load_model, load_tokenizer, pad_id
@@ -75,7 +76,7 @@ def fit(run: Run, callbacks: Sequence[pl.Callback] = ()) -> None:
     rows = encoded_rows(run.data, tokenizer, progress=show, context=context)
     torch.manual_seed(run.seed)  # adapters draw their first values
     model = load_model(base)
-    total = num_parameters(model)
+    total, total_qkv = num_parameters(model), sum(p.numel() for p in qkv_parameters(model))
     plan = run.method.plan(folder.read_heads())
     model = apply(model, plan)
     keep_frozen_in(model, run.optim.frozen_dtype)
@@ -88,6 +89,8 @@ def fit(run: Run, callbacks: Sequence[pl.Callback] = ()) -> None:
     measured = lambda trainer: {  # noqa: E731
         "num_trainable": num_trainable(model),
         "trainable_fraction": num_trainable(model) / total,
+        "qkv_fraction": sum(p.numel() for p in qkv_parameters(model) if p.requires_grad)
+        / total_qkv,
         "train_seconds": metrics.seconds,
         "tokens_per_second": metrics.tokens / max(metrics.seconds, 1e-9),
         "peak_memory_bytes": metrics.peak,
