@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from alps.identity import cache_dir, canonical, digest, file_hash, folder_hash, not_identity
+from alps.identity import (
+    cache_dir,
+    canonical,
+    digest,
+    file_hash,
+    folder_hash,
+    identity_unless,
+    not_identity,
+)
 
 HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"  # sha256sum of "hello"
 
@@ -142,6 +150,16 @@ def test_canonical_is_equal_for_what_differs_in_places_only():
     moved = Whole(path="b", parts=(Part(where="elsewhere"),))
     assert canonical(moved) == canonical(Whole())
     assert canonical(Whole(parts=(Part(size=3),))) != canonical(Whole())
+
+
+@dataclass(frozen=True)
+class Later:
+    since: int = identity_unless(3)
+
+
+def test_a_later_setting_counts_only_away_from_its_default():
+    assert canonical(Later()) == canonical(Later(3)) == {"class": "Later"}
+    assert canonical(Later(0)) == {"class": "Later", "since": 0}
 
 
 def test_digest_ignores_the_order_of_names_but_not_of_values():

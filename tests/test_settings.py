@@ -90,6 +90,7 @@ def data(**changes) -> dict:
         data(fraction=0.5),
         data(max_examples=9),
         data(subset_seed=1),
+        data(skip_examples=1),
         data(template="plain"),
         data(max_length=64),
         {"model": Model(random=TINY, seed=1)},

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from alps.identity import file_hash, not_identity
+from alps.identity import file_hash, identity_unless, not_identity
 
 if TYPE_CHECKING:  # types only: never executed, so the import law holds
     from alps.data.example import Example, Split, Tally
@@ -55,6 +55,8 @@ class Source(ABC):
         max_examples: Use only so many training rows, or None for all.
         fraction: Use this share of the training rows (nested: 0.1 lies inside 0.3).
         subset_seed: Seed of that subset.
+        skip_examples: Leave out so many rows, those that a run of the same `subset_seed` and at
+            most so many `max_examples` trains on: the two share no row.
         template: How a prompt is written: `alpaca`, `chat` (the model's own) or `plain`.
         max_length: Longest sequence in tokens; the model's context, if that is shorter.
         too_long: What happens to a longer row: `truncate` cuts the end of its instruction, so that
@@ -75,6 +77,7 @@ class Source(ABC):
     max_examples: int | None = None
     fraction: float = 1.0
     subset_seed: int = 0
+    skip_examples: int = identity_unless(0)
     template: Literal["alpaca", "chat", "plain"] = "alpaca"
     max_length: int = 2048
     too_long: Literal["truncate", "drop"] = "truncate"
@@ -97,6 +100,8 @@ class Source(ABC):
         """Sentences about settings that cannot be used."""
         if self.max_examples is not None and self.max_examples < 1:
             yield f"data.max_examples must be at least 1, got {self.max_examples}"
+        if self.skip_examples < 0:
+            yield f"data.skip_examples must not be negative, got {self.skip_examples}"
         if not 0 < self.fraction <= 1:
             yield f"data.fraction must lie in (0, 1], got {self.fraction}"
         if self.max_length < 8:

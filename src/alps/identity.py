@@ -98,6 +98,11 @@ def not_identity(default: Any = None) -> Any:
     return field(default=default, metadata={"identity": False})
 
 
+def identity_unless(default: Any) -> Any:
+    """A field that came later: at its default the key is the one that runs had before."""
+    return field(default=default, metadata={"unless": default})
+
+
 def canonical(value: Any) -> Any:
     """Plain form of what identifies `value`: content fingerprints in, places and names out."""
     if is_dataclass(value) and not isinstance(value, type):
@@ -106,6 +111,7 @@ def canonical(value: Any) -> Any:
             f.name: canonical(getattr(value, f.name))
             for f in fields(value)
             if f.metadata.get("identity", True)
+            and not ("unless" in f.metadata and getattr(value, f.name) == f.metadata["unless"])
         }
         if fingerprint := getattr(value, "fingerprint", None):
             plain["fingerprint"] = fingerprint()

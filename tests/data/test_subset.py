@@ -97,6 +97,19 @@ def test_smaller_subsets_lie_inside_larger_ones(take):
     assert set(take(max_examples=20)) == set(take(fraction=0.1))
 
 
+def test_skipped_rows_are_those_that_another_run_uses(take):
+    first, rest = set(take(max_examples=30)), set(take(skip_examples=30))
+    assert not first & rest and first | rest == set(range(200))
+    second = set(take(skip_examples=30, max_examples=30))
+    assert len(second) == 30 and first | second == set(take(max_examples=60))
+    assert set(take(skip_examples=30, max_examples=30, fraction=0.1)) < second
+
+
+def test_skipping_every_row_is_one_sentence(take):
+    with pytest.raises(ValueError, match=r"no training rows \(data.skip_examples=200 skips all"):
+        take(skip_examples=200)
+
+
 def test_the_choice_is_repeatable_and_changes_with_the_subset_seed(take):
     assert take(fraction=0.1) == take(fraction=0.1)
     assert take(fraction=0.1) != take(fraction=0.1, subset_seed=1)
@@ -131,7 +144,9 @@ def test_a_later_process_reads_no_row_to_know_which_are_used(passes):
     assert list(again) == list(first) and again.tally == first.tally == {"empty answer": 10}
 
 
-@pytest.mark.parametrize("changes", [{"total": 90}, {"subset_seed": 1}, {"deduplicate": True}])
+@pytest.mark.parametrize(
+    "changes", [{"total": 90}, {"subset_seed": 1}, {"deduplicate": True}, {"skip_examples": 3}]
+)
 def test_other_rows_are_another_choice(passes, changes):
     source = Counted(fraction=0.5)
     training_examples(source)
@@ -146,7 +161,8 @@ def test_how_rows_are_written_does_not_change_which_are_used(passes):
 
 
 def test_the_held_out_rows_do_not_depend_on_the_choice_of_training_rows():
-    part = Counted(fraction=0.5, max_examples=3, deduplicate=True, subset_seed=4)
+    own = {"fraction": 0.5, "max_examples": 3, "subset_seed": 4, "skip_examples": 5}
+    part = Counted(deduplicate=True, **own)
     assert rows_identity(part, "test") == rows_identity(Counted(), "test")
     assert rows_identity(part, "train") != rows_identity(Counted(), "train")
 

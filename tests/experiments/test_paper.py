@@ -84,10 +84,23 @@ def repeats_off(tables):
                 yield *place, f"{value:.2f}", f"{told} prints another number"
 
 
+def query_heads_off(claims):
+    """What section 4.1 says of every model's groups of query heads, and its configuration."""
+    (claim,) = [c for c in claims if c["about"] == "query heads of a key-value pair"]
+    for size, name in MODELS.items():
+        shape = yaml.safe_load((conf_dir() / f"model/{name}.yaml").read_text())["shape"]
+        heads, groups = shape["num_attention_heads"], shape["num_key_value_heads"]
+        if heads != groups * int(claim["value"]):
+            assert heads % groups == 0
+            row = f"Llama-{name[5:-3].replace('_', '.')}-{size}"
+            what = f"the model has {heads} query heads and {groups} key-value pairs"
+            yield "text", row, claim["about"], claim["value"], str(heads // groups), what
+
+
 def test_the_list_of_inconsistencies_is_what_the_numbers_give(tables, read):
     found = [i for t, cells in tables.items() for i in averages_off(t, cells)]
     found += [i for t, cells in tables.items() for i in changes_off(t, cells)]
-    found += repeats_off(tables)
+    found += [*repeats_off(tables), *query_heads_off(read("claims.csv"))]
     fields = ("table", "row", "column", "printed", "recomputed", "what")
     listed = [tuple(r[f] for f in fields) for r in read("inconsistencies.csv")]
     assert sorted(listed) == sorted(found)
@@ -265,6 +278,9 @@ def test_what_the_text_says_in_numbers(tables, read):
         "gain of 1B": first["Llama-3.2-1B"],
         "gain of 8B": first["Llama-3.1-8B"],
         "models to train for Table 1": str(len(runs)),
+        "query heads of a key-value pair": " ".join(
+            recomputed for *_, recomputed, _ in query_heads_off(read("claims.csv"))
+        ),
     }
     told = read("claims.csv")
     assert {r["about"] for r in told if not r["setting"]} == set(facts)

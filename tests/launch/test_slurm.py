@@ -9,7 +9,7 @@ import pytest
 from alps.execute import execute
 from alps.launch import slurm
 from alps.launch.ranks import fit_on_devices
-from alps.launch.slurm import missing_runs, parameters, queued, submit, wait
+from alps.launch.slurm import missing_runs, parameters, queued, submit, too_few_gpus, wait
 from alps.launch.slurm_settings import Slurm
 
 SBATCH = """#!/bin/bash
@@ -90,12 +90,31 @@ def test_a_refusal_of_the_cluster_is_one_sentence(alps, cluster):
         (["method=full"], "add -m"),
         (["-m", "method=full", "hydra.launcher.time=soon"], "hydra.launcher.time=soon"),
         (["-m", "method=full", "hydra.launcher.gpus=1", "trainer.devices=2"], "ask for as many"),
+        (["-m", "method=full", "trainer=ddp"], "the jobs ask for none: set hydra.launcher.gpus=8"),
     ],
 )
 def test_what_is_refused_before_anything_is_made(alps, cluster, tmp_path, arguments, words):
     done = alps("train", "hydra/launcher=slurm", "model=tiny", "evals=none", *arguments, check=2)
     assert words in done.stderr and "Traceback" not in done.stderr
     assert not list(tmp_path.glob("outputs/runs/*")) and not cluster.scripts()
+
+
+@pytest.mark.parametrize(
+    ("trainer", "settings", "problem"),
+    [
+        (["trainer=ddp"], {}, "trainer=ddp trains on GPUs .* none: set hydra.launcher.gpus=8"),
+        (["trainer.accelerator=gpu"], {}, "trainer=auto trains on GPUs .*launcher.gpus=1"),
+        (["trainer=ddp"], {"gpus": 0}, "gpus=0 is fewer than trainer.devices=8"),
+        (["trainer=ddp"], {"additional": {"gres": "gpu:8"}}, None),
+        (["trainer=ddp"], {"gpus": 8}, None),
+        (["trainer.devices=2"], {}, None),
+        (["trainer.accelerator=cpu"], {}, None),
+    ],
+)
+def test_runs_on_gpus_need_jobs_with_gpus(make_run, trainer, settings, problem):
+    runs = [make_run("method=full"), make_run("method=full", *trainer)]
+    said = too_few_gpus(runs, Slurm(**settings))
+    assert re.search(problem, said) if problem else said is None
 
 
 def test_a_machine_without_slurm_is_told_so(monkeypatch, tmp_path):

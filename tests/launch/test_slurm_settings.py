@@ -26,3 +26,24 @@ def test_settings_that_cannot_be_asked_for():
     assert all(p.startswith("hydra.launcher.") for p in refused.value.problems)
     (short,) = Slurm(time=2, signal_seconds=120).problems()
     assert "signal_seconds=120" in short
+
+
+@pytest.mark.parametrize(
+    ("settings", "variable", "expected"),
+    [
+        ({}, None, False),
+        ({"gpus": 0}, None, False),
+        ({"gpus": 2}, None, True),
+        ({"additional": {"gres": "gpu:a100:2"}}, None, True),
+        ({"additional": {"gres": "nvme:1"}}, None, False),
+        ({"additional": {"gpus_per_task": 1}}, None, True),
+        ({"additional": {"gpus-per-task": 1}}, None, True),
+        ({"partition": "gpu"}, None, False),
+        ({}, "SBATCH_GPUS", True),
+        ({}, "SBATCH_CPUS_PER_TASK", False),
+    ],
+)
+def test_whether_a_job_gets_gpus(settings, variable, expected, monkeypatch):
+    if variable:
+        monkeypatch.setenv(variable, "1")
+    assert Slurm(**settings).asks_for_gpus is expected

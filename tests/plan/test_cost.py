@@ -104,6 +104,10 @@ def test_8b_does_not_fit_and_1b_does(make_run):
     whole = ("model=llama3_1_8b", "method=full", "trainer.strategy=ddp", *PAPER)
     large = count.of(make_run(*whole))
     assert (large.fits, large.fitting) == (False, 0) and large.memory > 128e9
+    one = count.of(make_run(*whole, "trainer.micro_batch_size=1"))
+    auto = count.of(make_run(*whole, "trainer.micro_batch_size=auto"))
+    assert (auto.micro_batch, auto.memory, auto.fits) == (1, one.memory, False)
+    assert large.one_row == one.one_row == one.memory < large.memory
 
 
 def test_devices_share_weights_gradients_and_averages_of_8b(make_run):

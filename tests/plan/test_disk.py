@@ -4,8 +4,8 @@ from alps.plan.stages import Planned, in_stages
 
 
 def cost(weights: int, qkv: int) -> Cost:
-    rest = {"flops": 0.0, "memory": 0, "micro_batch": 1, "fitting": None, "num_rows": 1}
-    return Cost(weights=weights, qkv=qkv, resume=3 * weights, tokens=1.0, **rest)
+    rest = {"flops": 0.0, "memory": 0, "micro_batch": 1, "one_row": 0, "fitting": None}
+    return Cost(weights=weights, qkv=qkv, resume=3 * weights, tokens=1.0, num_rows=1, **rest)
 
 
 def plan(*runs: tuple[str, str | None, int]) -> list[list[Planned]]:

@@ -8,6 +8,7 @@ import pytest
 
 from alps.composing import conf_dir
 from alps.config import Choices, runs_of
+from alps.data.subset import training_examples
 from alps.plan.stages import planned
 
 PAPER = Path(__file__).resolve().parents[2] / "experiments"
@@ -134,10 +135,31 @@ def test_every_experiment_runs_on_a_laptop(experiment):
     assert len(runs) == len({run.key for run in runs})
 
 
-def test_at_mini_scale_transfer_trains_on_other_rows_than_the_task_model():
-    for run in runs_of(["experiment=table4", "scale=mini", "method=alps"], CHOICES):
+def rows_of(source):
+    """Instruction and answer of every training row."""
+    return {(example.instruction, example.answer) for example in training_examples(source)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "count"),
+    [([], 320), (["data.max_examples=500"], 500), (["data.fraction=0.5"], 160)],
+)
+def test_at_mini_scale_transfer_shares_no_row_with_the_task_model(settings, count):
+    runs = runs_of(["experiment=table4", "scale=mini", "method=alps", *settings], CHOICES)
+    assert len(runs) == 3
+    for run in runs:
         assert run.data.name == run.task_run().data.name
-        assert run.data.subset_seed != run.task_run().data.subset_seed
+        own, its = (rows_of(r.data) for r in (run, run.task_run()))
+        assert (len(own), len(its)) == (count, 320)
+        assert not own & its
+
+
+def test_heads_of_the_mini_transfer_come_from_the_mini_table_1(grids):
+    table1, table4 = (
+        runs_of([f"experiment={t}", "scale=mini"], CHOICES) for t in ("table1", "table4")
+    )
+    full = {r.key for r in table1 if r.method.name == "full"}
+    assert {r.task_run().key for r in table4 if r.task_run()} == full
 
 
 @pytest.mark.parametrize("table", TABLES)

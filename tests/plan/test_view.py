@@ -1,9 +1,13 @@
 import json
 from dataclasses import replace
 
+import pytest
+
 from alps.atomic import write_json
 from alps.config import build_assumed, runs_of
 from alps.execute import evaluate_base
+from alps.plan.assumed import GIB
+from alps.plan.cost import Costs
 from alps.plan.overview import Vanilla, overview
 from alps.plan.view import print_plan, summary
 from alps.run_folder import RunFolder
@@ -16,9 +20,19 @@ def told(settings: list[str], own: list[str] = (), **tables) -> str:
 def test_what_does_not_fit_is_said_with_what_would():
     grid = ["method=full", "model=llama3_2_3b,llama3_1_8b", "data=ultrachat", "optim=paper"]
     said = told([*grid, "trainer.strategy=ddp"])
-    assert "llama3_2_3b (full) needs up to 137.5 GiB: trainer.micro_batch_size=1 does" in said
-    assert "llama3_1_8b (full)" in said and "not even one row does" in said
+    assert "llama3_2_3b (full) needs 137.5 GiB: trainer.micro_batch_size=1 does" in said
     assert "does not fit" not in told(["method=full"], ["gpu=laptop"])
+
+
+@pytest.mark.parametrize("asked", ["8", "auto"])
+def test_what_no_micro_batch_makes_fit_is_said_with_the_memory_of_one_row(asked, make_run):
+    grid = ("method=full", "model=llama3_1_8b", "data=ultrachat", "optim=paper", "trainer=ddp")
+    grid = (*grid, "trainer.strategy=ddp")
+    one_row = make_run(*grid, "trainer.micro_batch_size=1", "data.max_examples=null")
+    cost = Costs(build_assumed([])).of(one_row)
+    assert cost is not None and cost.micro_batch == 1
+    said = told([*grid, f"trainer.micro_batch_size={asked}"])
+    assert f"llama3_1_8b (full) needs {cost.memory / GIB:.1f} GiB for one row: a shard on" in said
 
 
 def test_what_is_sharded_is_said_with_its_precision():

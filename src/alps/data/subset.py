@@ -32,7 +32,8 @@ DUPLICATE = "duplicate"
 CONTAMINATED = "in a benchmark"
 _OF_TEMPLATE = ("template", "max_length", "too_long")
 _OF_CHOICE = (
-    "max_examples", "fraction", "subset_seed", "deduplicate", "decontaminate", "ngram",
+    "max_examples", "fraction", "subset_seed", "skip_examples", "deduplicate", "decontaminate",
+    "ngram",
 )  # fmt: skip
 
 
@@ -69,7 +70,8 @@ def training_examples(source: Source) -> TrainingRows:
     """The rows a run trains on.
 
     The subset is nested: rows are ranked by a hash of their position, and the first K of that
-    ranking are kept, so 10 % of the rows lie inside 30 % of them.
+    ranking are kept, so 10 % of the rows lie inside 30 % of them. `skip_examples` leaves out the
+    first rows of the ranking before.
 
     Raises:
         ValueError: If a row cannot be used, or none is left.
@@ -78,6 +80,9 @@ def training_examples(source: Source) -> TrainingRows:
     found = _remembered(path, source) or _chosen(source)
     if not found.num_rows:
         left_out = ", ".join(f"{count} left out as {why}" for why, count in found.tally.items())
+        if source.skip_examples:
+            skipped = f"data.skip_examples={source.skip_examples} skips all there are"
+            left_out = "; ".join(filter(None, (skipped, left_out)))
         why = f" ({left_out})" if left_out else ""
         raise ValueError(f"data={source.name} has no training rows{why}")
     if not path.exists():
@@ -98,11 +103,14 @@ def rows_identity(source: Source, split: Split) -> dict[str, Any]:
 def _chosen(source: Source) -> TrainingRows:
     tally = Tally()
     positions, total = _usable(source, tally)
-    usable = min(len(positions), source.max_examples or len(positions))
+    skip = min(source.skip_examples, len(positions))
+    rest = len(positions) - skip
+    usable = min(rest, source.max_examples or rest)
     keep = math.ceil(Fraction(str(source.fraction)) * usable)
     if keep < len(positions):
         ranks = np.fromiter((_rank(source.subset_seed, int(i)) for i in positions), dtype=np.uint64)
-        positions = np.sort(positions[np.argsort(ranks, kind="stable")[:keep]])
+        ranked = np.argsort(ranks, kind="stable")
+        positions = np.sort(positions[ranked[skip : skip + keep]])
     return TrainingRows(source, None if keep == total else positions, keep, tally)
 
 

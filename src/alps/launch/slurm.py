@@ -77,8 +77,18 @@ def run_jobs(
 
 def too_few_gpus(runs: Iterable[Run], slurm: Slurm) -> str | None:
     """Why a job has fewer GPUs than its run uses, as a sentence with the remedy."""
-    wanted = max((run.trainer.devices for run in runs), default=0)
-    if slurm.gpus is None or slurm.gpus >= wanted:
+    trainers = [run.trainer for run in runs]
+    if slurm.gpus is None:
+        on_gpus = [t for t in trainers if t.accelerator == "gpu" and not slurm.asks_for_gpus]
+        if not on_gpus:
+            return None
+        most = max(on_gpus, key=lambda t: t.devices)
+        return (
+            f"trainer={most.name} trains on GPUs (trainer.accelerator=gpu), but the jobs ask for "
+            f"none: set hydra.launcher.gpus={most.devices}"
+        )
+    wanted = max((t.devices for t in trainers), default=0)
+    if slurm.gpus >= wanted:
         return None
     return (
         f"hydra.launcher.gpus={slurm.gpus} is fewer than trainer.devices={wanted}: ask for as many"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -45,6 +46,14 @@ class Slurm:
     max_timeouts: int = 5
     signal_seconds: int = 120
     poll_seconds: int = 15
+
+    @property
+    def asks_for_gpus(self) -> bool:
+        """Whether a job gets GPUs: by `gpus`, or by sbatch's own options and `SBATCH_` variables."""
+        own = {n.removeprefix("SBATCH_"): v for n, v in os.environ.items() if "SBATCH_" in n}
+        options = {n.lower().replace("_", "-"): str(v) for n, v in (own | {**self.additional}).items()}
+        gres = any(n == "gres" and "gpu" in v for n, v in options.items())
+        return bool(self.gpus) or gres or any(n.split("-")[0] == "gpus" for n in options)
 
     def problems(self) -> list[str]:
         """What cannot be asked for."""

@@ -40,6 +40,7 @@ class Cost:
         flops: Operations of the whole training.
         memory: Bytes at the peak of a device, in the asked micro-batch.
         micro_batch: Rows in a forward pass: as asked, or the most that fit.
+        one_row: Bytes at the peak with one row in a forward pass.
         fitting: Most rows that fit into the device, 0 if not even one, or None if as many as asked.
         weights: Bytes of the trained parameters.
         qkv: Bytes that `weights=qkv` leaves: those of all q, k and v, unless what trained is less.
@@ -51,6 +52,7 @@ class Cost:
     flops: float
     memory: int
     micro_batch: int
+    one_row: int
     fitting: int | None
     weights: int
     qkv: int
@@ -88,7 +90,7 @@ class Costs:
         again = flops.forward if run.trainer.activation_checkpointing else 0.0
         trainable = self._once(("size", shape, *trains), lambda: shape.num_trainable(plan))
         longest, asked, kept = self._setting(run)
-        memory, micro_batch, fitting = self._once(
+        memory, micro_batch, one_row, fitting = self._once(
             ("memory", shape, *trains, longest, asked, run.trainer.micro_batch_size, kept),
             lambda: self._peak(run, shape, plan),
         )
@@ -97,6 +99,7 @@ class Costs:
             flops=(flops.total + again) * tokens,
             memory=memory,
             micro_batch=micro_batch,
+            one_row=one_row,
             fitting=fitting,
             weights=BYTES * trainable,
             qkv=BYTES * min(trainable, shape.num_qkv),
@@ -139,8 +142,8 @@ class Costs:
         kept = replace(storage(run, precision), shards=self.shards_of(run))
         return longest, most if asked == "auto" else min(asked, most), kept
 
-    def _peak(self, run: Run, shape: ModelShape, plan: Plan) -> tuple[int, int, int | None]:
-        """Memory, micro-batch, and the most rows that fit where those are too many."""
+    def _peak(self, run: Run, shape: ModelShape, plan: Plan) -> tuple[int, int, int, int | None]:
+        """Memory, micro-batch, memory of one row, and the most rows that fit if not all do."""
         longest, size, kept = self._setting(run)
         share = self.assumed.answer_share
         room = int(ROOM * self.assumed.device.memory * GIB)
@@ -149,16 +152,15 @@ class Costs:
             tokens = size * longest
             return peak_memory(shape, plan, tokens, math.ceil(share * tokens), kept).total
 
-        memory = peak(size)
+        memory, one_row = peak(size), peak(1)
         if memory <= room:
-            return memory, size, None
-        try:
+            return memory, size, one_row, None
+        auto, fitting = run.trainer.micro_batch_size == "auto", 0
+        if one_row <= room:
             fitting = largest_micro_batch(shape, plan, longest, share, room, kept)
-        except ValueError:
-            return memory, size, 0
-        if run.trainer.micro_batch_size == "auto":
-            return peak(fitting), fitting, None
-        return memory, size, fitting
+        if auto and fitting:
+            return peak(fitting), fitting, one_row, None
+        return (one_row, 1, one_row, 0) if auto else (memory, size, one_row, fitting)
 
 
 def examples_seen(run: Run, num_rows: int) -> int:
@@ -191,6 +193,7 @@ def num_training_rows(source: Source) -> int | None:
         total = source.max_examples
     if total is None:
         return None
+    total = max(0, total - source.skip_examples)
     return math.ceil(Fraction(str(source.fraction)) * min(total, source.max_examples or total))
 
 

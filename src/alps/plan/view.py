@@ -110,17 +110,18 @@ def _too_large(plan: Overview) -> list[str]:
     """What does not fit and what would, runs of one model and remedy on one line."""
     found = defaultdict(list)
     for (model, method), cost in plan.too_large().items():
-        found[model, cost.fitting].append((method, cost.memory / GIB))
+        memory = cost.memory if cost.fitting else cost.one_row
+        found[model, cost.fitting].append((method, memory / GIB))
     lines = []
     for (model, fitting), methods in found.items():
-        need = max(memory for _, memory in methods)
+        need = f"{'up to ' * (len(methods) > 1)}{max(memory for _, memory in methods):,.1f} GiB"
         what = f"{model} ({', '.join(name for name, _ in methods)})"
-        remedy = (
-            f"trainer.micro_batch_size={fitting} does, and so does auto"
+        how = (
+            f"{need}: trainer.micro_batch_size={fitting} does, and so does auto"
             if fitting
-            else "not even one row does; a shard on each of several devices would (trainer=fsdp)"
+            else f"{need} for one row: a shard on each of several devices would (trainer=fsdp)"
         )
-        lines.append(f"does not fit: {what} needs up to {need:,.1f} GiB: {remedy}")
+        lines.append(f"does not fit: {what} needs {how}")
     return lines
 
 
