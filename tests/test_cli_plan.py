@@ -84,8 +84,19 @@ def test_an_evaluation_of_the_models_of_a_grid(alps, tmp_path):
     grid = ("-m", "method=full,random", "model=tiny", "data=mini_math,mini_general")
     done = alps("evaluate", *grid, "evals.limit=2", check=0)
     folders = list((tmp_path / "outputs" / "evals").iterdir())
-    assert len(folders) == 2 and "mini_general" in done.stdout
+    assert len(folders) == 3 and "mini_general" in done.stdout  # one for both, one for each loss
     assert not (tmp_path / "outputs" / "runs").exists()
+
+
+def test_the_models_of_table_1_as_they_are(alps, tmp_path):
+    """Each data's own benchmark and loss; the second time there is nothing to do."""
+    grid = ("-m", "experiment=table1", "scale=mini", "model=tiny", "evals.limit=2")
+    data = ("data=mini_general,mini_math",)
+    alps("evaluate", *grid, *data, check=0)
+    found = sorted(p.parent.name for p in (tmp_path / "outputs" / "evals").rglob("evals/*/*.json"))
+    assert found == ["held_out", "held_out", "mini_general", "mini_math"]
+    again = alps("evaluate", *grid, *data, check=0)
+    assert "evaluating" not in again.stderr and again.stdout.count("held_out") == 2
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,8 @@ def test_the_rows_of_a_task_model_of_other_data_are_encoded_too(make_run):
 
 def test_nothing_is_encoded_where_nothing_trains(make_run):
     check(make_run("method=full"), trains=False)
+    assert not (cache_dir() / "rows").exists()
+    check(make_run("method=full", "evals=mini"), trains=False)  # with the held-out loss
     assert (cache_dir() / "rows").exists() and not (cache_dir() / "encoded").exists()
 
 

@@ -195,10 +195,22 @@ def test_a_method_that_uses_a_setting_has_several(make_run):
     assert len({make_run("method=alps", *o).key for o in overrides}) == 4
 
 
-def test_everything_but_the_method_decides_the_base_key():
-    assert run(method=Full(name="full"), seed=3).base_key == run().base_key
-    assert run(**data(template="plain")).base_key != run().base_key
-    assert run(model=Model(random=TINY, seed=1)).base_key != run().base_key
+def base_keys(**changes) -> tuple[str, str]:
+    changed = run(**changes)
+    return changed.base_key, changed.base_data_key
+
+
+def test_model_and_template_decide_the_base_key():
+    assert base_keys(method=Full(name="full"), seed=3) == base_keys()
+    for change in (data(template="plain"), {"model": Model(random=TINY, seed=1)}):
+        assert not set(base_keys(**change)) & set(base_keys())
+
+
+def test_other_data_are_told_apart_where_they_are_read_only():
+    (key, own), (other_key, other) = base_keys(), base_keys(**data(generator="mini_code"))
+    assert key == other_key and len({key, own, other}) == 3
+    few = {"max_examples": 9, "fraction": 0.5, "subset_seed": 1, "skip_examples": 9}
+    assert base_keys(**data(**few)) == base_keys()
 
 
 def task_run(task_model: TaskModel, **changes) -> Run:

@@ -114,26 +114,28 @@ def evaluate(arguments: Sequence[str]) -> None:
 
 
 def _examine(run: Any, trained: bool) -> None:
+    from alps.evals.examined import places
     from alps.execute import evaluate_base, execute
     from alps.launch.ranks import examine_on_devices, fit_on_devices
     from alps.report.evaluated import print_evaluations
-    from alps.run_folder import RunFolder
 
-    folder = RunFolder(run.folder if trained else run.base_folder)
-    with _one_sentence(folder.path.name):
-        examine_on_devices(run, folder)
+    with _one_sentence(run.key if trained else run.base_key):
+        examine_on_devices(run, trained)
         if trained:
             execute(run, fit_on_devices)
         else:
             evaluate_base(run)
-    print_evaluations(folder, run.evals.allowed)
+    print_evaluations(places(run, trained))
 
 
 def _bases(arguments: Sequence[str]) -> list[tuple[Any, bool]]:
-    """A run for each base model and data of a grid; none of them is to be trained."""
+    """A run for each base model, data and set of a grid; none of them is to be trained."""
     from alps.config import runs_of
+    from alps.identity import digest
+    from alps.plain import to_plain
 
-    return [(run, False) for run in {run.base_key: run for run in runs_of(arguments)}.values()]
+    asked = {digest([run.base_data_key, to_plain(run.evals)]): run for run in runs_of(arguments)}
+    return [(run, False) for run in asked.values()]
 
 
 def _examined(arguments: Sequence[str]) -> tuple[Any, bool]:

@@ -105,7 +105,7 @@ def _base_runs(experiment: str, runs: Sequence[Run]) -> list[Run]:
         return []
     layout = lay_out(runs, paper)
     found = {
-        run.base_key: run
+        run.base_data_key: run
         for row in layout.rows
         for column in layout.columns
         if row.kind.method == BASE and column.benchmarks

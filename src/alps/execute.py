@@ -7,13 +7,14 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from alps.atomic import write_json
 from alps.evals.evaluate import all_remembered, evaluate, metrics_of, uncertainty_of
 from alps.evals.evaluation import Evaluation
-from alps.evals.examined import base_weights, subject_of, trained_weights
+from alps.evals.examined import Place, base_result, places, subject_of, trained_weights
 from alps.evals.subject import Subject
 from alps.heads import HeadSet
 from alps.methods.context import Context
@@ -169,36 +170,42 @@ def merged_checkpoint(run: Run) -> Path:
     return path
 
 
-def evaluate_base(run: Run) -> Result:
-    """The base model under the run's benchmarks: the row `base` of a table.
+def evaluate_base(run: Run) -> Result | None:
+    """The base model under the run's benchmarks: the row `base` of a table, if it has some.
 
-    Lives in `outputs/evals/base-<12 hex>`, named by content of model and data.
+    Lives in `outputs/evals/base-<12 hex>`, named by model and template; what reads the run's data,
+    in another such folder, named by the data, too.
     """
-    folder = RunFolder(run.base_folder)
-    with folder.lock():
-        if base_finished(run, folder):
-            return Result.read(folder.result_path)
-        found = evaluate(run.evals, folder, base_weights(run), lambda: base_subject(run))
-        result = Result(
-            key=run.base_key,
-            model=run.model.name,
-            data=run.data.name,
-            method="base",
-            num_trainable=0,
-            trainable_fraction=0.0,
-            evals={},
-            data_hash=run.data.fingerprint(),
-            base_hash=run.model.fingerprint(),
-        )
-        result = with_scores(result, found, folder)
-        result.write(folder.result_path)
-    return result
+    subject = cache(lambda: base_subject(run))
+    for place in places(run, trained=False):
+        with place.folder.lock():
+            if _finished_in(place):
+                continue
+            found = evaluate(place.evals, place.folder, place.weights, subject)
+            of_data = place.folder.path == run.base_data_folder
+            result = Result(
+                key=place.folder.path.name,
+                model=run.model.name,
+                data=run.data.name if of_data else "",
+                method="base",
+                num_trainable=0,
+                trainable_fraction=0.0,
+                evals={},
+                data_hash=run.data.fingerprint() if of_data else "",
+                base_hash=run.model.fingerprint(),
+            )
+            with_scores(result, found, place.folder).write(place.folder.result_path)
+    return base_result(run)
 
 
-def base_finished(run: Run, folder: RunFolder) -> bool:
+def base_finished(run: Run) -> bool:
     """Whether every benchmark asked for is there of the base model."""
-    done = folder.result_path.exists()
-    return done and all_remembered(run.evals, folder, base_weights(run))
+    return all(map(_finished_in, places(run, trained=False)))
+
+
+def _finished_in(place: Place) -> bool:
+    done = place.folder.result_path.exists()
+    return done and all_remembered(place.evals, place.folder, place.weights)
 
 
 def base_subject(run: Run) -> Subject:

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from alps.identity import file_hash, identity_unless, not_identity
 
@@ -185,6 +185,10 @@ class Benchmark(ABC):
         task: The task it belongs to, or None if it fits every task.
         limit: Number of documents, or None for all.
     """
+
+    reads_data: ClassVar[bool] = False
+    """Whether it reads rows of the run's data, and not only the template: then a base model has a
+    result of it for each dataset, and else one for all."""
 
     name: str
     protocol: Protocol

@@ -7,10 +7,10 @@ from pathlib import Path
 from alps.atomic import can_hold_files
 from alps.data.subset import training_examples
 from alps.evals.evaluate import missing, refusals
-from alps.evals.examined import base_weights, trained_weights
+from alps.evals.examined import places
 from alps.evals.subject import no_room
 from alps.evals.vllm_engine import vllm_problem
-from alps.families import Source
+from alps.families import Benchmark, Source
 from alps.heads import Geometry
 from alps.identity import canonical, digest
 from alps.models.checkpoint import materialize, read_geometry, scorable
@@ -48,6 +48,10 @@ def check_files(run: Run, trains: bool = True) -> None:
         raise ValueError(f"output_dir={run.output_dir} cannot be written to: name another folder")
     _check_benchmarks(run, trains)
     if RunFolder(run.folder).training_path.exists():
+        return
+    if not trains:
+        if any(benchmark.reads_data for benchmark in _asked(run, trains)):
+            training_examples(run.data)
         return
     if run.optim.frozen_dtype == "nf4" and (problem := four_bit_problem()):
         raise ValueError(problem)
@@ -138,18 +142,19 @@ def _sources(run: Run) -> list[Source]:
     return [run.data, *([task_run.data] if task_run else [])]
 
 
-def _place(run: Run, trains: bool) -> tuple[RunFolder, str]:
-    """Where evaluations go, and what names the weights that they are of."""
-    if not trains:
-        return RunFolder(run.base_folder), base_weights(run)
-    folder = RunFolder(run.folder)
-    return folder, trained_weights(run) if folder.training_path.exists() else ""
+def _asked(run: Run, trains: bool) -> list[Benchmark]:
+    """Benchmarks that may run and have no result yet."""
+    return [
+        b
+        for place in places(run, trains)
+        for b in missing(place.evals, place.folder, place.weights)
+    ]
 
 
 def _check_benchmarks(run: Run, trains: bool) -> None:
-    folder, weights = _place(run, trains)
-    asked = missing(run.evals, folder, weights)
-    problems = refusals(run.evals, folder, weights)
+    asked, problems = _asked(run, trains), []
+    for place in places(run, trains):
+        problems += refusals(place.evals, place.folder, place.weights)
     for benchmark in asked:
         try:
             benchmark.ready(run.evals.documents_dir)
@@ -167,7 +172,7 @@ def _check_benchmarks(run: Run, trains: bool) -> None:
 
 
 def _check_template(run: Run, trains: bool) -> None:
-    asked = missing(run.evals, *_place(run, trains))
+    asked = _asked(run, trains)
     if any(benchmark.protocol == "meta" for benchmark in asked) and not _has_chat_template(run):
         raise ValueError(
             "protocol=meta asks in the model's own chat template, but the tokenizer of "

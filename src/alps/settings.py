@@ -247,10 +247,14 @@ class Run:
 
     @property
     def base_key(self) -> str:
-        """Names the evaluation of this run's base model; how many rows train doesn't matter."""
-        asked = replace(self.data, max_examples=None, fraction=1.0, subset_seed=0)
-        identity = {"algorithm": ALGORITHM_VERSION, "base": canonical([self.model, asked])}
-        return f"base-{digest(identity)[:12]}"
+        """Names the evaluation of its base model; of the data, only the template shapes prompts."""
+        return _base_key([self.model, self.data.template])
+
+    @property
+    def base_data_key(self) -> str:
+        """Names that of benchmarks that read the data; how many rows train doesn't matter."""
+        every = {"max_examples": None, "fraction": 1.0, "subset_seed": 0, "skip_examples": 0}
+        return _base_key([self.model, replace(self.data, **every)])
 
     @property
     def sharded(self) -> bool:
@@ -275,8 +279,13 @@ class Run:
 
     @property
     def base_folder(self) -> Path:
-        """Where evaluations of its base model live."""
+        """Where evaluations of its base model live, but for those that read its data."""
         return Path(self.output_dir) / "evals" / self.base_key
+
+    @property
+    def base_data_folder(self) -> Path:
+        """Where those live that read its data."""
+        return Path(self.output_dir) / "evals" / self.base_data_key
 
     def task_run(self) -> Run | None:
         """The run that makes this run's task model, or None where none is needed."""
@@ -291,3 +300,8 @@ class Run:
         if not wanted.method.freezes_the_rest:
             optim = replace(optim, frozen_dtype="float32")
         return replace(self, method=wanted.method, data=data, optim=optim, evals=Evals())
+
+
+def _base_key(parts: list[Any]) -> str:
+    identity = {"algorithm": ALGORITHM_VERSION, "base": canonical(parts)}
+    return f"base-{digest(identity)[:12]}"

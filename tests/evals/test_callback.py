@@ -65,6 +65,14 @@ def test_epochs_are_examined_and_so_is_the_end(make_run):
     assert first > second, "each epoch's own weights are examined"
 
 
+def test_data_without_held_out_rows_is_trained_and_evaluated(make_run, tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"instruction": "a", "output": "b"}\n' * 8)
+    data = ("data=jsonl", f"data.path={rows}", "data.test_fraction=0", "data.max_examples=null")
+    run = make_run("method=random", *data, "evals=[held_out]")
+    assert execute(run, fit_examined).evals == {"held_out": {}}
+
+
 def test_every_second_epoch(make_run):
     run = make_run("method=random", *SMALL, "optim.epochs=5", "evals.every_n_epochs=2")
     execute(run, fit_examined)
@@ -140,7 +148,7 @@ def test_fewer_documents_but_never_more(make_run):
 
 def scores(folder: Path) -> dict[str, object]:
     found = {}
-    for path in sorted((folder / "evals").rglob("*.json")):
+    for path in sorted((folder / "evals").glob("*/*.json")):
         stored = json.loads(path.read_text())
         found[path.parent.name] = (stored["metrics"], stored["num_documents"])
     for path in sorted((folder / "evals").rglob("samples*.jsonl")):
@@ -154,10 +162,12 @@ def test_two_ranks_score_as_one(make_run, tmp_path):
     one = make_run(*settings, output_dir=str(tmp_path / "one"))
     two = make_run(*settings, "trainer.devices=2", output_dir=str(tmp_path / "two"))
     evaluate_base(one)
-    examine_on_devices(two, RunFolder(two.base_folder))
+    examine_on_devices(two, trained=False)
     found = scores(two.base_folder)
     assert found == scores(one.base_folder)
-    assert len(found) == 3 and len(list(two.base_folder.rglob("answers.?.jsonl"))) == 2
+    assert len(found) == 2 and len(list(two.base_folder.rglob("answers.?.jsonl"))) == 2
+    assert list(scores(two.base_data_folder)) == ["held_out"]
+    assert scores(two.base_data_folder) == scores(one.base_data_folder)
 
 
 def test_two_ranks_examine_what_they_trained(make_run, tmp_path):

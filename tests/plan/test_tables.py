@@ -104,15 +104,15 @@ def test_the_paper_s_optimizer_scope_and_seed(grids):
 @pytest.mark.parametrize(
     ("table", "data", "benchmarks"),
     [
-        ("table1", "ultrachat", "ifeval gpqa"),
-        ("table1", "mathinstruct", "gsm8k math"),
-        ("table4", "codealpaca", "humaneval humaneval_plus mbpp mbpp_plus"),
+        ("table1", "ultrachat", "held_out ifeval gpqa"),
+        ("table1", "mathinstruct", "held_out gsm8k math"),
+        ("table4", "codealpaca", "held_out humaneval humaneval_plus mbpp mbpp_plus"),
         ("table5", "ultrachat", "mmlu arc_challenge"),
         ("table11", "magicoder", ""),
         (
             "table14",
             "mathinstruct",
-            "ifeval gpqa gsm8k math humaneval humaneval_plus mbpp mbpp_plus",
+            "held_out ifeval gpqa gsm8k math humaneval humaneval_plus mbpp mbpp_plus",
         ),
     ],
 )
@@ -123,6 +123,25 @@ def test_benchmarks_are_those_of_the_table(grids, table, data, benchmarks):
 
 EXPERIMENTS = {p.stem for p in (conf_dir() / "experiment").glob("*")}
 EXPERIMENTS.remove("figure7")  # trains nothing
+
+
+def test_no_row_is_withheld_for_nothing():
+    """Every run of every table and figure is asked for its loss on all held-out rows, somewhere."""
+    losses = {}
+    for experiment in sorted(EXPERIMENTS):
+        for run in runs_of([f"experiment={experiment}"], CHOICES):
+            asked = [b for b in run.evals.benchmarks if b.name == "held_out"]
+            losses.setdefault(run.key, []).extend(asked)
+            assert run.data.test_fraction > 0
+    assert len(losses) > 100
+    assert not [key for key, asked in losses.items() if not asked]
+    assert {b.limit for asked in losses.values() for b in asked} == {None}
+
+
+@pytest.mark.parametrize("choice", ["general", "math", "code", "all", "own_task", "every_task"])
+def test_sets_for_trained_models_measure_the_held_out_loss(choice):
+    (run,) = runs_of([f"evals={choice}", "data=mathinstruct", "method=full"], CHOICES)
+    assert run.evals.benchmarks[0].name == "held_out"
 
 
 @pytest.mark.parametrize("experiment", sorted(EXPERIMENTS))

@@ -12,6 +12,7 @@ from alps.atomic import write_json
 from alps.data.mini import Mini
 from alps.evals.evalplus_benchmark import EvalPlus
 from alps.evals.evaluation import Evaluation
+from alps.evals.examined import base_result
 from alps.evals.harness import HarnessTask
 from alps.evals.held_out import HeldOut
 from alps.evals.statistics import Part, uncertainty, value
@@ -122,7 +123,13 @@ class Made:
 
     def finish_base(self, run: Run, answers: Mapping[str, Sequence[float]], **changes) -> Result:
         """The same for the run's base model."""
-        return self._leave(run, RunFolder(run.base_folder), run.base_key, "base", answers, changes)
+        for folder, reads_data in ((run.base_folder, False), (run.base_data_folder, True)):
+            own = {n: a for n, a in answers.items() if BENCHMARKS[n].reads_data == reads_data}
+            if own:
+                self._leave(run, RunFolder(folder), folder.name, "base", own, changes)
+        result = base_result(run)
+        assert result is not None
+        return result
 
     def fail(self, run: Run, reason: str) -> None:
         """A run that could not go on."""

@@ -1,13 +1,22 @@
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import pytest
 
+from alps.families import Benchmark
+from alps.infrastructure import Evals
 from alps.methods.whole import Full, NoAttention
 from alps.report.collect import collect, row
 from alps.results import Result
 from alps.run_folder import RunFolder
 from alps.settings import Model, Optim, Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked(Benchmark):
+    """A benchmark by name."""
+
+    def evaluate(self, subject):
+        raise AssertionError
 
 
 @pytest.fixture
@@ -26,7 +35,8 @@ def run(tmp_path) -> Run:
 def result(key: str, **changes) -> Result:
     facts = {"key": key, "model": "tiny", "data": "mini_math", "method": key.rsplit("-", 1)[0]}
     hashes = {"data_hash": "d", "base_hash": "b"}
-    return Result(**facts, **hashes, num_trainable=1, trainable_fraction=0.5, evals={}, **changes)
+    changes = {"evals": {}, **changes}
+    return Result(**facts, **hashes, num_trainable=1, trainable_fraction=0.5, **changes)
 
 
 def finish(run: Run, **changes) -> Result:
@@ -37,10 +47,12 @@ def finish(run: Run, **changes) -> Result:
     return done
 
 
-def finish_base(run: Run) -> Result:
-    done = result(run.base_key)
-    done.write(RunFolder(Path(run.output_dir) / "evals" / run.base_key).result_path)
-    return done
+def finish_base(run: Run) -> None:
+    """What serves all data, and what reads this run's."""
+    folders = {run.base_folder: "mini_math", run.base_data_folder: "held_out"}
+    for folder, name in folders.items():
+        evals = {name: {"number": float(int(folder.name[5:], 16))}}
+        result(folder.name, evals=evals).write(RunFolder(folder).result_path)
 
 
 def test_a_finished_run_is_its_result(run):
@@ -59,6 +71,29 @@ def test_base_rows_stand_first_and_each_run_stands_once_in_order(run):
     found = [r.key for r in collect([other, run, other, elsewhere])]
     bases = [run.base_key, elsewhere.base_key]
     assert found == [*bases, other.key, run.key, elsewhere.key]
+
+
+def test_a_base_row_has_what_serves_all_data_and_what_reads_its_own(run):
+    """Nothing that the runs do not ask, unless their own data was evaluated."""
+    asked = Evals(benchmarks=(Asked(name="mini_math", protocol="plain"),))
+    other = replace(run, data=replace(run.data, name="other", generator="mini_code"))
+    for each in (run, other):
+        finish(each)
+    finish_base(run)
+    first, second = collect([replace(r, evals=asked) for r in (run, other)])[:2]
+    assert first.result is not None and second.result is not None
+    assert (first.result.data, second.result.data) == (run.data.name, "other")
+    assert first.result.evals["mini_math"] == second.result.evals["mini_math"]
+    assert set(first.result.evals) == {"mini_math", "held_out"}
+    assert set(second.result.evals) == {"mini_math"}
+    assert [r.key for r in collect([run, other])] == [run.base_key, run.key, other.key]
+
+
+def test_a_base_result_that_cannot_be_read_is_a_row_with_its_reason(run):
+    finish_base(run)
+    RunFolder(run.base_folder).result_path.write_text("{")
+    failed, _ = collect([run])
+    assert failed.result is None and failed.failure and "result.json" in failed.failure
 
 
 def test_a_base_model_that_was_not_evaluated_has_no_row(run):

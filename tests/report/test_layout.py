@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from alps.data.jsonl import Jsonl
 from alps.report.columns import AVERAGE, CHANGE
 from alps.report.layout import lay_out
 from alps.report.line import terms
@@ -75,6 +76,51 @@ def test_an_average_is_of_columns_however_many_benchmarks_each_has(made):
     layout = lay_out(runs, paper)
     weights = [t.weight for t in terms(layout.rows[0], layout.columns[2], layout)]
     assert weights == [0.5, 0.25, 0.25]
+
+
+def test_held_out_losses_stand_beside_the_papers_columns_and_in_no_average(made):
+    asked = {"ultrachat": ("held_out", "gpqa"), "mathinstruct": ("held_out", "gsm8k")}
+    runs = [made.run(m, d, b) for m in ("full", "alps") for d, b in asked.items()]
+    layout = lay_out(runs, [*full_cells(), *alps_cells()])
+    losses = [("held_out loss (ultrachat)", "loss"), ("held_out loss (mathinstruct)", "loss")]
+    columns = [(c.label, c.kind) for c in layout.columns]
+    assert columns[:-2] == [
+        ("GPQA", "score"), ("GSM8K", "score"), ("Avg.", "average"), (CHANGE, "change"),
+    ]  # fmt: skip
+    assert columns[-2:] == losses
+    (row, _), (*_, average, change, first, second) = layout.rows, layout.columns
+    for column in (average, change):
+        assert {t.benchmark for t in terms(row, column, layout)} == {"gpqa", "gsm8k"}
+    assert terms(row, first, layout) == [(1.0, "ultrachat", "held_out")]
+    assert terms(row, second, layout) == [(1.0, "mathinstruct", "held_out")]
+
+
+def test_a_row_of_one_dataset_has_the_loss_of_its_own(made):
+    paper = [
+        printed("1B-UC, w/ full", "GSM8K", 1.0, data=("ultrachat",)),
+        printed("1B-MI, w/ full", "GSM8K", 2.0),
+    ]
+    runs = [
+        made.run(data=d, benchmarks=("held_out", "gsm8k")) for d in ("ultrachat", "mathinstruct")
+    ]
+    layout = lay_out(runs, paper)
+    assert [c.label for c in layout.columns] == ["GSM8K", CHANGE, "held_out loss"]
+    found = {row.label: terms(row, layout.columns[-1], layout) for row in layout.rows}
+    assert found == {
+        "1B-UC, w/ full": [(1.0, "ultrachat", "held_out")],
+        "1B-MI, w/ full": [(1.0, "mathinstruct", "held_out")],
+    }
+
+
+def test_data_that_withhold_nothing_have_no_column_of_losses(made, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"instruction": "a", "output": "b"}\n')
+    run = made.run(benchmarks=("held_out", "gsm8k"))
+    every = Jsonl(name="mathinstruct", path=str(file), test_fraction=0.0)
+    some = replace(every, test_fraction=0.5)
+    labels = [[c.label for c in lay_out([replace(run, data=d)], full_cells()).columns]
+              for d in (every, some)]  # fmt: skip
+    assert labels[0] == labels[1][:-1] and labels[1][-1] == "held_out loss"
 
 
 def test_rows_of_the_paper_that_the_grid_does_not_have_are_named(made):

@@ -70,8 +70,8 @@ class Evaluations(StepCallback):
                     for metric, value in evaluation.metrics.items()
                 }
         for name, evaluation in found.items() if trainer.is_global_zero else ():
-            metric, value = next(iter(evaluation.metrics.items()))
-            log.info("step %d: %s %s %.4f", trainer.global_step, name, metric, value)
+            for metric, value in list(evaluation.metrics.items())[:1]:  # none of no held-out row
+                log.info("step %d: %s %s %.4f", trainer.global_step, name, metric, value)
 
 
 def first_documents(evals: Evals, limit: int) -> Evals:

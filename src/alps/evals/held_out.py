@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from alps.atomic import write_json
 from alps.evals.statistics import Part, uncertainty, value
@@ -22,6 +22,8 @@ LOSSES_FILE = "losses.json"
 @dataclass(frozen=True, kw_only=True)
 class HeldOut(Benchmark):
     """Mean negative log-likelihood (nats) of an answer token, and its exponential."""
+
+    reads_data: ClassVar[bool] = True
 
     def evaluate(self, subject: Subject) -> Scorecard:
         """Runs the test split through the loss of training, row by row: no batch changes it.

@@ -41,7 +41,8 @@ class Subject:
     Attributes:
         model: In evaluation mode, on its device. With several ranks each has one.
         tokenizer: The model's.
-        data: The run's data: its template asks the questions, its test split is held out.
+        data: The run's data: its template asks the questions; its rows are for benchmarks that say
+            so (`reads_data`).
         batch_size: Prompts or rows side by side, or `auto`.
         folder: Where the benchmark at hand keeps answers and samples.
         weights: Hash of what the model is; answers of other weights are not taken for its own.

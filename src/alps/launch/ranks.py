@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import yaml
 
 import alps
 from alps.atomic import write_text
+from alps.evals.examined import places
 from alps.plain import to_plain
 from alps.results import RunFailed
 from alps.run_folder import RunFolder
@@ -53,19 +55,22 @@ def fit_on_devices(run: Run) -> None:
     _on_ranks(run, RunFolder(run.folder))
 
 
-def examine_on_devices(run: Run, folder: RunFolder) -> None:
+def examine_on_devices(run: Run, trained: bool) -> None:
     """Evaluates the benchmarks of `run.evals` on several local devices; for one there is nothing.
 
     Args:
         run: The run; how it is to be examined.
-        folder: Its own folder, if it is trained, or its base model's.
+        trained: Whether its trained model is examined, or its base model.
 
     Raises:
         RunFailed: With the message of the rank that failed first.
     """
     if run.trainer.devices == 1:
         return
-    with folder.lock():
+    folder = RunFolder(run.folder if trained else run.base_folder)
+    with ExitStack() as locks:
+        for path in sorted({folder.path, *(p.folder.path for p in places(run, trained))}):
+            locks.enter_context(RunFolder(path).lock())
         write_text(folder.path / "examine.yaml", yaml.safe_dump(to_plain(run), sort_keys=False))
         _on_ranks(run, folder, "examine")
 

@@ -51,7 +51,9 @@ class Slurm:
     def asks_for_gpus(self) -> bool:
         """Whether a job gets GPUs: by `gpus`, or by sbatch's own options and `SBATCH_` variables."""
         own = {n.removeprefix("SBATCH_"): v for n, v in os.environ.items() if "SBATCH_" in n}
-        options = {n.lower().replace("_", "-"): str(v) for n, v in (own | {**self.additional}).items()}
+        options = {
+            n.lower().replace("_", "-"): str(v) for n, v in (own | {**self.additional}).items()
+        }
         gres = any(n == "gres" and "gpu" in v for n, v in options.items())
         return bool(self.gpus) or gres or any(n.split("-")[0] == "gpus" for n in options)
 

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 import traceback
+from functools import cache
 from pathlib import Path
 
 from alps.atomic import write_json
@@ -50,7 +51,7 @@ def examine(folder: RunFolder) -> None:
     import torch.distributed as dist
 
     from alps.evals.evaluate import evaluate
-    from alps.evals.examined import base_weights, trained_weights
+    from alps.evals.examined import places
     from alps.execute import base_subject, trained_subject
     from alps.training.fit import PATIENCE
 
@@ -58,10 +59,10 @@ def examine(folder: RunFolder) -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
-    if folder.path == run.base_folder:
-        evaluate(run.evals, folder, base_weights(run), lambda: base_subject(run))
-    else:
-        evaluate(run.evals, folder, trained_weights(run), lambda: trained_subject(run))
+    trained = folder.path != run.base_folder
+    subject = cache(lambda: trained_subject(run) if trained else base_subject(run))
+    for place in places(run, trained):
+        evaluate(place.evals, place.folder, place.weights, subject)
 
 
 def leave_group() -> None:

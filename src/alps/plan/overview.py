@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from alps.evals.examined import base_result, places
 from alps.plan.assumed import Assumed, Weights
 from alps.plan.cost import Cost, Costs
 from alps.plan.disk import peaks
 from alps.plan.stages import Planned, in_stages, planned
-from alps.results import Result, RunFailed
-from alps.run_folder import RunFolder
+from alps.results import RunFailed
 from alps.settings import Run
 
 STATES = ("done", "trained", "failed", "running", "missing")
@@ -37,7 +37,7 @@ class BaseEvaluation:
 
     Attributes:
         run: Of this model, data and benchmarks; what it trains does not matter.
-        key: Of the model and data.
+        key: Of the model and the template.
         command: What does it.
         tables: Tables that ask for it.
         done: Whether all benchmarks are there.
@@ -201,11 +201,10 @@ def base_evaluations(vanilla: Mapping[str, Vanilla]) -> list[BaseEvaluation]:
     found: list[BaseEvaluation] = []
     for table, rows in vanilla.items():
         for run in rows.runs:
-            key, asked = run.base_key, run.evals.benchmarks
-            same = (e for e in found if e.key == key and e.run.evals.benchmarks == asked)
+            same = (e for e in found if places(e.run, False) == places(run, False))
             each = next(same, None)
             if each is None:
-                each = BaseEvaluation(run=run, key=key, command=rows.command)
+                each = BaseEvaluation(run=run, key=run.base_key, command=rows.command)
                 found.append(each)
             each.tables.append(table)
     for each in found:
@@ -215,13 +214,10 @@ def base_evaluations(vanilla: Mapping[str, Vanilla]) -> list[BaseEvaluation]:
 
 def _is_done(run: Run) -> tuple[bool, str | None]:
     """Whether nothing of a base model's evaluation is missing, and why it cannot be read."""
-    folder = RunFolder(run.base_folder)
-    if not folder.result_path.exists():
-        return False, None
     from alps.execute import base_finished
 
     try:
-        Result.read(folder.result_path)
+        base_result(run)
     except RunFailed as error:
         return False, str(error)
-    return base_finished(run, folder), None
+    return base_finished(run), None

@@ -69,24 +69,44 @@ def papers_columns(paper: Sequence[Printed]) -> tuple[Column, ...]:
 def benchmark_columns(runs: Sequence[Run], paper: Sequence[Printed]) -> list[Column]:
     """A column for each benchmark of each dataset, losses last."""
     if data_in_rows(paper):
-        return [_benchmark_column(b) for b in _benchmarks(runs)]
+        return _columns_of(runs, in_rows=True)
     if paper and all(not c.data for c in papers_columns(paper) if c.kind == "score"):
-        found = [_off_task_column(b, runs) for b in _benchmarks(runs) if not is_loss(b)]
-    else:
-        data = dict.fromkeys(r.data.name for r in runs)
-        own = [(d, b) for d in data for b in _benchmarks([r for r in runs if r.data.name == d])]
-        names = [b.name for _, b in own]
-        found = [_benchmark_column(b, d, tell=names.count(b.name) > 1) for d, b in own]
-    scores = [c for c in found if c.kind == "score"]
+        return _with_average(
+            [_off_task_column(b, runs) for b in _benchmarks(runs) if not is_loss(b)]
+        )
+    return _with_average(_columns_of(runs))
+
+
+def loss_columns(runs: Sequence[Run], paper: Sequence[Printed]) -> list[Column]:
+    """The losses among the benchmarks of each dataset: the paper has none, and no average either."""
+    return [c for c in _columns_of(runs, data_in_rows(paper)) if c.kind == "loss"]
+
+
+def _columns_of(runs: Sequence[Run], in_rows: bool = False) -> list[Column]:
+    """A column for each benchmark, where rows are of one dataset, or for each of each dataset."""
+    if in_rows:
+        return [_benchmark_column(b) for b in _benchmarks(runs)]
+    data = dict.fromkeys(r.data.name for r in runs)
+    own = [(d, b) for d in data for b in _benchmarks([r for r in runs if r.data.name == d])]
+    names = [b.name for _, b in own]
+    return [_benchmark_column(b, d, tell=names.count(b.name) > 1) for d, b in own]
+
+
+def _with_average(columns: Sequence[Column]) -> list[Column]:
+    """Scores, the average of several, and then the losses."""
+    scores = [c for c in columns if c.kind == "score"]
     average = [Column(label=AVERAGE, kind="average")] if len(scores) > 1 else []
-    return [*scores, *average, *(c for c in found if c.kind == "loss")]
+    return [*scores, *average, *(c for c in columns if c.kind == "loss")]
 
 
 def _benchmarks(runs: Sequence[Run]) -> list[Benchmark]:
-    """Those of any run, each name once, as the first run has it."""
+    """Those of any run, each name once, as the first run has it; no loss where nothing is held out."""
     found: dict[str, Benchmark] = {}
-    for benchmark in (b for run in runs for b in run.evals.benchmarks):
-        found.setdefault(benchmark.name, benchmark)
+    for run in runs:
+        nothing = getattr(run.data, "test_fraction", None) == 0
+        for benchmark in run.evals.benchmarks:
+            if not (nothing and is_loss(benchmark)):
+                found.setdefault(benchmark.name, benchmark)
     return list(found.values())
 
 

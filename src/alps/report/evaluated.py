@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 from alps.evals.evaluation import Evaluation, read_evaluation
-from alps.families import Benchmark
+from alps.evals.examined import Place
 from alps.report.table import DASH
-from alps.run_folder import RunFolder
 
 
-def print_evaluations(folder: RunFolder, benchmarks: Iterable[Benchmark]) -> None:
+def print_evaluations(places: Sequence[Place]) -> None:
     """Prints one line for each metric of the benchmarks, and where their samples are."""
     from rich.console import Console
     from rich.table import Table
@@ -18,13 +17,15 @@ def print_evaluations(folder: RunFolder, benchmarks: Iterable[Benchmark]) -> Non
     grid = Table(show_edge=False, pad_edge=False)
     for name, justify in COLUMNS.items():
         grid.add_column(name, justify="right" if justify else "left", no_wrap=True)
-    found = [read_evaluation(folder, b.name, b.protocol) for b in benchmarks]
+    asked = [(place.folder, b) for place in places for b in place.evals.allowed]
+    found = [read_evaluation(folder, b.name, b.protocol) for folder, b in asked]
     for line in (line for evaluation in found if evaluation for line in lines(evaluation)):
         grid.add_row(*line)
     console = Console()
     console.width = max(console.width, 120) if not console.is_terminal else console.width
     console.print(grid)
-    console.print(f"scores, samples and answers: {folder.path / 'evals'}", soft_wrap=True)
+    where = ", ".join(str(place.folder.path / "evals") for place in places)
+    console.print(f"scores, samples and answers: {where or 'none'}", soft_wrap=True)
 
 
 COLUMNS = {

@@ -1,6 +1,7 @@
 """The shape of a table: its rows and columns, as the paper has them or as the runs suggest.
 
-Where all runs are of the paper's models and data, the table is the paper's, label for label.
+Where all runs are of the paper's models and data, the table is the paper's, label for label, and
+beside it the held-out losses, which the paper does not have.
 Elsewhere (`scale=mini`, another model) it has the paper's rows for each model of the runs, and a
 column for each benchmark of each dataset.
 """
@@ -15,6 +16,7 @@ from alps.report.columns import (
     Column,
     benchmark_columns,
     column_label,
+    loss_columns,
     papers_columns,
     with_change,
 )
@@ -44,7 +46,7 @@ class Row:
     runs: Mapping[str, tuple[Run, ...]] = field(default_factory=dict)
 
     def columns_data(self, column: Column) -> tuple[str, ...]:
-        """Data whose runs count in a column; a model as it is needs one, for the template."""
+        """Data whose runs count in a column; a model as it is answers alike whatever the data."""
         if self.kind.method == BASE and len(column.data) != 1:
             return tuple(self.runs)[:1]
         return column.data or tuple(self.runs)
@@ -108,7 +110,7 @@ def _papers(runs: Sequence[Run], paper: Sequence[Printed]) -> Layout:
     rest = [r for r in runs if r.key not in claimed]
     return Layout(
         rows=tuple(_together([*rows, *_unlabelled(rest, data_in_rows(paper))])),
-        columns=with_change(papers_columns(paper)),
+        columns=(*with_change(papers_columns(paper)), *loss_columns(runs, paper)),
         printed={(p.row, column_label(p)): p.value for p in paper},
         absent=tuple(absent),
     )
@@ -153,7 +155,7 @@ def _runs_of(cells: Sequence[Printed], runs: Sequence[Run]) -> list[Run]:
 def _rows(label: str, kind: Kind, block: str, runs: Sequence[Run]) -> list[Row]:
     """One row, or one for each variant."""
     if kind.method == BASE:  # what trains on the data makes no difference to it
-        _refuse_several(label, {r.base_key: r for r in reversed(runs)}, seeds=False)
+        _refuse_several(label, {r.base_data_key: r for r in reversed(runs)}, seeds=False)
         by_data = {r.data.name: (r,) for r in reversed(runs)}
         names = list(dict.fromkeys(r.data.name for r in runs))
         return [Row(label=label, kind=kind, block=block, runs={d: by_data[d] for d in names})]

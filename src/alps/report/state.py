@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from alps.evals.evaluation import Evaluation, read_evaluation
+from alps.evals.examined import base_result
 from alps.execute import base_finished, finished
 from alps.families import Benchmark
 from alps.plain import to_plain
@@ -95,7 +96,8 @@ class Subject:
             return self.gap
         asked = next((b for b in self.run.evals.benchmarks if b.name == name), None)
         try:
-            found = read_evaluation(self.folder, name, asked.protocol) if asked else self._any(name)
+            folder = self._folder(name)
+            found = read_evaluation(folder, name, asked.protocol) if asked else self._any(name)
         except RunFailed as error:
             return self._gap("unreadable", str(error))
         if found is not None:
@@ -107,42 +109,56 @@ class Subject:
                 value=value,
                 low=sure.get("low"),
                 high=sure.get("high"),
-                documents=documents_of(self.folder, found),
+                documents=documents_of(folder, found),
                 evaluation=found,
                 otherwise=_otherwise(asked, found),
             )
         values = self.result.evals.get(name)
-        if values and not (self.folder.path / "evals" / name).exists():  # else of another protocol
+        if values and not (folder.path / "evals" / name).exists():  # else of another protocol
             metric, value = next(iter(values.items()))
             sure = self.result.uncertainty.get(name, {}).get(metric, {})
             return Score(value=value, low=sure.get("low"), high=sure.get("high"))
         return self._gap("not evaluated", f"{name} was not asked")
 
+    def _folder(self, name: str) -> RunFolder:
+        """Where a benchmark is kept: of a base model, what reads the run's data stands apart."""
+        apart = RunFolder(self.run.base_data_folder)
+        shared = (self.folder.path / "evals" / name).exists()
+        return apart if self.base and not shared else self.folder
+
     def _any(self, name: str) -> Evaluation | None:
         """The evaluation of a benchmark that the grid does not ask for, if there is just one."""
-        protocols = [p.stem for p in (self.folder.path / "evals" / name).glob("*.json")]
-        return read_evaluation(self.folder, name, protocols[0]) if len(protocols) == 1 else None
+        folder = self._folder(name)
+        protocols = [p.stem for p in (folder.path / "evals" / name).glob("*.json")]
+        return read_evaluation(folder, name, protocols[0]) if len(protocols) == 1 else None
 
     def _read(self) -> tuple[Result | None, Gap | None]:
         status = self.folder.status()
         state, reason = status["state"], status["reason"] or ""
         if state == "failed" and not self._is_whole():
             return None, self._gap("failed", reason)
-        if self.folder.result_path.exists():
-            try:
-                return Result.read(self.folder.result_path), None
-            except RunFailed as error:
-                return None, self._gap("unreadable", str(error))
+        try:
+            if (result := self._result()) is not None:
+                return result, None
+        except RunFailed as error:
+            return None, self._gap("unreadable", str(error))
         if state == "running":
             return None, self._gap("running", "another process is at it")
         return None, self._gap("missing", reason)
 
+    def _result(self) -> Result | None:
+        if self.base:
+            return base_result(self.run)
+        path = self.folder.result_path
+        return Result.read(path) if path.exists() else None
+
     def _is_whole(self) -> bool:
         """Whether all that this experiment asks of it is there, as only something else failed."""
         try:
-            done = (base_finished if self.base else finished)(self.run, self.folder)
+            done = base_finished(self.run) if self.base else finished(self.run, self.folder)
             asked = {b.name for b in self.run.evals.benchmarks}
-            return done and asked <= set(Result.read(self.folder.result_path).evals)
+            result = self._result()
+            return done and result is not None and asked <= set(result.evals)
         except Exception:  # a damaged file hides no failure
             return False
 
@@ -161,7 +177,7 @@ def subjects() -> Callable[[Run, bool], Subject]:
     known: dict[str, Subject] = {}
 
     def subject(run: Run, base: bool = False) -> Subject:
-        key = run.base_key if base else run.key
+        key = run.base_data_key if base else run.key
         if key not in known:
             known[key] = Subject(run, base)
         return known[key]
