@@ -71,11 +71,18 @@ def _reading(filled: Filled) -> Iterator[str]:
         yield f"mean ± standard deviation over seeds {', '.join(map(str, seeds))}"
     elif seeds:
         yield f"one seed ({', '.join(map(str, seeds))}): how much another would change is unknown"
+    changes = [
+        cell
+        for row in filled.cells
+        for cell, column in zip(row, filled.layout.columns, strict=True)
+        if column.kind == "change"
+    ]
     if any(cell.interval is not None for cell in cells):
         over = "documents, where there are several seeds over both" if several else "documents"
-        yield f"below each number: 95 % interval over {over}; for changes paired" + (
+        paired = "; for changes paired" if any(cell.interval for cell in changes) else ""
+        yield f"below each number: 95 % interval over {over}{paired}" + (
             ", with McNemar's exact p"
-            if any(c.from_full and c.from_full.p_mcnemar is not None for c in cells)
+            if any(cell.from_full and cell.from_full.p_mcnemar is not None for cell in changes)
             else ""
         )
     if any(cell.interval and not cell.interval.has_width for cell in cells):
