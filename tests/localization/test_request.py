@@ -49,7 +49,7 @@ def test_settings_arrive_where_they_belong():
         (["tau=inf"], "tau must be a number above 0, got inf"),
         (["tau=warm"], "tau must be a number above 0, got warm"),
         (["ground=wieghts"], "there is no ground=wieghts, did you mean 'weights'?"),
-        (["of=weihgts"], "there is no of=weihgts, did you mean 'weights'?"),
+        (["of=wieghts"], "there is no of=wieghts, did you mean 'weights'?"),
         (["direction=forth"], "there is no direction=forth (one of: base_task, task_base)"),
         (["matrix=produkt"], "matrix=produkt is not possible, did you mean 'product'?"),
         (["bias=includes"], "bias=includes is not possible, did you mean 'include'?"),

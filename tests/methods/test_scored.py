@@ -143,7 +143,7 @@ def test_another_score_is_another_run(make_run):
         (["+method.options.grund=index"], "metric pad has no option grund, did you mean 'ground'?"),
         (["method=kl", "method.options.direction=x"], "there is no direction=x"),
         (["method=cosine", "+method.options.tau=2"], "metric cosine has no option tau"),
-        (["method=cosine", "method.options.of=weigths"], "there is no of=weigths, did you mean"),
+        (["method=cosine", "method.options.of=wieghts"], "there is no of=wieghts, did you mean"),
         (
             ["method=cosine", "method.compat=authors", "method.options.of=weights"],
             "compat=authors cannot have of=weights",
