@@ -28,7 +28,8 @@ VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
     "pad, weights": ("pad", {"ground": "weights"}),
     "kl": ("kl", {}),
     "euclidean": ("euclidean", {}),
-    "cosine": ("cosine", {}),
+    "cosine, distribution": ("cosine", {"of": "distribution"}),
+    "cosine, weights": ("cosine", {"of": "weights"}),
 }
 
 

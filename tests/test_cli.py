@@ -181,7 +181,7 @@ def test_generated_code_is_not_run_without_sandbox_or_consent(alps, tmp_path):
     assert "mini_code executes generated code without any protection" in done.stderr
     found = json.loads(result.read_text())
     assert found["evals"]["mini_code"] == {"pass@1": 0.0}
-    assert found["uncertainty"]["mini_code"]["pass@1"]["high"] == 0.0
+    assert found["uncertainty"]["mini_code"]["pass@1"]["high"] == pytest.approx(0.6576, abs=1e-4)
 
 
 @pytest.mark.sandbox

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -81,7 +82,8 @@ def test_formats_and_folder_are_chosen(tmp_path, capsys):
     report([*GRID, "format=csv,latex", "figures=false", "to=kept"])
     files = {p.name for p in (tmp_path / "outputs" / FOLDER).iterdir()}
     assert files == {"results.csv", "table.tex"}
-    assert {p.name for p in (tmp_path / "kept").iterdir()} == {"results.csv", "table.md"}
+    kept = {"results.csv", "table.md", "runs.json", "documents.csv.gz"}
+    assert {p.name for p in (tmp_path / "kept").iterdir()} == kept
     assert "25.00" in (tmp_path / "kept" / "table.md").read_text()
 
 
@@ -253,3 +255,27 @@ def test_nothing_imports_torch_while_reporting(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False)
     assert done.returncode == 0
     assert (tmp_path / "outputs/reports/nine_methods-mini-model=tiny/bars.pdf").exists()
+
+
+def test_a_published_table_is_made_again_from_its_folder_alone(tmp_path, capsys):
+    for run in runs_of(GRID):
+        finish(run)
+    report([*GRID, "to=kept", "figures=false"])
+    shutil.rmtree(tmp_path / "outputs")
+    report(["from=kept", "to=again", "figures=false"])
+    for name in ("table.md", "results.csv", "runs.json", "documents.csv.gz"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "kept" / name).read_bytes()
+    assert (tmp_path / "outputs" / FOLDER / "table.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["from=kept"], "kept holds no published table"),
+        (["from=kept", "seed=1"], "seed=1 does not go with from=...: the table in it has its own"),
+        (["from=kept", "experiment=table1"], "experiment=table1 does not go with from=..."),
+        ([*GRID, "correction=hol"], "correction=hol is not possible, did you mean 'holm'?"),
+    ],
+)
+def test_what_does_not_go_with_a_published_table_is_one_sentence(arguments, said, capsys):
+    assert said in refusal(arguments, capsys)

@@ -13,7 +13,8 @@ EVERY_SCORE = [
     ("pad", {"ground": "weights"}),
     ("kl", {}),
     ("kl", {"direction": "task_base", "tau": 2.0}),
-    ("cosine", {}),
+    ("cosine", {"of": "distribution"}),
+    ("cosine", {"of": "weights"}),
     ("euclidean", {}),
 ]
 

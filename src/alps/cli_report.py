@@ -6,9 +6,9 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from alps.cli_heads import problems_of
 from alps.identity import digest
@@ -16,16 +16,18 @@ from alps.plain import SettingsError, did_you_mean
 
 if TYPE_CHECKING:
     from alps.report.cells import Filled
+    from alps.report.comparison import Correction
     from alps.report.provenance import Provenance
+    from alps.report.state import Reader
     from alps.report.table_notes import Notes
 
 FORMATS = {"md": "table.md", "latex": "table.tex", "csv": "results.csv", "json": "results.json"}
 """Format -> file."""
 
 KEPT = ("csv", "md")
-"""What `to=FOLDER` receives."""
+"""What `to=FOLDER` receives, beside what the table is made of."""
 
-OWN = ("format", "to", "figures", "experiment")
+OWN = ("format", "to", "from", "figures", "correction", "experiment")
 """Settings of the report itself."""
 
 ELSEWHERE = ("trainer", "logger", "hydra", "weights", "output_dir", "debug")
@@ -45,7 +47,9 @@ class Asked:
         output_dir: Where runs and reports live.
         formats: To be written.
         figures: Whether figures are drawn.
-        to: Folder that receives `results.csv` and `table.md`, or None.
+        correction: For the number of comparisons with Random.
+        to: Folder that receives the table and what it is made of, or None.
+        published: Folder of a published table that is made again, or None.
     """
 
     experiments: tuple[str, ...]
@@ -53,7 +57,9 @@ class Asked:
     output_dir: Path
     formats: tuple[str, ...] = tuple(FORMATS)
     figures: bool = True
+    correction: Correction = "none"
     to: Path | None = None
+    published: Path | None = None
 
 
 def report(arguments: Sequence[str]) -> None:
@@ -62,7 +68,10 @@ def report(arguments: Sequence[str]) -> None:
 
     try:
         asked = asked_for(arguments)
-        unreadable = [gap for name in asked.experiments for gap in _report(name, asked)]
+        if asked.published is not None:
+            unreadable = _published(asked.published, asked)
+        else:
+            unreadable = [gap for name in asked.experiments for gap in _report(name, asked)]
     except (ValueError, OSError) as error:
         sys.exit(config.refuse(problems_of(error)))
     if unreadable:
@@ -78,30 +87,41 @@ def asked_for(arguments: Sequence[str]) -> Asked:
     Raises:
         SettingsError: All problems together.
     """
+    from alps.report.comparison import Correction
+
     problems = [f"'{a}' is not understood: write setting=value" for a in arguments if "=" not in a]
     own = {name: value for name, _, value in (a.partition("=") for a in arguments)}
     names = tuple(n for n in own.get("experiment", "").split(",") if n)
     formats = tuple(f for f in own.get("format", ",".join(FORMATS)).split(",") if f)
-    if not names:
+    settings = tuple(
+        a for a in arguments if a.split("=", 1)[0] not in OWN or a.startswith("output_dir=")
+    )
+    if "from" in own:
+        extra = [a for a in arguments if a.startswith("experiment=")] + list(_grid(settings))
+        problems += [f"{a} does not go with from=...: the table in it has its own" for a in extra]
+    elif not names:
         problems.append("experiment=... is missing, as in `alps report experiment=table1`")
     problems += [
         f"format={f} is not possible{did_you_mean(f, FORMATS)}" for f in formats if f not in FORMATS
     ]
     if own.get("figures", "true") not in ("true", "false"):
         problems.append(f"figures must be true or false, got {own['figures']}")
+    if own.get("correction", "none") not in get_args(Correction):
+        near = did_you_mean(own["correction"], get_args(Correction))
+        problems.append(f"correction={own['correction']} is not possible{near}")
     if "to" in own and len(names) > 1:
         problems.append("to=... is the folder of one experiment: report them one by one")
     if problems:
         raise SettingsError(problems)
     return Asked(
         experiments=names,
-        settings=tuple(
-            a for a in arguments if a.split("=", 1)[0] not in OWN or a.startswith("output_dir=")
-        ),
+        settings=settings,
         output_dir=Path(own.get("output_dir", "outputs")),
         formats=formats,
         figures=own.get("figures", "true") == "true",
+        correction=own.get("correction", "none"),  # pyright: ignore[reportArgumentType]
         to=Path(own["to"]) if own.get("to") else None,
+        published=Path(own["from"]) if own.get("from") else None,
     )
 
 
@@ -120,7 +140,17 @@ def folder_name(experiment: str, settings: Sequence[str]) -> str:
     return safe
 
 
-def _report(experiment: str, asked: Asked) -> list[str]:
+def _published(folder: Path, asked: Asked) -> list[str]:
+    """The report of a published table, from its own files."""
+    from alps.report.published import read_published
+
+    found = read_published(folder)
+    place = [s for s in asked.settings if s.startswith("output_dir=")]
+    again = replace(asked, settings=(*found.settings, *place))
+    return _report(found.experiment, again, found.read)
+
+
+def _report(experiment: str, asked: Asked, read: Reader | None = None) -> list[str]:
     """One experiment's report; returns what could not be read, or that there is nothing to read."""
     from alps import config
     from alps.atomic import write_text
@@ -130,12 +160,13 @@ def _report(experiment: str, asked: Asked) -> list[str]:
     from alps.report.layout import lay_out
     from alps.report.on_terminal import print_filled
     from alps.report.provenance import provenance
+    from alps.report.published import publish
     from alps.report.table_notes import notes_of
 
     overrides = [f"experiment={experiment}", *asked.settings]
     runs = config.runs_of(overrides)
     paper = printed(experiment)
-    filled = fill(lay_out(runs, paper))
+    filled = fill(lay_out(runs, paper), read, asked.correction)
     command = shlex.join(["alps", "train", *overrides])
     if all(s.gap and s.gap.trouble == "missing" for each in filled.subjects for s in each):
         runs_dir = asked.output_dir / "runs"
@@ -149,10 +180,13 @@ def _report(experiment: str, asked: Asked) -> list[str]:
     files = [folder / FORMATS[f] for f in asked.formats]
     for form, file in zip(asked.formats, files, strict=True):
         write_text(file, texts[form]())
-    for form in KEPT if asked.to else ():
-        assert asked.to is not None
-        files.append(asked.to / FORMATS[form])
-        write_text(files[-1], texts[form]())
+    if asked.to is not None:
+        files += [asked.to / FORMATS[form] for form in KEPT]
+        for form in KEPT:
+            write_text(asked.to / FORMATS[form], texts[form]())
+        grid = set(_grid(asked.settings))
+        own = [setting for setting in asked.settings if setting in grid]
+        files += publish(experiment, own, filled, asked.to)
     print_filled(title, filled, found, notes)
     if asked.figures:
         files += draw_figures(title, filled, folder)

@@ -17,6 +17,7 @@ from alps.identity import file_hash, identity_unless, not_identity
 
 if TYPE_CHECKING:  # types only: never executed, so the import law holds
     from alps.data.example import Example, Split, Tally
+    from alps.evals.statistics import DocumentScores
     from alps.evals.subject import Backend, Scorecard, Subject
     from alps.heads import Geometry, HeadSet
     from alps.methods.context import Context
@@ -256,3 +257,18 @@ class Benchmark(ABC):
         Raises:
             ValueError: If documents are missing or damaged; one sentence.
         """
+
+    def document_scores(self, folder: Path) -> DocumentScores | None:
+        """The headline, document by document, from the files that `evaluate` left.
+
+        Args:
+            folder: `evals/<name>/<protocol>` of what was evaluated.
+
+        Returns:
+            None for a benchmark that leaves none.
+
+        Raises:
+            OSError: If the files are gone.
+            ValueError: If they are damaged.
+        """
+        return None

@@ -64,7 +64,7 @@ class Part:
     @np.errstate(over="ignore", invalid="ignore")  # of changes beyond `PLAIN_ABOVE`
     def _exponentials(self, tau: float) -> Soft:
         mass, gained = np.empty_like(self.base), np.empty_like(self.base)
-        columns = np.zeros((2, self.base.shape[1]))
+        columns, moments = np.zeros((2, self.base.shape[1])), np.zeros(3)
         shift = float(self.base.max()) / tau
         weighted, small = 0.0, True
         for rows, change in self.changes():
@@ -76,14 +76,15 @@ class Part:
             np.expm1(change, out=more)
             more *= here
             columns += here.sum(axis=0), more.sum(axis=0)
-            flat = change.ravel()
-            weighted += float(here.ravel() @ flat)
+            flat, masses, gains = change.ravel(), here.ravel(), more.ravel()
+            weighted += float(masses @ flat)
+            moments += masses @ masses, masses @ gains, gains @ gains
             # the norm bounds the largest entry and costs less
             small &= bool(flat @ flat <= PLAIN_ABOVE**2 or np.abs(flat).max() <= PLAIN_ABOVE)
         if self.shared:
             running_sums(mass)
             running_sums(gained)
-        return Soft(mass, gained, columns[0], columns[1], shift, weighted, small)
+        return Soft(mass, gained, columns[0], columns[1], moments.tolist(), shift, weighted, small)
 
 
 @dataclass
@@ -95,6 +96,7 @@ class Soft:
         gained: exp(task / tau - shift) - mass, computed from the change; likewise.
         column_mass: Sums of the columns of the exponentials.
         column_gained: Sums of the columns of what was gained.
+        moments: Sums of mass x mass, mass x gained and gained x gained.
         shift: Largest base / tau, which keeps the exponentials in range.
         weighted_change: Sum of mass x change / tau.
         small: Whether no entry changed by more than `PLAIN_ABOVE` tau.
@@ -104,6 +106,7 @@ class Soft:
     gained: Array
     column_mass: Float64[np.ndarray, " columns"]
     column_gained: Float64[np.ndarray, " columns"]
+    moments: Sequence[float]
     shift: float
     weighted_change: float
     small: bool

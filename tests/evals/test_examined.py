@@ -49,6 +49,7 @@ def test_one_question_serves_all_data_and_each_data_has_its_loss(runs):
     subjects = [Subject(run, base=True) for run in runs]
     assert [s.score("held_out").value for s in subjects] == losses
     assert [s.score("question").value for s in subjects] == [1.0] * 3
+    assert len({s.key for s in subjects}) == 3, "each has documents of its own"
     for run in runs:
         assert base_finished(run)
         assert evaluate_base(run).evals["held_out"] == base_result(run).evals["held_out"]

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from alps.data.encode import encode_row
 from alps.evals.examined import subject_of
 from alps.evals.held_out import HeldOut
+from alps.evals.statistics import value
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model
 
@@ -36,6 +37,33 @@ def test_it_is_the_mean_over_answer_tokens_of_the_test_split(subject):
     for name, sure in card.uncertainty.items():
         assert sure.low < card.metrics[name] < sure.high and sure.stderr > 0
     assert card.uncertainty["perplexity"].low == math.exp(card.uncertainty["loss"].low)
+
+
+def test_the_loss_of_every_document_is_kept(subject):
+    losses, tokens = [], []
+    for example in islice(subject.data.examples("test"), 7):
+        row = encode_row(example, subject.tokenizer, "alpaca")
+        with torch.inference_mode():
+            logits = subject.model(torch.tensor([row.ids])).logits[0, row.answer_start - 1 : -1]
+        target = torch.tensor(row.ids[row.answer_start :])
+        losses.append(float(F.cross_entropy(logits, target, reduction="sum")))
+        tokens.append(len(target))
+    card = BENCHMARK.evaluate(subject)
+    found = BENCHMARK.document_scores(subject.folder)
+    (part,) = found.parts
+    assert list(part.above) == pytest.approx(losses, rel=1e-5) and list(part.below) == tokens
+    assert value(*found.parts) == pytest.approx(card.metrics["loss"], rel=1e-12)
+    assert found.verdicts is None and found.groups is None
+
+
+def test_other_rows_or_another_template_are_other_documents(subject):
+    def pool(**changes):
+        other = replace(subject, data=replace(subject.data, **changes))
+        BENCHMARK.evaluate(other)
+        return BENCHMARK.document_scores(other.folder).pool
+
+    assert pool() == pool(max_examples=3, subset_seed=5)  # of the training rows
+    assert len({pool(), pool(template="plain"), pool(generator="mini_code")}) == 3
 
 
 def test_a_model_that_computes_nan_has_no_score(subject):

@@ -119,6 +119,11 @@ def test_without_grouped_queries_and_rounding_ours_agrees(tmp_path):
     theirs = localize(*pair, "kl", geometry=g, compat="authors").values
     ours = localize(*pair, "kl", geometry=g, matrix="concat", direction="task_base").values
     assert ours == pytest.approx(theirs, **TOLERANCE["kl"])
+    theirs = localize(*pair, "cosine", geometry=g, compat="authors").values
+    ours = localize(*pair, "cosine", geometry=g, matrix="concat").values
+    assert ours == pytest.approx(theirs, **TOLERANCE["cosine"])
+    weights = localize(*pair, "cosine", geometry=g, matrix="concat", of="weights").values
+    assert (abs(weights / theirs - 1) > 0.5).all()
 
 
 def test_rounding_to_bfloat16_hides_a_small_change(tmp_path):
@@ -142,6 +147,10 @@ def test_rounding_to_bfloat16_hides_a_small_change(tmp_path):
         (
             {"metric": "kl", "direction": "task_base"},
             "compat=authors cannot have direction=task_base: leave direction out",
+        ),
+        (
+            {"metric": "cosine", "of": "weights"},
+            "compat=authors cannot have of=weights: leave of out",
         ),
         ({"bias": "include"}, "compat=authors cannot have bias=include: leave bias out"),
     ],

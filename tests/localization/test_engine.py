@@ -105,6 +105,7 @@ def exact(metric: str, base: np.ndarray, task: np.ndarray) -> float:
     if metric == "euclidean":
         return float(np.sqrt(((y - x) ** 2).sum()))
     if metric == "cosine":
+        x, y = np.exp(x), np.exp(y)  # a softmax but for its length
         units = x / np.sqrt((x * x).sum()) - y / np.sqrt((y * y).sum())
         return float((units * units).sum() / 2)
     log_p, log_q = (m - np.log(np.exp(m).sum()) for m in (x, y))
@@ -418,7 +419,7 @@ def test_a_score_that_is_not_finite_is_refused(base, tmp_path):
     tensors["model.layers.1.self_attn.q_proj.weight"][2:4] = 0.0
     task = save(tensors, tmp_path / "task.safetensors")
     with pytest.raises(ValueError, match=r"^the cosine score of head \(1, 1\) is nan$"):
-        scored(base, task, "cosine")
+        scored(base, task, "cosine", of="weights")
 
 
 def test_a_missing_tensor_is_named(base, tmp_path):

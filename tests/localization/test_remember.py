@@ -146,7 +146,32 @@ def test_options_are_recorded_whole_and_each_metric_gets_its_own(pair):
     found = localize_cached(OUTPUTS, other, ["pad", "kl", "cosine"])
     assert found["pad"].provenance["options"] == {"tau": 2.0, "ground": "weights"}
     assert found["kl"].provenance["options"] == {"tau": 2.0, "direction": "task_base"}
-    assert found["cosine"].provenance["options"] == {}
+    assert found["cosine"].provenance["options"] == {"of": "distribution"}
+
+
+def test_scores_of_another_default_are_computed_again_and_the_rest_stay(pair, computed):
+    expected = localize_cached(OUTPUTS, pair, ["pad", "cosine"])["cosine"].values
+    about_file = pair.folder(OUTPUTS) / "scores.json"
+    about = json.loads(about_file.read_text())
+    about["metrics"]["cosine"]["options"] = {}  # as an earlier version of the score left it
+    about_file.write_text(json.dumps(about))
+    tables = load_numpy(pair.folder(OUTPUTS) / "scores.safetensors")
+    save_numpy(
+        tables | {"cosine": tables["cosine"] + 1}, about_file.with_name("scores.safetensors")
+    )
+    again = localize_cached(OUTPUTS, pair, ["pad", "cosine"])["cosine"]
+    np.testing.assert_array_equal(again.values, expected)
+    assert again.provenance["options"] == {"of": "distribution"}
+    localize_cached(OUTPUTS, pair, ["pad", "cosine"])
+    assert computed == [["pad", "cosine"], ["cosine"]]
+
+
+def test_the_scores_of_the_authors_script_are_found_again(pair, computed):
+    theirs = replace(pair, compat="authors")
+    for _ in range(2):
+        found = localize_cached(OUTPUTS, theirs, ["pad", "kl", "cosine"])
+        assert {tuple(s.provenance["options"]) for s in found.values()} == {()}
+    assert computed == [["pad", "kl", "cosine"]]
 
 
 def truncate(folder: Path) -> None:

@@ -14,18 +14,22 @@ def request(*settings: str) -> Request:
 def test_the_defaults_are_those_of_the_yaml():
     found = request()
     assert found == Request(base="a", task="b", options=found.options)
-    assert found.options == {"tau": 1.0, "ground": "index", "direction": "base_task"}
+    assert found.options == {
+        "tau": 1.0, "ground": "index", "direction": "base_task", "of": "distribution",
+    }  # fmt: skip
     assert list(found.problems()) == []
 
 
 def test_settings_arrive_where_they_belong():
     found = request(
         "metric=[kl,pad]", "ratio=0.25", "matrix=concat", "bias=include", "tau=2", "ground=weights",
-        "output_dir=o",
+        "output_dir=o", "of=weights",
     )  # fmt: skip
     assert (found.metric, found.ratio, found.matrix) == (("kl", "pad"), 0.25, "concat")
     assert (found.bias, found.output_dir) == ("include", "o")
-    assert found.options == {"tau": 2, "ground": "weights", "direction": "base_task"}
+    assert found.options == {
+        "tau": 2, "ground": "weights", "direction": "base_task", "of": "weights",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -45,6 +49,7 @@ def test_settings_arrive_where_they_belong():
         (["tau=inf"], "tau must be a number above 0, got inf"),
         (["tau=warm"], "tau must be a number above 0, got warm"),
         (["ground=wieghts"], "there is no ground=wieghts, did you mean 'weights'?"),
+        (["of=wieghts"], "there is no of=wieghts, did you mean 'weights'?"),
         (["direction=forth"], "there is no direction=forth (one of: base_task, task_base)"),
         (["matrix=produkt"], "matrix=produkt is not possible, did you mean 'product'?"),
         (["bias=includes"], "bias=includes is not possible, did you mean 'include'?"),
@@ -52,6 +57,10 @@ def test_settings_arrive_where_they_belong():
         (["base=null"], "base must be a text, got None"),
         (["task=3"], "task must be a text, got 3"),
         (["compat=authors", "tau=2"], "compat=authors cannot have tau=2"),
+        (
+            ["compat=authors", "metric=[cosine]", "of=weights"],
+            "compat=authors cannot have of=weights: leave of out, as the script does",
+        ),
         (["compat=authors", "bias=include"], "compat=authors cannot have bias=include"),
         (
             ["compat=authors", "metric=[pad,euclidean]"],

@@ -74,7 +74,7 @@ def test_scores_equal_scipy(pair, scores, layer, head):
         "pad": wasserstein_distance(grid, grid, p, q),
         "kl": (rel_entr(p, q) - p + q).sum(),
         "euclidean": np.linalg.norm(task - base),
-        "cosine": ((base / np.linalg.norm(base) - task / np.linalg.norm(task)) ** 2).sum() / 2,
+        "cosine": ((p / np.linalg.norm(p) - q / np.linalg.norm(q)) ** 2).sum() / 2,
     }
     for metric, value in expected.items():
         found = scores[metric].values[layer, head]

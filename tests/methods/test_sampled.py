@@ -4,6 +4,7 @@ from random import Random
 
 import pytest
 
+from alps.execute import choose_heads
 from alps.heads import Geometry
 from alps.methods.context import Context
 from alps.methods.sampled import LayerConsistent, RandomHeads, layer_consistent
@@ -38,6 +39,16 @@ def test_exactly_k_distinct_heads_are_chosen(method, name, geometry, ratio, coun
 def test_the_seed_decides(method, name):
     assert choose(method, name, seed=1) == choose(method, name, seed=1)
     assert choose(method, name, seed=1) != choose(method, name, seed=2)
+
+
+@pytest.mark.parametrize(("method", "name"), SAMPLED)
+def test_runs_on_other_data_train_the_same_heads_and_of_another_seed_others(make_run, method, name):
+    def heads(*settings: str) -> tuple:
+        return choose_heads(make_run(f"method={name}", "ratio=0.5", *settings), fit=None).heads
+
+    drawn = [heads(f"data={data}") for data in ("mini_general", "mini_math", "mini_code")]
+    assert drawn[0] == drawn[1] == drawn[2]
+    assert heads("data=mini_math", "seed=1") != drawn[0]
 
 
 def test_the_two_methods_draw_differently():

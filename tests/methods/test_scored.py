@@ -101,6 +101,7 @@ OPTIONS = [
     ("alps", {"ground": "values"}),
     ("alps", {"tau": 0.01}),
     ("kl", {"direction": "task_base", "tau": 0.01}),
+    ("cosine", {"of": "weights"}),
     ("bottom", {"ground": "weights"}),
 ]
 
@@ -142,6 +143,11 @@ def test_another_score_is_another_run(make_run):
         (["+method.options.grund=index"], "metric pad has no option grund, did you mean 'ground'?"),
         (["method=kl", "method.options.direction=x"], "there is no direction=x"),
         (["method=cosine", "+method.options.tau=2"], "metric cosine has no option tau"),
+        (["method=cosine", "method.options.of=wieghts"], "there is no of=wieghts, did you mean"),
+        (
+            ["method=cosine", "method.compat=authors", "method.options.of=weights"],
+            "compat=authors cannot have of=weights",
+        ),
         (["method.metric=eucldean"], "there is no metric eucldean, did you mean 'euclidean'?"),
         (["method.matrix=produkt"], "method.matrix=produkt is not possible"),
         (["method.bias=yes"], "method.bias=yes is not possible"),

@@ -14,7 +14,7 @@ from alps.evals.evalplus_benchmark import EvalPlus
 from alps.evals.evaluation import Evaluation
 from alps.evals.examined import base_result
 from alps.evals.harness import HarnessTask
-from alps.evals.held_out import HeldOut
+from alps.evals.held_out import LOSSES_FILE, HeldOut
 from alps.evals.statistics import Part, uncertainty, value
 from alps.families import Benchmark, Method
 from alps.heads import Geometry, HeadSet
@@ -181,7 +181,10 @@ class Made:
             (own / f"samples_{benchmark.name}.jsonl").write_text(text)
         elif isinstance(benchmark, EvalPlus):
             self._verdicts(benchmark.folder(own), benchmark.tests, right)
-        part = Part([float(r) for r in right])
+        elif isinstance(benchmark, HeldOut):
+            losses = {"documents": "d", "losses": list(right), "tokens": [1] * len(right)}
+            write_json(own / LOSSES_FILE, losses)
+        part = Part([float(r) for r in right], share=not isinstance(benchmark, HeldOut))
         spread = uncertainty(part)
         found = Evaluation(
             benchmark=to_plain(benchmark),

@@ -6,6 +6,7 @@ from statistics import mean, stdev
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from alps.report.cells import fill
 from alps.report.layout import lay_out
@@ -54,10 +55,7 @@ def test_seeds_give_mean_and_standard_deviation(made):
 
 
 def test_a_difference_is_paired(made):
-    """Six documents of difference, all in one direction: no draw turns that around.
-
-    Drawn apart, the scores would differ by 15 points give or take 21.
-    """
+    """Six documents of difference, all in one direction; unpaired, the 95 % reach 22 points."""
     full, random, alps = three_methods(made)
     made.finish(full, {"gsm8k": answers(20)})
     made.finish(random, {"gsm8k": answers(20)})
@@ -65,7 +63,57 @@ def test_a_difference_is_paired(made):
     *_, cells = rows(cells_of([full, random, alps]))
     change = cells["gsm8k"].from_random
     assert change.value == pytest.approx(15.0)
-    assert change.interval.low > 0 and cells["gsm8k"].unlike_random
+    half = 1.959964 * np.sqrt(0.15 * 0.85 / 39)  # s / sqrt(n) of 6 ones and 34 zeros
+    assert change.interval == pytest.approx((15 - 100 * half, 15 + 100 * half), rel=1e-5)
+    assert change.p == pytest.approx(2 * norm.sf(0.15 / np.sqrt(0.15 * 0.85 / 39)))
+    assert change.p_mcnemar == pytest.approx(2 / 2**6)
+    assert cells["gsm8k"].unlike_random == "models"
+
+
+def test_with_two_seeds_far_apart_nothing_is_found(made):
+    """Differences of 17.5 and 100 points, each with a narrow interval over documents."""
+    runs = [made.run(m, seed=s) for s in (0, 1) for m in ("random", "alps")]
+    for run, right in zip(runs, (20, 27, 0, 40), strict=True):
+        made.finish(run, {"gsm8k": answers(right)})
+    cell = cells_of(runs)["llama3_2_1b, ALPS, 10%"]["gsm8k"]
+    change = cell.from_random
+    assert change.value == pytest.approx(58.75) and change.seeds == (0, 1)
+    assert change.interval.low < -400 and change.interval.high > 500  # t of one degree: 12.7
+    assert cell.unlike_random == "" and change.p_mcnemar is None
+    assert cell.interval == (0.0, 100.0)  # cut at what a score can be
+
+
+def test_methods_differ_over_seeds_only_if_they_do_so_in_each(made):
+    runs = [made.run(m, seed=s) for s in (0, 1, 2) for m in ("random", "alps")]
+    for run, right in zip(runs, (10, 30, 11, 31, 10, 31), strict=True):
+        made.finish(run, {"gsm8k": answers(right)})
+    cell = cells_of(runs)["llama3_2_1b, ALPS, 10%"]["gsm8k"]
+    assert cell.unlike_random == "methods"
+    changes = np.array([50.0, 50.0, 52.5])
+    least = 4.302653 * changes.std(ddof=1) / np.sqrt(3)  # of seeds alone; documents add to it
+    assert least < cell.from_random.value - cell.from_random.interval.low < 3 * least + 25
+
+
+def test_holm_takes_all_comparisons_with_random_together(made):
+    full, random, alps = three_methods(made)
+    for run, right in ((full, 20), (random, 20), (alps, 24)):
+        made.finish(run, {"gsm8k": answers(right)})
+    layout = lay_out([full, random, alps], [])
+    marks = {c: fill(layout, correction=c).cells[2][0].unlike_random for c in ("none", "holm")}
+    assert marks == {"none": "models", "holm": ""}
+    found = fill(layout).cells[2][0].from_random
+    assert found.p < 0.05 and found.p_holm == pytest.approx(2 * found.p)
+
+
+def test_losses_are_paired_by_document(made):
+    runs = three_methods(made, benchmarks=("held_out",))
+    losses = np.linspace(1, 9, 40)
+    for run, less in zip(runs, (0.0, 0.0, 0.1), strict=True):
+        made.finish(run, {"held_out": list(losses - less * (1 + 0.1 * (losses > 5)))})
+    cell = rows(cells_of(runs))[2]["held_out loss"]
+    assert np.ptp(cell.interval) > 1 and cell.from_random.value == pytest.approx(-0.105)
+    assert -0.11 < cell.from_random.interval.low < cell.from_random.interval.high < -0.1
+    assert cell.from_random.p_mcnemar is None and cell.unlike_random == "models"
 
 
 def test_as_many_documents_of_which_others_are_right_are_no_difference(made):
@@ -107,13 +155,13 @@ def test_rows_without_a_seed_in_common_are_not_compared(made):
 def test_a_model_as_it_is_is_compared_with_every_seed(made):
     runs = [made.run(seed=seed) for seed in (1, 2)]
     for run in runs:
-        made.finish(run, {"gsm8k": answers(10 * run.seed)})
+        made.finish(run, {"gsm8k": answers(20 + run.seed)})
     made.finish_base(runs[0], {"gsm8k": answers(3)})
     facts = {"model": runs[0].model.name, "data": (), "ratio": None, "task_model": None,
              "task_data": None, "benchmarks": ("gsm8k",), "metric": "x", "value": 1.0}  # fmt: skip
     paper = [Printed(row=m, column="GSM8K", method=m, **facts) for m in ("base", "full")]
     change = cells_of(runs, paper)["base"]["GSM8K"].from_full
-    assert change.value == pytest.approx(7.5 - 37.5) and change.seeds == (1, 2)
+    assert change.value == pytest.approx(7.5 - 53.75) and change.seeds == (1, 2)
     assert change.interval.high < 0 and not change.partial
 
 
@@ -132,13 +180,13 @@ def test_answers_to_other_documents_are_not_paired(seed, made):
     assert cell.interval is not None
 
 
-@pytest.mark.parametrize("count", [1, 40])
-def test_an_interval_without_width_is_no_evidence(count, made):
+@pytest.mark.parametrize(("count", "interval"), [(1, None), (40, (100, 100))])
+def test_documents_that_all_came_out_alike_are_no_evidence(count, interval, made):
     runs = three_methods(made)
     for run, right in zip(runs, (0, 0, count), strict=True):
         made.finish(run, {"gsm8k": answers(right, count)})
     *_, cells = rows(cells_of(runs))
-    assert cells["gsm8k"].from_random.interval == (100, 100)
+    assert cells["gsm8k"].from_random.interval == interval
     assert not cells["gsm8k"].unlike_random
 
 
@@ -185,21 +233,21 @@ def test_a_model_as_it_is_is_never_the_best(made):
     assert [found[r]["GSM8K"].best for r in methods] == [False, True, False]
 
 
-def test_an_average_is_drawn_over_all_its_documents(made):
+def test_an_average_is_over_all_its_documents(made):
     """HumanEval and HumanEval+ are the same documents: their mean is as unsure as each alone."""
     same = made.run(data="magicoder", benchmarks=("humaneval", "humaneval_plus"))
     right = answers(20)
     made.finish(same, {"humaneval": right, "humaneval_plus": right})
     cells = cells_of([same])["llama3_2_1b, w/ full"]
-    width = np.ptp(cells["Avg."].interval)
-    assert width == pytest.approx(np.ptp(cells["humaneval"].interval))
+    half = 100 * 1.959964 * np.sqrt(0.25 / 39)
+    assert cells["Avg."].interval == pytest.approx((50 - half, 50 + half), rel=1e-6)
 
     others = [made.run(data="ultrachat", benchmarks=("gpqa",)), made.run()]
     made.finish(others[0], {"gpqa": right})
     made.finish(others[1], {"gsm8k": right})
     cells = cells_of(others)["llama3_2_1b, w/ full"]
-    narrower = np.ptp(cells["Avg."].interval) / np.ptp(cells["gsm8k"].interval)
-    assert narrower == pytest.approx(1 / np.sqrt(2), abs=0.08)
+    half = half / np.sqrt(2)
+    assert cells["Avg."].interval == pytest.approx((50 - half, 50 + half), rel=1e-6)
 
 
 def test_samples_that_do_not_give_the_score_are_not_drawn_from(made):

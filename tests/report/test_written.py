@@ -36,9 +36,10 @@ def table(made):
     full, no_attn, random, alps = runs = [
         made.run(m) for m in ("full", "no_attn", "random", "alps")
     ]
-    made.finish(full, {"gsm8k": [1.0] * 10 + [0.0] * 30})
+    made.finish(full, {"gsm8k": [1.0] * 10 + [0.0] * 30}, qkv_fraction=1.0)
     made.fail(no_attn, "the loss is nan")
-    made.finish(alps, {"gsm8k": [1.0] * 20 + [0.0] * 20}, git_commit="d" * 40)
+    share = {"qkv_fraction": 0.182}
+    made.finish(alps, {"gsm8k": [1.0] * 20 + [0.0] * 20}, git_commit="d" * 40, **share)
     assert random
     paper = [
         printed("1B, w/ full", "full", 17.82),
@@ -55,14 +56,15 @@ def test_markdown(table, made):
     text = markdown("Table", *table)
     interval = r"\d\d\.\d\d–\d\d\.\d\d"
     head, rule, *body = [line for line in text.splitlines() if line.startswith("|")]
-    assert head == "|  | GSM8K | Δ w/ full |"
-    assert rule == "| --- | ---: | ---: |"
-    assert body[0] == "| 1B, w/ full | 25.00 (17.82) | — |"
-    assert re.fullmatch(rf"\| 95 % \| {interval} \|  \|", body[1])
-    assert body[2] == "| 1B, w/o attn | — (23.35) | — |"
-    assert body[3] == "| 1B, Random | — (22.82) | — |"
-    assert body[4] == "| 1B, ALPS_θ & 10% <sup>a</sup> | **50.00** (23.74) | +25.00 |"
-    assert re.fullmatch(rf"\| 95 % \| {interval} \| \+\d+\.\d+ to \+\d+\.\d+ \|", body[5])
+    assert head == "|  | Attn% | GSM8K | Δ w/ full |"
+    assert rule == "| --- | ---: | ---: | ---: |"
+    assert body[0] == "| 1B, w/ full | 100.0 | 25.00 (17.82) | — |"
+    assert re.fullmatch(rf"\| 95 % \|  \| {interval} \|  \|", body[1])
+    assert body[2] == "| 1B, w/o attn | — | — (23.35) | — |"
+    assert body[3] == "| 1B, Random | — | — (22.82) | — |"
+    assert body[4] == "| 1B, ALPS_θ & 10% <sup>a</sup> | 18.2 | **50.00** (23.74) | +25.00 |"
+    change = r"\+\d+\.\d+ to \+\d+\.\d+, p 0\.002"  # 10 documents, all one way: 2 / 2^10
+    assert re.fullmatch(rf"\| 95 % \|  \| {interval} \| {change} \|", body[5])
     below = [line for line in text.splitlines() if line.startswith("- ")]
     key = made.run("no_attn").key
     reason = f"- failed: no_attn, llama3_2_1b, mathinstruct, seed 0: the loss is nan ({key})"
@@ -83,6 +85,8 @@ def test_csv_has_a_line_for_each_cell_with_every_number_in_full(table):
     assert (full["data"], full["benchmarks"], full["num_seeds"]) == ("mathinstruct", "gsm8k", "1")
     assert change["value"] == change["from_full"] == ""
     assert (alps["from_full"], alps["best"], alps["marks"]) == ("25.0", "true", "a")
+    assert (alps["qkv_share_low"], alps["qkv_share_high"]) == ("0.182", "0.182")
+    assert float(alps["from_full_p_mcnemar"]) == 2 / 2**10
     assert float(alps["from_full_low"]) > 0 and alps["ratio"] == "0.1"
     assert alps["from_random"] == "" and last["column"] == "Δ w/ full"
     failed = lines[2]
@@ -106,9 +110,9 @@ def test_latex_has_booktabs_and_a_line_for_each_row(table):
     begin, end = text.index(r"\toprule"), text.index(r"\bottomrule")
     lines = [x for x in text[begin:end].splitlines() if x.endswith(r"\\")]
     assert len(lines) == 1 + 4 + 2
-    assert all(line.replace(r"\&", "").count("&") == 2 for line in lines)
+    assert all(line.replace(r"\&", "").count("&") == 3 for line in lines)
     alps = next(line for line in lines if "ALPS" in line)
-    assert alps.startswith(r"1B, ALPS\_$\theta$ \& 10\%\textsuperscript{a} & \textbf{50.00}")
+    assert alps.startswith(r"1B, ALPS\_$\theta$ \& 10\%\textsuperscript{a} & 18.2 & \textbf{50.00}")
     assert r"{\scriptsize (23.74)}" in alps
     assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
     assert r"\caption{A \& B}" in text and "---" in text
@@ -159,9 +163,10 @@ def test_significance_and_missing_seeds_are_marked_and_explained(made):
     filled = fill(lay_out(runs, []))
     found = provenance(filled)
     text = markdown("Table", filled, found, notes_of(filled, found, COMMAND))
-    assert "| llama3_2_1b, ALPS, 10% | **75.00**\\*‡ |" in text
-    assert "| llama3_2_1b, Random, 10% | 12.50 ±0.00 |" in text
-    assert "\n- \\* differs from Random" in text  # an escaped star begins no list in the list
+    assert "| llama3_2_1b, ALPS, 10% | — | **75.00**†‡ |" in text
+    assert "| llama3_2_1b, Random, 10% | — | 12.50 ±0.00 |" in text
+    assert "- † this trained model and that of Random differ on these documents" in text
+    assert "with one seed each, that is no finding about the methods" in text and "\\*" not in text
     assert "- ‡ only of those seeds that are there" in text
     compared = (
         "- compared with Random over the seeds that both have: llama3_2_1b, ALPS, 10% (seed 0)"
@@ -178,8 +183,8 @@ def test_a_change_over_fewer_seeds_than_the_row_has_is_marked(made):
     notes = notes_of(filled, found, COMMAND)
     text = markdown("Table", filled, found, notes)
     (line,) = [line for line in text.splitlines() if line.startswith("| llama3_2_1b, ALPS")]
-    score, change = line.split(" | ")[1:]
-    assert change == "+0.00‡ |" and "‡" not in score
+    share, score, change = line.split(" | ")[1:]
+    assert (share, change) == ("—", "+0.00‡ |") and "‡" not in score
     rows = "compared with w/ full over the seeds that both have: llama3_2_1b, ALPS, 10% (seed 0)"
     assert rows in notes.reading
 

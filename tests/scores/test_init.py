@@ -38,7 +38,8 @@ def test_an_unknown_metric_is_refused_with_those_that_exist(metric):
 def test_options_are_the_keyword_arguments_with_their_defaults():
     assert options_of("pad") == {"tau": 1.0, "ground": "index"}
     assert options_of("kl") == {"tau": 1.0, "direction": "base_task"}
-    assert options_of("cosine") == options_of("euclidean") == {}
+    assert options_of("cosine") == {"of": "distribution"}
+    assert options_of("euclidean") == {}
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,7 @@ def test_options_are_the_keyword_arguments_with_their_defaults():
         ("pad", {"tau": 1e-3, "ground": "values"}),
         ("kl", {"tau": 0.5, "direction": "task_base"}),
         ("cosine", {}),
+        ("cosine", {"of": "weights"}),
     ],
 )
 def test_options_that_can_be_are_no_problem(metric, options):
@@ -65,6 +67,8 @@ def test_options_that_can_be_are_no_problem(metric, options):
         ("kl", {"direction": "back"}, "there is no direction=back (one of: base_task, task_base)"),
         ("kl", {"ground": "index"}, "metric kl has no option ground (one of: direction, tau)"),
         ("cosine", {"tau": 1.0}, "metric cosine has no option tau"),
+        ("cosine", {"of": "wieghts"}, "there is no of=wieghts, did you mean 'weights'?"),
+        ("cosine", {"of": 1}, "there is no of=1 (one of: distribution, weights)"),
         ("pad", {"tau": 0}, "tau must be a number above 0, got 0"),
         ("kl", {"tau": -1.5}, "tau must be a number above 0, got -1.5"),
         ("kl", {"tau": math.nan}, "tau must be a number above 0, got nan"),

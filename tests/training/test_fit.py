@@ -56,6 +56,12 @@ def test_frozen_rows_are_bit_equal_and_the_others_move(make_run, method, scope):
         for row in range(len(start)):
             moves = method in ("full", "lora") or (name, row) in movable
             assert torch.equal(start[row], after[name][row]) != moves, (name, row)
+    qkv = [w for n, w in before.items() if n.split(".")[-2] in ("q_proj", "k_proj", "v_proj")]
+    adapters = sum(run.method.rank * sum(w.shape) for w in qkv) if method == "lora" else 0
+    whole, moved = sum(w.numel() for w in qkv), len(movable) * qkv[0].shape[1]
+    expected = {"full": whole, "lora": adapters}.get(method, moved) / whole
+    measured = json.loads(RunFolder(run.folder).training_path.read_text())
+    assert measured["qkv_fraction"] == pytest.approx(expected)
 
 
 def test_the_loss_is_the_mean_over_the_steps_answer_tokens(make_run):

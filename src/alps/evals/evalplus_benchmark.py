@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -14,11 +15,12 @@ from alps.evals.evalplus_problems import RELEASES, Dataset, Problems, Row, relea
 from alps.evals.evalplus_prompts import ask, program, stops
 from alps.evals.subject import Scorecard, Subject, Uncertainty
 from alps.families import Benchmark
-from alps.identity import file_hash
+from alps.identity import digest, file_hash
 
 if TYPE_CHECKING:
     from alps.evals.evalplus_scoring import Judged
     from alps.evals.language_model import LanguageModel
+    from alps.evals.statistics import DocumentScores
 
 METRIC = "pass@1"
 STOCK_METRIC = "stock_pass@1"
@@ -119,6 +121,19 @@ class CodeBenchmark(Benchmark):
     def folder(self, own: Path) -> Path:
         """Where answers and samples are kept."""
         return own
+
+    def document_scores(self, folder: Path) -> DocumentScores | None:
+        """From the verdicts, whose file the base and the plus benchmark share."""
+        from alps.evals.evalplus_scoring import Judged
+        from alps.evals.statistics import DocumentScores, Part
+
+        notes = json.loads((self.folder(folder) / "verdicts.json").read_text())["notes"]
+        if not notes:
+            return None
+        notes = {task: notes[task] for task in sorted(notes)}
+        passed = Judged({}, notes, "").passed(plus=self.needs_added_tests)
+        part = Part([float(right) for right in passed.values()])
+        return DocumentScores(pool=digest(list(passed)), parts=(part,))
 
     def _programs(
         self, problems: Problems, lm: LanguageModel, subject: Subject

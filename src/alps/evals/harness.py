@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alps.evals.harness_documents import Place, Row, Split
-from alps.evals.statistics import Part, uncertainty, value
+from alps.evals.samples import read_samples
+from alps.evals.statistics import DocumentScores, Part, uncertainty, value
 from alps.evals.subject import Backend, Scorecard, Subject
 from alps.families import Benchmark
 from alps.identity import digest
@@ -180,6 +181,17 @@ class HarnessTask(Benchmark):
                 "harness": dict(found.results),
                 **self.more_details(found.samples),
             },
+        )
+
+    def document_scores(self, folder: Path) -> DocumentScores | None:
+        """From the samples, summed up as `evaluate` does."""
+        samples = list(read_samples(folder, self.name))
+        if not samples:
+            return None
+        headline = next(iter(self.measures(samples).values()))
+        asked = list(dict.fromkeys((s["doc_id"], s.get("doc_hash", "")) for s in samples))
+        return DocumentScores(
+            pool=digest([self.name, asked]), parts=tuple(headline.parts), groups=headline.groups
         )
 
     def measures(self, samples: Sequence[Sample]) -> Mapping[str, Measure]:

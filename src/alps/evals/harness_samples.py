@@ -20,15 +20,11 @@ from lm_eval.utils import handle_non_serializable, sanitize_list
 from alps.atomic import replacing
 from alps.evals.harness import HarnessTask, Sample
 from alps.evals.harness_run import fixed_seeds, quiet
+from alps.evals.samples import read_samples, samples_path
 from alps.evals.statistics import value
 
 COMPRESS_FROM = 5000
 """Samples: from there on the file is compressed (MMLU's prompts are some hundred megabytes)."""
-
-
-def samples_path(folder: Path, name: str, compressed: bool = False) -> Path:
-    """The file of a task's samples, named as lm-eval names it."""
-    return folder / f"samples_{name}.jsonl{'.gz' if compressed else ''}"
 
 
 def write_samples(folder: Path, name: str, samples: Sequence[Sample]) -> Path:
@@ -50,21 +46,6 @@ def write_samples(folder: Path, name: str, samples: Sequence[Sample]) -> Path:
             packed.close()
     samples_path(folder, name, not compressed).unlink(missing_ok=True)
     return path
-
-
-def read_samples(folder: Path, name: str) -> Iterator[dict[str, Any]]:
-    """The samples in a folder, one at a time.
-
-    Raises:
-        ValueError: If there is no such file.
-    """
-    for compressed in (False, True):
-        path = samples_path(folder, name, compressed)
-        if path.is_file():
-            with gzip.open(path, "rt") if compressed else path.open() as file:
-                yield from (json.loads(line) for line in file)
-            return
-    raise ValueError(f"{folder} has no samples of {name}: evaluate again")
 
 
 def rescored(benchmark: HarnessTask, folder: Path) -> dict[str, float]:

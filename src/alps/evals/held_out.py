@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from alps.atomic import write_json
-from alps.evals.statistics import Part, uncertainty, value
+from alps.evals.statistics import DocumentScores, Part, uncertainty, value
 from alps.evals.subject import NOT_A_NUMBER, Scorecard, Subject, Uncertainty
 from alps.families import Benchmark
 from alps.identity import digest
@@ -56,7 +58,7 @@ class HeldOut(Benchmark):
                 batch = pad([row], pad_id(tokenizer))
                 ids, labels = batch["input_ids"].to(device), batch["labels"].to(device)
                 sums.append(float(answer_loss(subject.model, ids, labels)))
-        loss = Part(sums, rows.num_answers)
+        loss = Part(sums, rows.num_answers, share=False)
         if math.isnan(sum(sums)):
             raise ValueError(f"{self.name}: {NOT_A_NUMBER}")
         losses = {
@@ -76,6 +78,12 @@ class HeldOut(Benchmark):
                 "left_out": dict(rows.tally),
             },
         )
+
+    def document_scores(self, folder: Path) -> DocumentScores:
+        """From `losses.json`."""
+        found = json.loads((folder / LOSSES_FILE).read_text())
+        part = Part(found["losses"], found["tokens"], share=False)
+        return DocumentScores(pool=found["documents"], parts=(part,))
 
 
 def _of_perplexity(loss: float, sure: Uncertainty) -> Uncertainty:

@@ -49,7 +49,7 @@ class Slurm:
 
     @property
     def asks_for_gpus(self) -> bool:
-        """Whether a job gets GPUs: by `gpus`, or by sbatch's own options and `SBATCH_` variables."""
+        """Whether a job gets GPUs: by `gpus`, or by other options and variables of sbatch."""
         own = {n.removeprefix("SBATCH_"): v for n, v in os.environ.items() if "SBATCH_" in n}
         options = {
             n.lower().replace("_", "-"): str(v) for n, v in (own | {**self.additional}).items()

@@ -58,7 +58,8 @@ def localize(
         bias: `ignore` biases of q, k and v, or `include` them as one more input.
         compat: `authors` computes what the authors' script does, its GQA slices included.
         progress: Called after each KV group.
-        **options: Options of the metric, as `tau`, `ground` (pad) or `direction` (kl).
+        **options: Options of the metric, as `tau`, `ground` (pad), `direction` (kl) or `of`
+            (cosine).
 
     Returns:
         Scores of shape (num_layers, num_heads).

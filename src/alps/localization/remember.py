@@ -71,7 +71,7 @@ def localize_cached(
     """
     folder = pair.folder(output_dir)
     known = _read(folder, pair)
-    missing = {m: _own(pair.options, m) for m in metrics if m not in known}
+    missing = {m: _own(pair, m) for m in metrics if m not in known}
     if missing:
         new = localize_metrics(
             pair.base, pair.task, missing, geometry=pair.geometry, matrix=pair.matrix,
@@ -86,9 +86,11 @@ def localize_cached(
     return {m: _named(known[m], pair) for m in metrics}  # as this caller calls them
 
 
-def _own(options: Mapping[str, Any], metric: str) -> dict[str, Any]:
+def _own(pair: Pair, metric: str) -> dict[str, Any]:
+    """A metric's options, the defaults among them; those of the authors' script are fixed."""
     own = options_of(metric)
-    return own | {k: v for k, v in options.items() if k in own}
+    chosen = {k: v for k, v in pair.options.items() if k in own}
+    return own | chosen if pair.compat is None else chosen
 
 
 def _named(scores: Scores, pair: Pair) -> Scores:
@@ -114,7 +116,11 @@ def _write(folder: Path, scores: Mapping[str, Scores]) -> None:
 
 
 def _read(folder: Path, pair: Pair) -> dict[str, Scores]:
-    """What is there; damaged files count as nothing and are written again."""
+    """What is there with these options; damaged files count as nothing and are written again.
+
+    The folder's name leaves out options that are the default, and a default can have been another
+    one when the scores were computed.
+    """
     try:
         about = json.loads((folder / "scores.json").read_text())
         geometry = Geometry(**about["geometry"])
@@ -127,6 +133,7 @@ def _read(folder: Path, pair: Pair) -> dict[str, Scores]:
                 about["metrics"][metric],
             )
             for metric, table in tables.items()
+            if about["metrics"][metric]["options"] == _own(pair, metric)
         }  # fmt: skip
     except (SafetensorError, OSError, ValueError, KeyError, TypeError):
         return {}

@@ -1,7 +1,7 @@
 """Whether a task checkpoint was stored too coarsely for the change it should show.
 
-A fine-tune moves a weight by about as much as bfloat16 rounds it, so storing it so loses the change
-of most entries and gives the others a size that was never trained.
+A short fine-tune can move a weight by less than bfloat16 rounds it. Storing it so then loses the
+change of most entries and gives the others a size that was never trained.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Heads drawn by chance: random and layer-consistent. A seed decides; no task model is needed."""
+"""Heads sampled at random: random and layer-consistent. No task model is needed.
+
+The draw follows from the seed and the settings of the method, never from the data: runs of one
+model and seed on different data train the same heads, so only several seeds show its luck.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

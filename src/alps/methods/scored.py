@@ -26,7 +26,7 @@ class Scored(HeadMethod):
         matrix: What of a head is compared: `product` (eq. 5) or `concat`.
         bias: Whether biases of q, k and v are compared: `ignore` or `include`.
         compat: `authors` scores as the authors' script does, defects included.
-        options: Options of the metric (`tau`, `ground`, `direction`).
+        options: Options of the metric (`tau`, `ground`, `direction`, `of`).
     """
 
     metric: str

@@ -78,7 +78,7 @@ def benchmark_columns(runs: Sequence[Run], paper: Sequence[Printed]) -> list[Col
 
 
 def loss_columns(runs: Sequence[Run], paper: Sequence[Printed]) -> list[Column]:
-    """The losses among the benchmarks of each dataset: the paper has none, and no average either."""
+    """The losses among the benchmarks of each dataset: the paper and averages have none."""
     return [c for c in _columns_of(runs, data_in_rows(paper)) if c.kind == "loss"]
 
 
@@ -100,7 +100,7 @@ def _with_average(columns: Sequence[Column]) -> list[Column]:
 
 
 def _benchmarks(runs: Sequence[Run]) -> list[Benchmark]:
-    """Those of any run, each name once, as the first run has it; no loss where nothing is held out."""
+    """Those of any run, each name once, as the first run has it; no loss of no held-out rows."""
     found: dict[str, Benchmark] = {}
     for run in runs:
         nothing = getattr(run.data, "test_fraction", None) == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alps.report.cell_text import CellText, cell_text
+from alps.report.cell_text import SHARE, CellText, cell_text, share_text
 from alps.report.cells import Filled
 from alps.report.provenance import Provenance
 from alps.report.table_notes import Notes
@@ -13,7 +13,8 @@ SPECIAL = {
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''",
     "—": "---", "–": "--", "−": "$-$", "±": r"$\pm$", "Δ": r"$\Delta$", "θ": r"$\theta$",
-    "‡": r"$\ddagger$", "…": r"\ldots{}", "×": r"$\times$", "·": r"$\cdot$", "’": "'",
+    "†": r"$\dagger$", "‡": r"$\ddagger$", "…": r"\ldots{}", "×": r"$\times$",
+    "·": r"$\cdot$", "’": "'",
     "\n": " ", "\t": " ",
 }  # fmt: skip
 """What must not stand in LaTeX text as it is."""
@@ -33,14 +34,14 @@ def latex(title: str, label: str, filled: Filled, found: Provenance, notes: Note
         notes: Sentences below it; what is missing becomes a comment.
     """
     columns = filled.layout.columns
-    heads = " & ".join(["", *(_head(c.label) for c in columns)])
+    heads = " & ".join(["", escaped(SHARE), *(_head(c.label) for c in columns)])
     body = "\n".join(_body(filled, found))
     below = [*notes.reading, *(f"[{mark}] {text}" for mark, text in notes.marks), *notes.facts]
     comments = "".join(f"% {' '.join(text.split())}\n" for text in notes.gaps)
     return (
         f"{PREAMBLE}{comments}\\begin{{table}}[t]\n\\centering\n\\caption{{{escaped(title)}}}\n"
         f"\\label{{tab:{label}}}\n\\resizebox{{\\linewidth}}{{!}}{{%\n"
-        f"\\begin{{tabular}}{{l{'r' * len(columns)}}}\n\\toprule\n{heads} \\\\\n\\midrule\n"
+        f"\\begin{{tabular}}{{l{'r' * (1 + len(columns))}}}\n\\toprule\n{heads} \\\\\n\\midrule\n"
         f"{body}\n\\bottomrule\n\\end{{tabular}}}}\n\n\\smallskip\n"
         f"\\parbox{{\\linewidth}}{{\\footnotesize {'; '.join(map(escaped, below))}.}}\n"
         "\\end{table}\n"
@@ -69,11 +70,12 @@ def _body(filled: Filled, found: Provenance) -> list[str]:
         block = row.block
         texts = [cell_text(c, k) for c, k in zip(cells, filled.layout.columns, strict=True)]
         mark = f"\\textsuperscript{{{found.marks[i]}}}" if i in found.marks else ""
-        lines.append(" & ".join([escaped(row.label) + mark, *map(_cell, texts)]) + r" \\")
+        share = escaped(share_text(filled.shares[i]))
+        lines.append(" & ".join([escaped(row.label) + mark, share, *map(_cell, texts)]) + r" \\")
         if any(text.interval for text in texts):
             small = [f"{{\\scriptsize {escaped(t.interval)}}}" if t.interval else "" for t in texts]
             lines.append(
-                " & ".join([f"\\quad{{\\scriptsize {escaped(INTERVAL)}}}", *small]) + r" \\"
+                " & ".join([f"\\quad{{\\scriptsize {escaped(INTERVAL)}}}", "", *small]) + r" \\"
             )
     return lines
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from statistics import mean
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alps.evals.statistics import Deviations, Spread, deviations, spread_of
 from alps.report.columns import Column
 from alps.report.layout import Layout, Row
-from alps.report.resampling import drawn
 from alps.report.run_kind import BASE
 from alps.report.state import Gap, Score, Subject
+
+PERCENT, HOUR = 100.0, 3600.0
 
 
 class Term(NamedTuple):
@@ -30,7 +33,7 @@ class Line:
     def __init__(self, row: Row, subjects: Mapping[str, tuple[Subject, ...]]):
         """Of a row and the subjects of each dataset."""
         self.row, self.subjects = row, subjects
-        self._draws: dict[tuple[int, str, str], NDArray[np.float64] | None] = {}
+        self._deviations: dict[tuple[int, str, str], NDArray[np.float64] | None] = {}
 
     @property
     def all(self) -> list[Subject]:
@@ -61,14 +64,16 @@ class Line:
         score = self.score(seed, term)
         return score.documents.pool if isinstance(score, Score) and score.documents else None
 
-    def draws(self, seed: int, term: Term) -> NDArray[np.float64] | None:
-        """The term's number on every draw of its documents."""
+    def deviations(self, seed: int, term: Term) -> NDArray[np.float64] | None:
+        """Those of the term's documents; None where they are not known."""
         place = (seed, term.data, term.benchmark)
-        if place not in self._draws:
+        if place not in self._deviations:
             score = self.score(seed, term)
             documents = score.documents if isinstance(score, Score) else None
-            self._draws[place] = drawn(documents) if documents else None
-        return self._draws[place]
+            self._deviations[place] = (
+                deviations(*documents.parts, groups=documents.groups) if documents else None
+            )
+        return self._deviations[place]
 
 
 def terms(row: Row, column: Column, layout: Layout) -> list[Term]:
@@ -90,13 +95,61 @@ def basis(layout: Layout) -> Column:
     return (average or [c for c in layout.columns if c.kind == "score"])[0]
 
 
-def draws_of(line: Line, seeds: Sequence[int], own: Sequence[Term]) -> NDArray[np.float64] | None:
-    """A cell on every draw, averaged over seeds; None where documents are not known of all."""
-    total: NDArray[np.float64] | float = 0.0
-    for seed in seeds:
-        for term in own:
-            draws = line.draws(seed, term)
-            if draws is None:
-                return None
-            total = total + term.weight / len(seeds) * draws
-    return np.asarray(total) if len(own) else None
+def deviations_of(line: Line, seed: int, own: Sequence[Term]) -> Deviations | None:
+    """A cell's deviations by pool of documents; None where documents are not known of all."""
+    total: dict[str, NDArray[np.float64]] = {}
+    for term in own:
+        pool, found = line.pool(seed, term), line.deviations(seed, term)
+        if pool is None or found is None:
+            return None
+        total[pool] = total.get(pool, 0.0) + term.weight * found
+    return total
+
+
+def unit(column: Column) -> float:
+    """By what a metric is multiplied to stand in a column."""
+    return 1.0 if column.kind == "loss" else PERCENT
+
+
+def values(line: Line, column: Column, layout: Layout) -> dict[int, float]:
+    """Seed -> a cell's number in the column's unit, where nothing of it is missing."""
+    if column.kind == "hours":
+        return _hours(line)
+    own = terms(line.row, column, layout)
+    found: dict[int, float] = {}
+    for seed in line.seeds:
+        scores = [line.score(seed, term) for term in own]
+        known = [s.value for s in scores if isinstance(s, Score)]
+        if own and len(known) == len(own):
+            total = sum(t.weight * v for t, v in zip(own, known, strict=True))
+            found[seed] = unit(column) * total
+    return found
+
+
+def spread(
+    each: Sequence[float], found: Sequence[Deviations | None], scale: float
+) -> Spread | None:
+    """Where the variance of a cell, or of a difference, comes from.
+
+    Args:
+        each: Its number for each seed, in the column's unit.
+        found: For each seed the deviations by pool, in that of the metric.
+        scale: The one unit in the other.
+
+    Returns:
+        None where documents are unknown.
+    """
+    known = [{p: scale * d for p, d in one.items()} for one in found if one is not None]
+    return spread_of(each, known) if len(known) == len(each) else None
+
+
+def _hours(line: Line) -> dict[int, float]:
+    """Seed -> mean time of training over the row's data."""
+    found: dict[int, float] = {}
+    for seed in line.seeds:
+        own = [line.subject(seed, data) for data in line.subjects]
+        times = [s.result.train_seconds for s in own if s and s.result]
+        known = [t for t in times if t is not None]
+        if own and len(known) == len(own):
+            found[seed] = mean(known) / HOUR
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alps.report.cell_text import CellText, cell_text
+from alps.report.cell_text import SHARE, CellText, cell_text, share_text
 from alps.report.cells import Filled
 from alps.report.provenance import Provenance
 from alps.report.table_notes import Notes
@@ -26,6 +26,7 @@ def print_filled(title: str, filled: Filled, found: Provenance, notes: Notes) ->
 
     grid = Table(show_edge=False, pad_edge=False)
     grid.add_column("", overflow="fold")
+    grid.add_column(SHARE, justify="right", no_wrap=True)
     for column in filled.layout.columns:
         grid.add_column(column.label, justify="right", overflow="fold")
     block = None
@@ -35,10 +36,10 @@ def print_filled(title: str, filled: Filled, found: Provenance, notes: Notes) ->
         block = row.block
         texts = [cell_text(c, k) for c, k in zip(cells, filled.layout.columns, strict=True)]
         mark = f" [{found.marks[i]}]" if i in found.marks else ""
-        grid.add_row(Text(row.label + mark), *map(_cell, texts))
+        grid.add_row(Text(row.label + mark), share_text(filled.shares[i]), *map(_cell, texts))
         if any(text.interval for text in texts):
             small = (Text(text.interval, style="dim") for text in texts)
-            grid.add_row(Text(f"  {INTERVAL}", style="dim"), *small)
+            grid.add_row(Text(f"  {INTERVAL}", style="dim"), "", *small)
     console = Console(highlight=False)
     if not console.is_terminal:
         width = WIDEST_CELL * (1 + len(filled.layout.columns))

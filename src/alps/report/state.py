@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from alps.evals.evaluation import Evaluation, read_evaluation
 from alps.evals.examined import base_result
+from alps.evals.statistics import DocumentScores, value
 from alps.execute import base_finished, finished
 from alps.families import Benchmark
-from alps.plain import to_plain
-from alps.report.documents import Documents, documents_of
+from alps.plain import from_plain, to_plain
+from alps.report.layout import Row
+from alps.report.run_kind import BASE
 from alps.results import Result, RunFailed
 from alps.run_folder import RunFolder
 from alps.settings import Run
 
 LONGEST = 40
 """Letters of a setting's value in a note."""
+
+TOLERANCE = 1e-9
+"""Between a headline and the same from its documents."""
 
 Trouble = Literal["missing", "running", "failed", "unreadable", "not evaluated"]
 
@@ -58,7 +64,7 @@ class Score:
     value: float
     low: float | None = None
     high: float | None = None
-    documents: Documents | None = None
+    documents: DocumentScores | None = None
     evaluation: Evaluation | None = None
     otherwise: str = ""
 
@@ -70,7 +76,7 @@ class Subject:
         """Of a run."""
         self.run, self.base = run, base
         self.folder = RunFolder(run.base_folder if base else run.folder)
-        self.key = self.folder.path.name
+        self.key = run.base_data_key if base else run.key
         self.result, self.gap = self._read()
         self._scores: dict[str, Score | Gap] = {}
 
@@ -109,7 +115,7 @@ class Subject:
                 value=value,
                 low=sure.get("low"),
                 high=sure.get("high"),
-                documents=documents_of(folder, found),
+                documents=document_scores(folder, found),
                 evaluation=found,
                 otherwise=_otherwise(asked, found),
             )
@@ -172,17 +178,46 @@ class Subject:
         )
 
 
-def subjects() -> Callable[[Run, bool], Subject]:
-    """A reader that reads no file twice."""
+Reader = Callable[[Row, Run], Subject]
+"""Gives what became of a run of a row."""
+
+
+def from_folders() -> Reader:
+    """A reader of run folders that reads no file twice."""
     known: dict[str, Subject] = {}
 
-    def subject(run: Run, base: bool = False) -> Subject:
+    def read(row: Row, run: Run) -> Subject:
+        base = row.kind.method == BASE
         key = run.base_data_key if base else run.key
         if key not in known:
             known[key] = Subject(run, base)
         return known[key]
 
-    return subject
+    return read
+
+
+def document_scores(folder: RunFolder, evaluation: Evaluation) -> DocumentScores | None:
+    """The headline of an evaluation, document by document.
+
+    Args:
+        folder: Of the run, or of the evaluations of a base model.
+        evaluation: Read from it.
+
+    Returns:
+        None where nothing of the kind is kept, or it does not give the number that the evaluation
+        has.
+    """
+    own = folder.evaluation_path(evaluation.name, evaluation.protocol).with_suffix("")
+    try:
+        benchmark = from_plain(evaluation.benchmark, Benchmark, check=False)
+        found = benchmark.document_scores(own)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zlib.error):
+        return None
+    if found is None or not evaluation.metrics:
+        return None
+    headline = next(iter(evaluation.metrics.values()))
+    same = abs(value(*found.parts, groups=found.groups) - headline) < TOLERANCE
+    return found if same else None  # samples of another evaluation under the same name
 
 
 def _otherwise(asked: Benchmark | None, found: Evaluation) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from alps.report.resampling import Interval
+    from alps.evals.statistics import Interval
 
 DPI = 150
 WIDTH = 8.0

@@ -139,6 +139,10 @@ def _number(value: float | None, digits: int = 3) -> str:
     return DASH if value is None else f"{value:.{digits}f}"
 
 
+def _percent(share: float | None) -> str:
+    return DASH if share is None else f"{100 * share:.1f}"
+
+
 def _text(value: Any) -> str:
     return DASH if value is None else str(value)
 
@@ -152,6 +156,7 @@ _NAMING = ("method", "ratio", "scope")
 _COLUMNS = [
     _Column("trainable", lambda r: f"{r.num_trainable:,}"),
     _Column("trainable %", lambda r: f"{100 * r.trainable_fraction:.2f}"),
+    _Column("Attn%", lambda r: _percent(r.qkv_fraction), always=False),
     _Column("score mass", lambda r: _number(r.score_mass, 2), always=False),
     _Column("FLOPs", lambda r: _number(r.flops_vs_full, 2)),
     _Column("train s", lambda r: _number(r.train_seconds, 1)),
@@ -162,7 +167,8 @@ _COLUMNS = [
 
 _FIELDS = [
     "key", "model", "data", "method", "ratio", "scope", "seed", "num_trainable",
-    "trainable_fraction", "num_heads_selected", "train_seconds", "tokens_per_second",
-    "peak_memory_bytes", "final_train_loss", "precision", "flops_per_token_forward",
-    "flops_per_token_backward", "flops_vs_full", "predicted_memory_bytes", "score_mass",
+    "trainable_fraction", "qkv_fraction", "num_heads_selected", "train_seconds",
+    "tokens_per_second", "peak_memory_bytes", "final_train_loss", "precision",
+    "flops_per_token_forward", "flops_per_token_backward", "flops_vs_full",
+    "predicted_memory_bytes", "score_mass",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from alps.report.cell_text import PARTIAL, UNLIKE_RANDOM
+from alps.report.cell_text import PARTIAL, SHARE, UNLIKE_RANDOM
 from alps.report.cells import Filled
 from alps.report.provenance import Provenance
 from alps.report.run_kind import BASE
@@ -61,26 +61,51 @@ def _reading(filled: Filled) -> Iterator[str]:
         )  # fmt: skip
     if any(cell.printed is not None for cell in cells):
         yield "in parentheses: the paper's number"
-    seeds = sorted({s for cell in cells for s in cell.seeds})
-    if any(cell.std is not None for cell in cells):
+    if any(share for share in filled.shares):
         yield (
-            f"mean ± standard deviation over seeds {', '.join(map(str, seeds))}; the intervals "
-            "are of documents, not of seeds"
+            f"{SHARE}: share of the Q/K/V weights that train, for LoRA of its adapters' parameters"
         )
+    seeds = sorted({s for cell in cells for s in cell.seeds})
+    several = any(cell.std is not None for cell in cells)
+    if several:
+        yield f"mean ± standard deviation over seeds {', '.join(map(str, seeds))}"
     elif seeds:
         yield f"one seed ({', '.join(map(str, seeds))}): how much another would change is unknown"
+    changes = [
+        cell
+        for row in filled.cells
+        for cell, column in zip(row, filled.layout.columns, strict=True)
+        if column.kind == "change"
+    ]
     if any(cell.interval is not None for cell in cells):
-        yield "below each number: 95 % bootstrap interval over documents, for changes a paired one"
+        over = "documents, where there are several seeds over both" if several else "documents"
+        paired = "; for changes paired" if any(cell.interval for cell in changes) else ""
+        yield f"below each number: 95 % interval over {over}{paired}" + (
+            ", with McNemar's exact p"
+            if any(cell.from_full and cell.from_full.p_mcnemar is not None for cell in changes)
+            else ""
+        )
     if any(cell.interval and not cell.interval.has_width for cell in cells):
         yield "an interval without width: all documents came out alike, which says nothing"
-    if any(cell.from_random for cell in cells):
-        yield (
-            f"{UNLIKE_RANDOM} differs from Random: the paired 95 % interval of the difference "
-            "excludes zero (not corrected for the number of comparisons)"
-        )
+    yield from _unlike_random(filled)
     if any(cell.partial for cell in cells):
         yield f"{PARTIAL} only of those seeds that are there, for changes in both rows"
     yield from _compared(filled)
+
+
+def _unlike_random(filled: Filled) -> Iterator[str]:
+    cells = [cell for row in filled.cells for cell in row]
+    found = {cell.unlike_random for cell in cells}
+    compared = [c.from_random for c in cells if c.from_random and c.from_random.p_holm is not None]
+    corrected = "corrected by Holm" if filled.correction == "holm" else "not corrected"
+    how = f"at the 5 % level, {corrected} for the {len(compared)} comparisons with Random"
+    if "methods" in found:
+        yield f"{UNLIKE_RANDOM['methods']} differs from Random, over seeds and documents ({how})"
+    if "models" in found:
+        yield (
+            f"{UNLIKE_RANDOM['models']} this trained model and that of Random differ on these "
+            f"documents ({how}); with one seed each, that is no finding about the methods"
+        )
 
 
 def _compared(filled: Filled) -> Iterator[str]:

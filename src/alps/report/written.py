@@ -9,21 +9,24 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from alps.report.cell_text import CellText, cell_text
+from alps.evals.statistics import Interval
+from alps.report.cell_text import SHARE, CellText, cell_text, share_text
 from alps.report.cells import Cell, Filled
 from alps.report.columns import Column
+from alps.report.comparison import Difference
 from alps.report.layout import Row
 from alps.report.line import terms
 from alps.report.provenance import Provenance
-from alps.report.resampling import Interval
 from alps.report.table_notes import Notes
 
 INTERVAL = "95 %"
 FIELDS: tuple[str, ...] = (
     "row", "model", "method", "ratio", "task_model", "variant", "column", "kind", "benchmarks",
-    "data", "value", "num_seeds", "std", "low", "high", "from_full", "from_full_low",
-    "from_full_high", "from_random", "from_random_low", "from_random_high", "unlike_random", "best",
-    "paper", "marks", "missing", "runs",
+    "data", "qkv_share_low", "qkv_share_high", "value", "num_seeds", "std", "low", "high",
+    "from_full", "from_full_low", "from_full_high", "from_full_p", "from_full_p_holm",
+    "from_full_p_mcnemar", "from_random", "from_random_low", "from_random_high", "from_random_p",
+    "from_random_p_holm", "from_random_p_mcnemar", "unlike_random", "best", "paper", "marks",
+    "missing", "runs",
 )  # fmt: skip
 
 
@@ -36,14 +39,15 @@ def markdown(title: str, filled: Filled, found: Provenance, notes: Notes) -> str
         found: Where its numbers come from.
         notes: Sentences below it.
     """
-    heads = ["", *(c.label for c in filled.layout.columns)]
+    heads = ["", SHARE, *(c.label for c in filled.layout.columns)]
     lines = [_line(heads), _line(["---"] + ["---:"] * (len(heads) - 1))]
     for i, (row, cells) in enumerate(filled.lines()):
         texts = [cell_text(c, k) for c, k in zip(cells, filled.layout.columns, strict=True)]
         mark = f" <sup>{found.marks[i]}</sup>" if i in found.marks else ""
-        lines.append(_line([row.label + mark, *map(_in_markdown, texts)]))
+        share = share_text(filled.shares[i])
+        lines.append(_line([row.label + mark, share, *map(_in_markdown, texts)]))
         if any(text.interval for text in texts):
-            lines.append(_line([INTERVAL, *(text.interval for text in texts)]))
+            lines.append(_line([INTERVAL, "", *(text.interval for text in texts)]))
     below = [*notes.reading, *(f"{m}: {t}" for m, t in notes.marks), *notes.facts, *notes.gaps]
     return f"# {title}\n\n" + "\n".join(lines) + "\n\n" + "".join(map(_item, below))
 
@@ -105,9 +109,12 @@ def json_text(
 def records(filled: Filled, found: Provenance) -> Iterator[dict[str, Any]]:
     """Every cell with its place, as plain values under the names of `FIELDS`."""
     for i, (row, cells) in enumerate(filled.lines()):
+        share = filled.shares[i]
         for cell, column in zip(cells, filled.layout.columns, strict=True):
             yield {
                 **_place(row, column, filled),
+                "qkv_share_low": share[0] if share else None,
+                "qkv_share_high": share[1] if share else None,
                 **_numbers(cell),
                 "marks": found.marks.get(i, ""),
                 "missing": [f"{g.key}: {g.trouble}" for g in cell.gaps],
@@ -132,19 +139,26 @@ def _place(row: Row, column: Column, filled: Filled) -> dict[str, Any]:
 
 
 def _numbers(cell: Cell) -> dict[str, Any]:
-    full, random = cell.from_full, cell.from_random
     return {
         "value": cell.value,
         "num_seeds": len(cell.seeds),
         "std": cell.std,
         **_ends("", cell.interval),
-        "from_full": full.value if full else None,
-        **_ends("from_full_", full.interval if full else None),
-        "from_random": random.value if random else None,
-        **_ends("from_random_", random.interval if random else None),
+        **_compared("from_full", cell.from_full),
+        **_compared("from_random", cell.from_random),
         "unlike_random": cell.unlike_random,
         "best": cell.best,
         "paper": cell.printed,
+    }
+
+
+def _compared(name: str, found: Difference | None) -> dict[str, float | None]:
+    return {
+        name: found.value if found else None,
+        **_ends(f"{name}_", found.interval if found else None),
+        f"{name}_p": found.p if found else None,
+        f"{name}_p_holm": found.p_holm if found else None,
+        f"{name}_p_mcnemar": found.p_mcnemar if found else None,
     }
 
 

@@ -1,4 +1,4 @@
-"""Documents of every sort of benchmark, read from samples as the evaluations write them."""
+"""Scores of single documents, read from what evaluations of every sort leave."""
 
 import gzip
 import json
@@ -8,7 +8,7 @@ import pytest
 from alps.evals.evaluation import Evaluation
 from alps.evals.statistics import value
 from alps.plain import to_plain
-from alps.report.documents import documents_of
+from alps.report.state import document_scores
 from alps.run_folder import RunFolder
 
 
@@ -31,7 +31,7 @@ def leave(tmp_path):
             benchmark=json.loads(json.dumps(to_plain(benchmark))), weights="w",
             metrics={"headline": score}, num_documents=len(lines),
         )  # fmt: skip
-        return documents_of(folder, found)
+        return document_scores(folder, found)
 
     return samples
 
@@ -81,7 +81,7 @@ def test_code_is_read_from_verdicts_and_base_and_plus_are_the_same_documents(mad
     folder, found = RunFolder(run.folder), {}
     for name in ("humaneval", "humaneval_plus"):
         evaluation = json.loads(folder.evaluation_path(name, "alpaca").read_text())
-        found[name] = documents_of(folder, Evaluation(**evaluation))
+        found[name] = document_scores(folder, Evaluation(**evaluation))
     assert list(found["humaneval"].parts[0].above) == [1.0, 1.0, 0.0]
     assert list(found["humaneval_plus"].parts[0].above) == [1.0, 0.0, 0.0]
     assert found["humaneval"].pool == found["humaneval_plus"].pool
@@ -103,4 +103,4 @@ def test_a_benchmark_that_is_gone_has_no_documents(make_run, leave, tmp_path):
         benchmark={"_target_": "alps.evals.gone.Gone", "name": "x", "protocol": "plain"},
         weights="w", metrics={"a": 1.0}, num_documents=1,
     )  # fmt: skip
-    assert documents_of(RunFolder(tmp_path), gone) is None
+    assert document_scores(RunFolder(tmp_path), gone) is None
