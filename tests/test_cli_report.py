@@ -53,6 +53,24 @@ def test_missing_runs_are_dashes_with_the_command_that_fills_them(tmp_path, caps
     assert files == {*texts, "bars.png", "bars.pdf"}
 
 
+def test_a_model_as_it_is_has_a_row_where_it_was_evaluated(capsys):
+    run = runs_of(GRID)[0]
+    finish(run)
+    report([*GRID, "figures=false"])
+    assert "vanilla" not in capsys.readouterr().out
+    path = RunFolder(run.base_folder).result_path
+    scores = {"mini_math": {"exact_match": 0.125}}
+    facts = {"model": "tiny", "data": "", "data_hash": "", "base_hash": "b", "method": "base"}
+    Result(key=run.base_key, num_trainable=0, trainable_fraction=0.0, evals=scores, **facts).write(
+        path
+    )
+    report([*GRID, "figures=false"])
+    out = capsys.readouterr().out
+    assert "tiny, vanilla" in out and "12.50" in out
+    path.write_text("{")
+    assert "result.json" in refusal([*GRID, "figures=false"], capsys)
+
+
 def test_an_empty_folder_is_one_sentence_with_the_command_that_fills_it(tmp_path, capsys):
     said = refusal([*GRID, "to=kept"], capsys)
     assert "nine_methods: no run of it has finished in outputs/runs" in said

@@ -161,12 +161,15 @@ def _report(experiment: str, asked: Asked, read: Reader | None = None) -> list[s
     from alps.report.on_terminal import print_filled
     from alps.report.provenance import provenance
     from alps.report.published import publish
+    from alps.report.run_kind import BASE
     from alps.report.table_notes import notes_of
 
     overrides = [f"experiment={experiment}", *asked.settings]
     runs = config.runs_of(overrides)
     paper = printed(experiment)
-    filled = fill(lay_out(runs, paper), read, asked.correction)
+    filled = fill(lay_out(runs, paper, base=not paper), read, asked.correction)
+    if not paper:  # of its own accord, as in the table of a sweep
+        filled = filled.without_empty(BASE)
     command = shlex.join(["alps", "train", *overrides])
     if all(s.gap and s.gap.trouble == "missing" for each in filled.subjects for s in each):
         runs_dir = asked.output_dir / "runs"

@@ -200,6 +200,19 @@ def test_several_models_in_a_row_of_models_as_they_are_are_refused(made):
         lay_out([first, replace(second, seed=1)], paper)
 
 
+def test_models_as_they_are_have_rows_where_that_is_asked_and_possible(made):
+    paper = [*full_cells(), *alps_cells()]
+    run = made.run(model="tiny")
+    other = replace(run, data=replace(run.data, template="plain"), seed=1)
+    for known in ([], paper):
+        rows = [
+            [r.label for r in lay_out(runs, known, base=True).rows]
+            for runs in ([run], [run, other])
+        ]
+        assert rows[0] == ["tiny, vanilla", "tiny, w/ full"]
+        assert len(rows[1]) == 2 and not any("vanilla" in label for label in rows[1])
+
+
 def test_the_same_run_twice_is_one(made):
     run = made.run()
     assert len(lay_out([run, run], []).rows) == 1

@@ -78,6 +78,23 @@ class Filled:
         """For each row, the least and the largest share of Q/K/V that trains in its runs."""
         return [_share(subjects) for subjects in self.subjects]
 
+    def without_empty(self, method: str) -> Filled:
+        """Without the rows of a method that have no number, unless a file cannot be read."""
+        kept = [
+            i
+            for i, (row, cells) in enumerate(self.lines())
+            if row.kind.method != method
+            or any(
+                c.value is not None or any(g.trouble == "unreadable" for g in c.gaps) for c in cells
+            )
+        ]
+        return replace(
+            self,
+            layout=replace(self.layout, rows=tuple(self.layout.rows[i] for i in kept)),
+            cells=tuple(self.cells[i] for i in kept),
+            subjects=tuple(self.subjects[i] for i in kept),
+        )
+
     @property
     def gaps(self) -> list[Gap]:
         """Everything that is missing, each run and reason once."""

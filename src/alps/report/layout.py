@@ -69,19 +69,20 @@ class Layout:
     absent: tuple[str, ...] = ()
 
 
-def lay_out(runs: Sequence[Run], paper: Sequence[Printed]) -> Layout:
+def lay_out(runs: Sequence[Run], paper: Sequence[Printed], base: bool = False) -> Layout:
     """The table of some runs.
 
     Args:
         runs: Of the experiment's grid, in its order.
         paper: What the paper printed, or nothing.
+        base: Whether models as they are have rows where the paper is silent about it.
 
     Raises:
         ValueError: If several runs belong in one place of a row; one sentence.
     """
     if is_papers(runs, paper):
         return _papers(runs, paper)
-    return _similar(runs, paper)
+    return _similar(runs, paper, base)
 
 
 def is_papers(runs: Sequence[Run], paper: Sequence[Printed]) -> bool:
@@ -116,7 +117,7 @@ def _papers(runs: Sequence[Run], paper: Sequence[Printed]) -> Layout:
     )
 
 
-def _similar(runs: Sequence[Run], paper: Sequence[Printed]) -> Layout:
+def _similar(runs: Sequence[Run], paper: Sequence[Printed], base: bool) -> Layout:
     """The paper's rows for other models; columns by the runs' own benchmarks."""
     in_rows = data_in_rows(paper)
     names = {}
@@ -129,8 +130,9 @@ def _similar(runs: Sequence[Run], paper: Sequence[Printed]) -> Layout:
         kind = replace(row.kind, model="")
         rows.append((order.index(kind) if kind in order else len(order), row))
     rows = [row for _, row in sorted(rows, key=lambda pair: pair[0])]
-    if any(kind.method == BASE for kind in order):
-        rows = [*_base_rows(runs, in_rows), *rows]
+    asked = any(kind.method == BASE for kind in order)
+    if base or asked:
+        rows = [*_base_rows(runs, in_rows, optional=not asked), *rows]
     columns = tuple(c for c in papers_columns(paper) if c.kind == "hours")
     columns = columns or with_change(benchmark_columns(runs, paper))
     return Layout(rows=tuple(_together(rows)), columns=columns or (HOURS,))
@@ -210,11 +212,13 @@ def _unlabelled(
     return rows
 
 
-def _base_rows(runs: Sequence[Run], in_rows: bool) -> list[Row]:
+def _base_rows(runs: Sequence[Run], in_rows: bool, optional: bool) -> list[Row]:
+    """A row for each model; an optional one only where it is about one evaluation of each data."""
     rows: list[Row] = []
     for model in dict.fromkeys(r.model.name for r in runs):
         kind, own = Kind(model=model, method=BASE), [r for r in runs if r.model.name == model]
-        if not in_rows:
+        several = len({r.base_data_key for r in own}) > len({r.data.name for r in own})
+        if not in_rows and not (optional and several):
             rows += _rows(f"{model}, {kind.label}", kind, model, own)
     return rows
 
