@@ -1,9 +1,9 @@
 """What float32 leaves of the cosine between two nearly uniform softmaxes (Table 2, C.S.).
 
-The authors' script computes 1 - cos of float32 softmaxes in float32, where numbers near 1 are 6e-8
-apart; the distance of a fine-tune is smaller. For both matrices, this prints how many heads score
-exactly 0 or less, and how far the ranking agrees with float64's; then how far the float64 ranking
-agrees with those of the other scores.
+The authors' script computes 1 - cos of float32 softmaxes in float32, where numbers just below 1 are
+6e-8 apart; a fine-tune can move the softmaxes by no more than a few such steps. For both matrices,
+this prints how many heads score exactly 0 or less, and how far the ranking agrees with float64's;
+then how far the float64 ranking agrees with those of the other scores.
 
     alps train method=full evals=none
     python benchmarks/cosine_rounding.py base=smollm2_135m_q4 task=KEY

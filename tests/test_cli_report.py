@@ -297,3 +297,31 @@ def test_a_published_table_is_made_again_from_its_folder_alone(tmp_path, capsys)
 )
 def test_what_does_not_go_with_a_published_table_is_one_sentence(arguments, said, capsys):
     assert said in refusal(arguments, capsys)
+
+
+def test_figures_of_heads_need_only_the_runs_that_train_all(alps, tmp_path):
+    settings = ["experiment=figure8", "scale=mini", "model=tiny", "data=mini_math,mini_code",
+                "data.max_examples=8", "trainer.progress=off"]  # fmt: skip
+    alps("train", *settings, check=0)
+    assert {p.name.split("-")[0] for p in (tmp_path / "outputs/runs").iterdir()} == {"full"}
+    before = sorted((tmp_path / "outputs/runs").rglob("*"))
+    alps("report", *settings, check=0)
+    (folder,) = (tmp_path / "outputs" / "reports").iterdir()
+    pictures = {p.name for p in folder.iterdir() if p.suffix in (".png", ".pdf")}
+    assert pictures == {"heads.png", "heads.pdf"}
+    assert sorted((tmp_path / "outputs/runs").rglob("*")) == before
+    assert len(list((tmp_path / "outputs/scores").iterdir())) == 2
+
+
+def test_transfer_is_drawn_beside_table_1(tmp_path, capsys):
+    settings = ["scale=mini", "model=tiny", "method=random"]
+    for run in runs_of(["experiment=table1", *settings]):
+        finish(run, evals={run.data.name: {"exact_match": 0.5}})
+    for run in runs_of(["experiment=table4", *settings]):
+        finish(run, evals={run.data.name: {"exact_match": 0.25}})
+    report(["experiment=table4", *settings])
+    files = {
+        p.name
+        for p in (tmp_path / "outputs/reports/table4-mini-method=random-model=tiny").iterdir()
+    }
+    assert {"bars.png", "transfer.png", "transfer.pdf"} <= files

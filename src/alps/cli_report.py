@@ -33,6 +33,12 @@ OWN = ("format", "to", "from", "figures", "correction", "experiment")
 ELSEWHERE = ("trainer", "logger", "hydra", "weights", "output_dir", "debug")
 """Settings of the grid that say where and how runs are done, and make no other table."""
 
+HEAD_SHEETS, THE_METHOD = ("figure5", "figure8"), "alps"
+"""Experiments that show the heads which this method chooses."""
+
+OWN_DATA = {"table4": "table1", "table12": "table1"}
+"""Table of transfer -> that of the rows' own data, which Figure 6 puts beside it."""
+
 LONGEST = 60
 """Letters of a folder's name; a longer one is cut."""
 
@@ -156,7 +162,6 @@ def _report(experiment: str, asked: Asked, read: Reader | None = None) -> list[s
     from alps.atomic import write_text
     from alps.cli_plan import printed
     from alps.report.cells import fill
-    from alps.report.figures import draw_figures
     from alps.report.layout import lay_out
     from alps.report.on_terminal import print_filled
     from alps.report.provenance import provenance
@@ -192,11 +197,35 @@ def _report(experiment: str, asked: Asked, read: Reader | None = None) -> list[s
         files += publish(experiment, own, filled, asked.to)
     print_filled(title, filled, found, notes)
     if asked.figures:
-        files += draw_figures(title, filled, folder)
+        files += _figures(experiment, asked, title, filled, folder)
     if not paper:
         print("no paper.csv stands for this experiment, so that no numbers are compared with it")
     print("files: " + " ".join(map(str, files)))
     return [g.reason for g in filled.gaps if g.trouble == "unreadable"]
+
+
+def _figures(experiment: str, asked: Asked, title: str, filled: Filled, folder: Path) -> list[Path]:
+    """Draws what belongs to the experiment; figures of heads need scores, not runs of their own."""
+    from alps import config
+    from alps.cli_plan import printed
+    from alps.execute import heads_of_trained
+    from alps.report.cells import fill
+    from alps.report.figures import draw_figures
+    from alps.report.head_sheet import draw_sheet
+    from alps.report.layout import lay_out
+
+    own = [s for s in asked.settings if re.split("[=./]", s)[0] not in ("method", "transfer")]
+    if experiment in HEAD_SHEETS:
+        runs = config.runs_of([f"experiment={experiment}", *own, f"method={THE_METHOD}"])
+        found = {(r.model.name, r.data.name): heads_of_trained(r) for r in runs}
+        known = {place: heads for place, heads in found.items() if heads is not None}
+        return draw_sheet(title, known, folder) if known else []
+    beside = None
+    if experiment in OWN_DATA and asked.published is None:
+        table = OWN_DATA[experiment]
+        runs = config.runs_of([f"experiment={table}", *own])
+        beside = fill(lay_out(runs, printed(table)))
+    return draw_figures(title, filled, folder, beside)
 
 
 def _texts(

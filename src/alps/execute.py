@@ -111,6 +111,20 @@ def choose_heads(run: Run, fit: Fit) -> HeadSet | None:
     return run.method.choose(context)
 
 
+def heads_of_trained(run: Run) -> HeadSet | None:
+    """The heads that a run chooses, if its task model is trained already; else None."""
+    task = run.task_run()
+    if task is not None:
+        folder = RunFolder(task.folder)
+        if not folder.trained("qkv") or not finished(task, folder):
+            return None
+    return choose_heads(run, _train_nothing)
+
+
+def _train_nothing(run: Run) -> None:
+    raise RunFailed(f"{run.key} is not trained yet")
+
+
 def task_checkpoint(run: Run, wanted: TaskModel, fit: Fit) -> tuple[Path, str]:
     """The task model's checkpoint and content: given by path, or made by a run of its own."""
     task_run = run.task_run()

@@ -12,6 +12,7 @@ from alps.report import bars, figures, ratio_curve, style
 from alps.report.cells import Cell, fill
 from alps.report.figures import draw_figures, head_sets
 from alps.report.layout import lay_out
+from alps.report.paper import Printed
 from alps.report.ratio_curve import Curve, curves, efficient, ranges
 
 
@@ -43,12 +44,20 @@ def test_a_curve_goes_from_w_o_attn_to_w_full(by_ratio):
     assert found.values() == pytest.approx(expected)
 
 
-def test_the_efficient_range_is_above_w_full_in_every_curve():
-    first = curve(at0=9, at10=6, at30=7, at50=6, at100=5)
-    second = curve(at0=1, at10=4, at30=7, at50=8, at100=5)
-    assert efficient([first]) == [0.1, 0.3, 0.5]
-    assert efficient([first, second]) == [0.3, 0.5]
-    assert efficient([first, curve(at10=9, at30=9)]) == []
+def test_the_efficient_range_is_above_w_full():
+    assert efficient(curve(at0=9, at10=6, at30=7, at50=6, at100=5)) == [0.1, 0.3, 0.5]
+    assert efficient(curve(at0=1, at10=4, at30=7, at50=8, at100=5)) == [0.3, 0.5]
+    assert efficient(curve(at10=9, at30=9)) == []
+
+
+def test_every_model_has_its_own_efficient_range():
+    first = curve(at0=1, at10=6, at30=7, at50=4, at100=5)
+    second = curve(at0=1, at10=4, at30=4, at50=8, at100=5)
+    bands = [
+        [(p.get_x(), p.get_x() + p.get_width()) for p in axes.patches]
+        for axes in ratio_curve.draw_curves("x", [first, second]).axes
+    ]
+    assert bands == [[pytest.approx((10.0, 30.0))], [pytest.approx((48.0, 52.0))]]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +111,7 @@ def test_bars_have_the_values_and_intervals_of_the_table(by_ratio):
     assert len(axes.containers) >= 5  # one errorbar beside each bar
 
 
-def test_models_and_averages_have_figures_of_their_own(made, tmp_path):
+def test_several_models_have_a_figure_of_averages(made, tmp_path):
     runs = []
     for model in ("llama3_2_1b", "llama3_2_3b"):
         for data, benchmark in (("ultrachat", "gpqa"), ("mathinstruct", "gsm8k")):
@@ -112,11 +121,107 @@ def test_models_and_averages_have_figures_of_their_own(made, tmp_path):
     assert {p.stem for p in paths} == {"bars", "averages"}
 
 
-def test_transfer_and_hours_are_figures(made, tmp_path):
-    run = made.run("alps", task_data="ultrachat")
-    made.finish(run, {"gsm8k": right(20)})
-    names = {p.stem for p in draw_figures("x", fill(lay_out([run], [])), tmp_path)}
-    assert names == {"transfer"}
+def heights(axes) -> list[float]:
+    return [bar.get_height() for bar in axes.patches]
+
+
+def test_averages_are_by_model_and_by_task(made):
+    """Panels: all scores, general, code; groups: models; bars: rows."""
+    runs = []
+    for model, count in (("llama3_2_1b", 8), ("llama3_2_3b", 16)):
+        for data, benchmarks in (
+            ("ultrachat", ("gpqa",)), ("magicoder", ("humaneval", "humaneval_plus")),
+        ):  # fmt: skip
+            runs.append(made.run("full", data, benchmarks, model))
+            scores = {b: right(count + 4 * i) for i, b in enumerate(benchmarks)}
+            made.finish(runs[-1], scores)
+    filled = fill(lay_out(runs, []))
+    whole, code = bars.draw_averages("x", filled).axes
+    assert [axes.get_title(loc="left") for axes in (whole, code)] == ["Avg.", "code"]
+    assert heights(code) == pytest.approx([(20 + 30) / 2, (40 + 50) / 2])
+    assert heights(whole) == pytest.approx([(20 + 20 + 30) / 3, (40 + 40 + 50) / 3])
+    one = fill(lay_out(runs[:2], []))
+    (axes,) = bars.draw_averages("x", one).axes
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["Avg.", "code"]
+
+
+def test_an_average_by_task_has_the_mean_of_the_papers_numbers(made):
+    facts = {"row": "1B, w/ full", "model": "llama3_2_1b", "method": "full", "ratio": None,
+             "task_model": None, "task_data": None, "metric": "x"}  # fmt: skip
+    paper = [
+        Printed(column=c, data=(d,), benchmarks=(b,), value=v, **facts)
+        for c, d, b, v in (
+            ("HEval", "magicoder", "humaneval", 45.0),
+            ("HEval+", "magicoder", "humaneval_plus", 39.0),
+            ("GPQA", "ultrachat", "gpqa", 20.0),
+        )
+    ]  # fmt: skip
+    runs = [made.run("full", d, b) for d, b in
+            (("magicoder", ("humaneval", "humaneval_plus")), ("ultrachat", ("gpqa",)))]  # fmt: skip
+    filled = fill(lay_out(runs, paper))
+    (code,) = bars.task_averages(filled)
+    assert filled.with_columns([code]).cells[0][-1].printed == 42.0
+
+
+def transferred(made):
+    """Table 1 and Table 4 of one model: own rows 20 and 24 of 40, others 12 and 16."""
+    own = [made.run("random"), made.run("alps")]
+    heads_of_own = made.run("alps", "camel_math", task_data="mathinstruct")
+    other = [made.run("random", "camel_math"), heads_of_own]
+    for run, count in zip([*own, *other], (20, 24, 12, 16), strict=True):
+        made.finish(run, {"gsm8k": right(count)})
+    for run in (own[1], other[1]):
+        made.heads(run, [(0, 0), (1, 2)])
+    return [fill(lay_out(runs, [])) for runs in (own, other)]
+
+
+def test_transfer_stands_beside_the_rows_of_table_1(made, tmp_path):
+    own, other = transferred(made)
+    figure = bars.draw_transfer("x", other, own)
+    (axes,) = figure.axes
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["math"]
+    assert heights(axes) == pytest.approx([50.0, 30.0, 60.0, 40.0])
+    assert labels(figure) == [
+        "Random, 10% (Table 1's data)", "Random, 10% (other data)",
+        "ALPS, 10% (Table 1's data)", "ALPS, 10% (other data)",
+    ]  # fmt: skip
+    hatches = [bar.get_hatch() for bar in axes.patches]
+    assert hatches[0] != hatches[1] and hatches[2] != hatches[3]
+    names = {p.stem for p in draw_figures("x", other, tmp_path, own)}
+    assert names == {"bars", "transfer", "heads_llama3_2_1b_mathinstruct_alps"}
+
+
+def test_heads_are_named_by_the_data_of_the_task_model(made, tmp_path, monkeypatch):
+    from alps.report import heat_map
+
+    titles = []
+    monkeypatch.setattr(heat_map, "draw", lambda heads, path, title: titles.append(title))
+    _, other = transferred(made)
+    names = {p.stem for p in draw_figures("x", other, tmp_path)}
+    assert "heads_llama3_2_1b_mathinstruct_alps" in names
+    assert set(titles) == {"llama3_2_1b, mathinstruct: pad"}
+
+
+def test_a_sheet_has_one_colour_scale_and_a_panel_for_each_place(made, tmp_path, monkeypatch):
+    from alps.report import head_sheet
+
+    run, kept = made.run("alps"), []
+    heads = made.heads(run, [(0, 0), (1, 2)])
+    stronger = replace(heads, scores=tuple(tuple(3 * s for s in row) for row in heads.scores))
+    monkeypatch.setattr(head_sheet, "save_all", lambda figure, *_: kept.append(figure) or [])
+    found = {("1b", "general"): heads, ("1b", "math"): stronger, ("3b", "math"): heads}
+    head_sheet.draw_sheet("x", found, tmp_path)
+    *panels, bar = kept[0].axes
+    assert len(panels) == 4 and bar.get_xlabel().startswith("pad score, one scale for all")
+    shown = [axes.get_title(loc="left") for axes in panels if axes.axison]
+    assert shown == ["1b, general", "1b, math", "3b, math"]
+    limits = {axes.collections[0].get_clim() for axes in panels if axes.axison}
+    assert len(limits) == 1 and limits.pop()[1] > 1.0
+    framed = panels[0].collections[1].get_paths()
+    assert len(framed) == 2
+
+
+def test_hours_are_a_figure(made, tmp_path):
     timed = [made.run(m, benchmarks=()) for m in ("full", "alps")]
     timed.append(replace(timed[1], seed=1))  # w/ full has no such seed
     for each, hours in zip(timed, (2.0, 1.0, 3.0), strict=True):
@@ -174,17 +279,13 @@ def test_the_level_and_the_range_are_in_the_figure(by_ratio):
     assert levels[0].get_ydata()[0] == 50.0
 
 
-def test_a_range_that_is_empty_is_said():
-    figure = ratio_curve.draw_curves("x", [curve(at10=9, at30=9, at100=9)])
-    assert "efficient range (above w/ full): none" in labels(figure)
-    figure = ratio_curve.draw_curves("x", [curve(at10=9.5, at30=9, at100=9)])
+def test_a_range_that_is_empty_is_said_where_it_is():
+    above, none = curve(at10=9.5, at30=9, at100=9), curve(at10=9, at30=9, at100=9)
+    unknown = curve(at10=9, at30=9)
+    figure = ratio_curve.draw_curves("x", [above, none, unknown])
+    said = [ratio_curve.NO_RANGE in axes.get_title(loc="left") for axes in figure.axes]
+    assert said == [False, True, False]
     assert "efficient range: above w/ full" in labels(figure)
-
-
-def test_a_range_is_not_empty_where_one_model_lacks_its_w_full():
-    whole, part = curve(at10=9, at30=9, at100=9), curve(at10=9, at30=9)
-    figure = ratio_curve.draw_curves("x", [whole, part])
-    assert not any(label.startswith("efficient range") for label in labels(figure))
 
 
 def labels(figure) -> list[str]:

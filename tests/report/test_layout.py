@@ -57,7 +57,7 @@ def test_the_papers_table_is_laid_out_label_for_label(made):
 
 def test_a_cell_is_about_the_runs_of_its_data(made):
     layout = lay_out(two_tasks(made, "full"), full_cells())
-    (row,), (gpqa, gsm8k, average, _) = layout.rows, layout.columns
+    (row,), (gpqa, gsm8k, average) = layout.rows, layout.columns
     assert terms(row, gpqa, layout) == [(1.0, "ultrachat", "gpqa")]
     assert terms(row, gsm8k, layout) == [(1.0, "mathinstruct", "gsm8k")]
     both = [(0.5, "ultrachat", "gpqa"), (0.5, "mathinstruct", "gsm8k")]
@@ -293,3 +293,11 @@ def test_a_damaged_paper_names_its_line(tmp_path):
     path.write_text((EXPERIMENTS / "table11" / "paper.csv").read_text().replace("2.02,2.02", "x,"))
     with pytest.raises(ValueError, match="line 2 cannot be read"):
         read_paper(path)
+
+
+def test_a_column_in_which_no_row_can_have_a_number_is_left_out(made):
+    """Table 2 has no row w/ full: no changes."""
+    without = [made.run(m) for m in ("kl", "alps")]
+    assert [c.label for c in lay_out(without, []).columns] == ["gsm8k"]
+    columns = lay_out([made.run("full"), *without], []).columns
+    assert [c.label for c in columns] == ["gsm8k", "Δ w/ full"]

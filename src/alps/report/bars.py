@@ -5,8 +5,8 @@ Figure 2 (methods on models and tasks), Figure 6 (transfer) and Table 11 (hours)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from alps.report.cell_text import number
@@ -36,6 +36,8 @@ PANEL, LEGEND, BAR_ROW = 2.1, 0.55, 0.3
 LOWEST_TOP = 5.0
 """Percent that an axis goes up to at least: scores of zero show as zero."""
 
+OWN_DATA, OTHER_DATA, OTHER_HATCH = " (Table 1's data)", " (other data)", ".."
+
 SPACE = 0.8
 """Share of a group's width that its bars take."""
 
@@ -62,17 +64,83 @@ def draw_bars(title: str, filled: Filled) -> Figure:
             for j in shown
         ]  # fmt: skip
         panels.append((names[block], groups))
-    return _figure(title, filled.layout.rows, panels)
+    return _figure(title, _looks(filled.layout.rows), panels)
 
 
-def draw_averages(title: str, filled: Filled, column: int) -> Figure:
-    """One column over all models: a group for each."""
+def draw_averages(title: str, filled: Filled) -> Figure:
+    """Averages over all benchmarks and over those of each task (Figure 2).
+
+    A panel for each average, with a group for each model; of one model a single panel.
+    """
+    filled = filled.with_columns(task_averages(filled))
+    columns = filled.layout.columns
+    shown = [j for j, c in enumerate(columns) if c.kind == "average"]
     names = block_labels(filled.layout.rows)
-    groups: dict[str, dict[str, Cell]] = {}
+    groups: dict[int, dict[str, dict[str, Cell]]] = {j: {} for j in shown}
     for row, cells in filled.lines():
-        groups.setdefault(names[row.block], {})[series(row)] = cells[column]
-    label = filled.layout.columns[column].label
-    return _figure(title, filled.layout.rows, [(label, [Group(b, c) for b, c in groups.items()])])
+        for j in shown:
+            groups[j].setdefault(names[row.block], {})[series(row)] = cells[j]
+    if len(names) > 1:
+        panels = [(columns[j].label, [Group(*g) for g in groups[j].items()]) for j in shown]
+    else:
+        (name,) = names.values()
+        panels = [(name, [Group(columns[j].label, groups[j][name]) for j in shown])]
+    return _figure(title, _looks(filled.layout.rows), panels)
+
+
+def task_averages(filled: Filled) -> list[Column]:
+    """An average for each dataset with several benchmarks, by the name of its task."""
+    own = [c.data for c in filled.layout.columns if c.kind == "score" and len(c.data) == 1]
+    tasks = _tasks(filled)
+    several = dict.fromkeys(data for data in own if own.count(data) > 1)
+    return [Column(label=tasks[data[0]], kind="average", data=data) for data in several]
+
+
+def draw_transfer(title: str, filled: Filled, beside: Filled) -> Figure:
+    """Figure 6: rows trained on other data of the tasks, each beside its own row of Table 1.
+
+    Args:
+        title: First line.
+        filled: The table of transfer (Table 4).
+        beside: The table of the rows' own data (Table 1).
+    """
+    tables = [(OWN_DATA, *_by_task(beside)), (OTHER_DATA, *_by_task(filled))]
+    rows = filled.layout.rows
+    shown = {
+        name + whose: replace(look, hatch=look.hatch + more)
+        for name, look in _looks(rows).items()
+        for whose, more in ((OWN_DATA, ""), (OTHER_DATA, OTHER_HATCH))
+    }
+    panels = []
+    for block, name in block_labels(rows).items():
+        kinds = {row.kind: series(row) for row in rows if row.block == block}
+        groups: dict[str, dict[str, Cell]] = {task: {} for task in tables[1][2]}
+        for whose, table, columns in tables:
+            for row, cells in table.lines():
+                if row.kind in kinds and not row.variant:
+                    for task in groups.keys() & columns.keys():
+                        groups[task][kinds[row.kind] + whose] = cells[columns[task]]
+        panels.append((name, [Group(task, bars) for task, bars in groups.items()]))
+    return _figure(title, shown, panels)
+
+
+def _by_task(filled: Filled) -> tuple[Filled, dict[str, int]]:
+    """The table with averages by task, and the column of each task and of the whole average."""
+    filled = filled.with_columns(task_averages(filled))
+    tasks, found = _tasks(filled), {}
+    for j, column in enumerate(filled.layout.columns):
+        if column.kind in ("score", "average") and len(column.data) == 1:
+            found[tasks[column.data[0]]] = j  # averages come behind the scores
+        elif column.kind == "average":
+            found[column.label] = j
+    whole = {label: j for label, j in found.items() if label not in tasks.values()}
+    return filled, {**{t: found[t] for t in found if t not in whole}, **whole}
+
+
+def _tasks(filled: Filled) -> dict[str, str]:
+    """Data -> its task."""
+    runs = [runs for row in filled.layout.rows for runs in row.runs.values()]
+    return {run.data.name: run.data.task for each in runs for run in each}
 
 
 def draw_hours(title: str, filled: Filled, column: int) -> Figure:
@@ -121,14 +189,19 @@ def _block_label(first: Row) -> str:
     return f"{name}, {own}" if own and first.label.startswith(f"{name}, {own}, ") else name
 
 
-def _figure(
-    title: str, rows: Sequence[Row], panels: Sequence[tuple[str, Sequence[Group]]]
-) -> Figure:
-    from matplotlib.patches import Patch
-
+def _looks(rows: Sequence[Row]) -> dict[str, Look]:
+    """A look for each series, in the order of the rows."""
     methods = {series(row): row.kind.method for row in rows}
     found = looks(methods.items())
-    own = {label: found[label] for label in methods}
+    return {label: found[label] for label in methods}
+
+
+def _figure(
+    title: str, own: Mapping[str, Look], panels: Sequence[tuple[str, Sequence[Group]]]
+) -> Figure:
+    """Panels below each other, with one legend of the series and their looks."""
+    from matplotlib.patches import Patch
+
     figure = new_figure(title, 0.5 + LEGEND + PANEL * len(panels))
     grid = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
     for axes, (name, groups) in zip(grid, panels, strict=True):
@@ -141,7 +214,7 @@ def _figure(
     return figure
 
 
-def _panel(axes: Axes, name: str, groups: Sequence[Group], own: dict[str, Look]) -> None:
+def _panel(axes: Axes, name: str, groups: Sequence[Group], own: Mapping[str, Look]) -> None:
     for g, group in enumerate(groups):
         labels = [label for label in own if label in group.bars]
         width = SPACE / max(1, len(labels))

@@ -62,12 +62,19 @@ class Filled:
         cells: One tuple for each row.
         subjects: For each row, every run that belongs to it.
         correction: For the number of comparisons.
+        sources: For each row, what its cells are computed from.
     """
 
     layout: Layout
     cells: tuple[tuple[Cell, ...], ...]
     subjects: tuple[tuple[Subject, ...], ...] = field(repr=False)
     correction: Correction = "none"
+    sources: tuple[Line, ...] = field(default=(), repr=False)
+
+    def with_columns(self, columns: Sequence[Column]) -> Filled:
+        """The same rows with these columns more, right of all others."""
+        layout = replace(self.layout, columns=(*self.layout.columns, *columns))
+        return _filled(layout, self.sources, self.correction)
 
     def lines(self) -> Iterator[tuple[Row, tuple[Cell, ...]]]:
         """Rows with their cells."""
@@ -93,6 +100,7 @@ class Filled:
             layout=replace(self.layout, rows=tuple(self.layout.rows[i] for i in kept)),
             cells=tuple(self.cells[i] for i in kept),
             subjects=tuple(self.subjects[i] for i in kept),
+            sources=tuple(self.sources[i] for i in kept),
         )
 
     @property
@@ -110,10 +118,14 @@ def fill(layout: Layout, read: Reader | None = None, correction: Correction = "n
         correction: Applied to the comparisons with Random.
     """
     read = read or from_folders()
-    lines = [
+    lines = tuple(
         Line(row, {d: tuple(read(row, run) for run in runs) for d, runs in row.runs.items()})
         for row in layout.rows
-    ]
+    )
+    return _filled(layout, lines, correction)
+
+
+def _filled(layout: Layout, lines: Sequence[Line], correction: Correction) -> Filled:
     cells = [[_cell(line, column, layout) for column in layout.columns] for line in lines]
     from_full, from_random = (differences(lines, name, layout) for name in ("full", "random"))
     for i, row in enumerate(cells):
@@ -127,11 +139,12 @@ def fill(layout: Layout, read: Reader | None = None, correction: Correction = "n
         cells=tuple(map(tuple, cells)),
         subjects=tuple(tuple(dict.fromkeys(line.all)) for line in lines),
         correction=correction,
+        sources=tuple(lines),
     )
 
 
 def _cell(line: Line, column: Column, layout: Layout) -> Cell:
-    printed = layout.printed.get((line.row.label, column.label))
+    printed = _printed(line.row, column, layout)
     gaps, each = _gaps(line, column, layout), values(line, column, layout)
     if not each:
         return Cell(printed=printed, gaps=gaps)
@@ -144,6 +157,17 @@ def _cell(line: Line, column: Column, layout: Layout) -> Cell:
         gaps=gaps,
         partial=bool(gaps),
     )
+
+
+def _printed(row: Row, column: Column, layout: Layout) -> float | None:
+    """The paper's number; of an average that it does not print, that of its scores."""
+    found = layout.printed.get((row.label, column.label))
+    if found is not None or not (column.kind == "average" and column.data):
+        return found
+    own = [c for c in layout.columns if c.kind == "score" and c.data == column.data]
+    places = [(row.label, c.label) for c in own]
+    known = [layout.printed[place] for place in places if place in layout.printed]
+    return mean(known) if len(known) == len(own) else None
 
 
 def _gaps(line: Line, column: Column, layout: Layout) -> tuple[Gap, ...]:

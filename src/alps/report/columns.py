@@ -20,7 +20,8 @@ class Column:
     Attributes:
         label: Its head.
         kind: `score` of one or several benchmarks in percent, `loss` in nats, `hours` of training,
-            `average` of the scores, or `change` of that against the row w/ full.
+            `average` of the scores (of those of its data, if it has some), or `change` of that
+            against the row w/ full.
         benchmarks: Whose headline numbers are averaged.
         data: What the examined models were trained on; nothing for all data of the row.
     """

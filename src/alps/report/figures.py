@@ -12,6 +12,7 @@ from alps.report.cells import Filled
 from alps.report.run_kind import task_data
 from alps.report.state import Subject
 from alps.report.style import SUFFIXES, save_all
+from alps.settings import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,38 +21,42 @@ THE_METHOD = "alps"
 """Whose heads are drawn where several methods have scores."""
 
 
-def draw_figures(title: str, filled: Filled, folder: Path) -> list[Path]:
+def draw_figures(
+    title: str, filled: Filled, folder: Path, beside: Filled | None = None
+) -> list[Path]:
     """Draws every figure for which there are numbers or heads.
 
     Args:
         title: First words of each.
         filled: The table.
         folder: Receives the files.
+        beside: For a table of transfer, that of the rows' own data.
 
     Returns:
         The files.
     """
     found = []
-    for name, figure in _of_numbers(title, filled):
+    for name, figure in _of_numbers(title, filled, beside):
         found += save_all(figure, folder, name)
     chosen = head_sets(filled)
     return found + _overlaps(chosen, folder) + _heat_maps(chosen, folder)
 
 
-def _of_numbers(title: str, filled: Filled) -> Iterator[tuple[str, Figure]]:
+def _of_numbers(
+    title: str, filled: Filled, beside: Filled | None = None
+) -> Iterator[tuple[str, Figure]]:
     columns = filled.layout.columns
     has = [any(cells[j].value is not None for cells in filled.cells) for j in range(len(columns))]
-    scores = [j for j, c in enumerate(columns) if c.kind in ("score", "average") and has[j]]
-    blocks = {row.block for row in filled.layout.rows}
-    if scores:
-        transferred = any(task_data(s.run) for each in filled.subjects for s in each)
-        yield (
-            "transfer" if transferred else "bars",
-            bars.draw_bars(f"{title}: scores by benchmark", filled),
-        )
-    averages = [j for j in scores if columns[j].kind == "average"]
-    if averages and len(blocks) > 1:
-        yield "averages", bars.draw_averages(f"{title}: averages by model", filled, averages[0])
+    scores = [c for c, known in zip(columns, has, strict=True) if c.kind == "score" and known]
+    averages = [c for c, known in zip(columns, has, strict=True) if c.kind == "average" and known]
+    if scores or averages:
+        yield "bars", bars.draw_bars(f"{title}: scores by benchmark", filled)
+        if beside is not None:
+            name = f"{title}: scores beside those of Table 1's data"
+            yield "transfer", bars.draw_transfer(name, filled, beside)
+    several = len({row.block for row in filled.layout.rows}) > 1
+    if averages and (several or bars.task_averages(filled)):
+        yield "averages", bars.draw_averages(f"{title}: averages by model and task", filled)
     curves = [c for c in ratio_curve.curves(filled) if c.values()]
     if curves:
         yield "ratio", ratio_curve.draw_curves(f"{title}: share of heads that train", curves)
@@ -61,7 +66,7 @@ def _of_numbers(title: str, filled: Filled) -> Iterator[tuple[str, Figure]]:
 
 
 def head_sets(filled: Filled) -> list[tuple[Subject, HeadSet]]:
-    """The scored head sets, one for each model, data and method.
+    """The scored head sets, one for each model, data of the task model, and method.
 
     Of several seeds it is the first, of several ratios the smallest. Where there is `alps`, it is
     the only method, unless all runs are of one dataset.
@@ -70,7 +75,7 @@ def head_sets(filled: Filled) -> list[tuple[Subject, HeadSet]]:
     found: dict[tuple[str, str, str], tuple[Subject, HeadSet]] = {}
     for subject in sorted(subjects, key=lambda s: getattr(s.run.method, "ratio", 1.0)):
         run = subject.run
-        place = (run.model.name, run.data.name, run.method.name)
+        place = (run.model.name, heads_from(run), run.method.name)
         if place not in found:
             heads = subject.folder.read_heads()
             if heads is not None and heads.scores is not None:
@@ -80,16 +85,21 @@ def head_sets(filled: Filled) -> list[tuple[Subject, HeadSet]]:
     return [pair for place, pair in found.items() if only in (None, place[2])]
 
 
+def heads_from(run: Run) -> str:
+    """Name of the data of the task model, from which the heads are."""
+    return task_data(run) or run.data.name
+
+
 def _overlaps(chosen: Sequence[tuple[Subject, HeadSet]], folder: Path) -> list[Path]:
     """For each model, how far the heads of its tasks agree; of one task, those of its methods."""
     from alps.report.overlap import compare
     from alps.report.overlap_view import draw_overlap
 
-    several = len({s.run.data.name for s, _ in chosen}) > 1
+    several = len({heads_from(s.run) for s, _ in chosen}) > 1
     models: dict[str, list[tuple[str, HeadSet]]] = {}
     for subject, heads in chosen:
         run = subject.run
-        name = f"{run.data.name}, {run.method.name}" if several else run.method.name
+        name = f"{heads_from(run)}, {run.method.name}" if several else run.method.name
         models.setdefault(run.model.name, []).append((name, heads))
     paths = []
     for model, sets in models.items():
@@ -107,8 +117,8 @@ def _heat_maps(chosen: Sequence[tuple[Subject, HeadSet]], folder: Path) -> list[
     paths = []
     for subject, heads in chosen:
         run = subject.run
-        name = f"heads_{run.model.name}_{run.data.name}_{run.method.name}"
+        name = f"heads_{run.model.name}_{heads_from(run)}_{run.method.name}"
         for suffix in SUFFIXES:
             paths.append(folder / f"{name}{suffix}")
-            draw(heads, paths[-1], f"{run.model.name}, {run.data.name}: {heads.metric}")
+            draw(heads, paths[-1], f"{run.model.name}, {heads_from(run)}: {heads.metric}")
     return paths

@@ -80,9 +80,8 @@ def lay_out(runs: Sequence[Run], paper: Sequence[Printed], base: bool = False) -
     Raises:
         ValueError: If several runs belong in one place of a row; one sentence.
     """
-    if is_papers(runs, paper):
-        return _papers(runs, paper)
-    return _similar(runs, paper, base)
+    layout = _papers(runs, paper) if is_papers(runs, paper) else _similar(runs, paper, base)
+    return replace(layout, columns=tuple(c for c in layout.columns if _has_numbers(c, layout)))
 
 
 def is_papers(runs: Sequence[Run], paper: Sequence[Printed]) -> bool:
@@ -91,6 +90,19 @@ def is_papers(runs: Sequence[Run], paper: Sequence[Printed]) -> bool:
     data = {d for p in paper for d in p.data}
     known = (r.model.name in models and (not data or r.data.name in data) for r in runs)
     return bool(paper) and all(known)
+
+
+def _has_numbers(column: Column, layout: Layout) -> bool:
+    """Whether some row has a number of the paper in a column, or gets one from its runs."""
+    rows = layout.rows
+    if any((row.label, column.label) in layout.printed for row in rows):
+        return True
+    if column.kind == "change":
+        full = [row for row in rows if row.kind.method == "full"]
+        return any(row.block == f.block and row is not f for f in full for row in rows)
+    scores = [c for c in layout.columns if c.kind == "score"]
+    parts = scores if column.kind == "average" else [column]
+    return any(all(row.runs.keys() >= set(row.columns_data(c)) for c in parts) for row in rows)
 
 
 def _papers(runs: Sequence[Run], paper: Sequence[Printed]) -> Layout:

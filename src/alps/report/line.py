@@ -79,7 +79,7 @@ class Line:
 def terms(row: Row, column: Column, layout: Layout) -> list[Term]:
     """What a column averages in a row; nothing for hours."""
     if column.kind == "average":
-        columns = [c for c in layout.columns if c.kind == "score"]
+        columns = [c for c in layout.columns if c.kind == "score" and column.data in ((), c.data)]
         parts = [terms(row, c, layout) for c in columns]
         return [t._replace(weight=t.weight / len(parts)) for part in parts for t in part]
     if column.kind == "change":
@@ -91,7 +91,7 @@ def terms(row: Row, column: Column, layout: Layout) -> list[Term]:
 
 def basis(layout: Layout) -> Column:
     """What the column of changes compares: the average, or the only score."""
-    average = [c for c in layout.columns if c.kind == "average"]
+    average = [c for c in layout.columns if c.kind == "average" and not c.data]
     return (average or [c for c in layout.columns if c.kind == "score"])[0]
 
 

@@ -34,6 +34,9 @@ FEWEST = 3
 LEAST_RANGE = 2.0
 """Points that an axis spans at least, so that equal scores look equal."""
 
+NO_RANGE = "no efficient range: none above w/ full"
+"""Below the name of a curve whose shares all score no more than its w/ full."""
+
 HALF_BAND = 2.0
 """Percent of heads that a range of one ratio is drawn wide to either side."""
 
@@ -80,15 +83,12 @@ def curves(filled: Filled) -> list[Curve]:
     return found
 
 
-def efficient(found: Sequence[Curve]) -> list[float]:
-    """Shares of heads at which every curve lies above its w/ full."""
-    shares: list[set[float]] = []
-    for curve in found:
-        values = curve.values()
-        if 1.0 not in values:
-            return []
-        shares.append({r for r, v in values.items() if 0 < r < 1 and v > values[1.0]})
-    return sorted(set.intersection(*shares)) if shares else []
+def efficient(curve: Curve) -> list[float]:
+    """Shares of heads at which a curve lies above its w/ full."""
+    values = curve.values()
+    if 1.0 not in values:
+        return []
+    return [r for r, v in values.items() if 0 < r < 1 and v > values[1.0]]
 
 
 def ranges(shares: Sequence[float], measured: Sequence[float]) -> list[tuple[float, float]]:
@@ -110,27 +110,26 @@ def ranges(shares: Sequence[float], measured: Sequence[float]) -> list[tuple[flo
 
 
 def draw_curves(title: str, found: Sequence[Curve]) -> Figure:
-    """A panel for each curve, with w/ full as a level and the efficient range shaded."""
+    """A panel for each curve, with w/ full as a level and its own efficient range shaded."""
     figure = new_figure(title, HEIGHT)
     panels = figure.subplots(1, len(found), squeeze=False)[0]
-    measured = sorted({r for curve in found for r in curve.points})
-    bands = ranges(efficient(found), measured)
     for i, (axes, curve) in enumerate(zip(panels, found, strict=True)):
+        bands = ranges(efficient(curve), list(curve.points))
         for low, high in bands:
             wide = HALF_BAND if low == high else 0.0
             axes.axvspan(100 * low - wide, 100 * high + wide, color=BAND, zorder=0,
                          label="efficient range: above w/ full")  # fmt: skip
-        _draw(axes, curve, LINES[i % len(LINES)])
+        measured = curve.values()
+        none = 1.0 in measured and any(0 < r < 1 for r in measured) and not bands
+        _draw(axes, curve, LINES[i % len(LINES)], NO_RANGE if none else "")
         axes.set_xlabel("heads that train (%)", fontsize=TEXT)
-        if not bands and all(1.0 in each.values() for each in found):
-            axes.plot([], [], " ", label="efficient range (above w/ full): none")
         if i == 0:
             axes.set_ylabel("average score (%)", fontsize=TEXT)
     legend_below(figure)
     return figure
 
 
-def _draw(axes: Axes, curve: Curve, colour: str) -> None:
+def _draw(axes: Axes, curve: Curve, colour: str, remark: str) -> None:
     if printed := curve.printed():
         plot_paper(axes, [100 * r for r in printed], list(printed.values()), line="--")
     values = curve.values()
@@ -148,4 +147,4 @@ def _draw(axes: Axes, curve: Curve, colour: str) -> None:
     low, high = axes.get_ylim()
     if high - low < LEAST_RANGE:
         axes.set_ylim((low + high - LEAST_RANGE) / 2, (low + high + LEAST_RANGE) / 2)
-    plain_axes(axes, curve.name)
+    plain_axes(axes, "\n".join(part for part in (curve.name, remark) if part))
