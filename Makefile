@@ -10,10 +10,10 @@ demo: setup
 	$(BIN)/alps train experiment=demo
 	$(BIN)/alps report experiment=demo
 	@echo
-	@echo "Training shows: after 128 short rows the model keeps to instructions that it did not keep to before,"
-	@echo "and the intervals of 'vanilla' and of the trained rows lie apart. Which heads were trained need not"
-	@echo "show: with so few rows and 48 questions, ALPS and Random need not differ. The table as a picture"
-	@echo "(bars.png) and the heat map of the heads that ALPS chose:"
+	@echo "Shown: after 128 short rows the model keeps to instructions that it did not keep to before; the"
+	@echo "intervals of vanilla and of each trained row lie apart. Not shown: which heads to train. ALPS and"
+	@echo "Random need not differ at this size; a mark between them is about two models and 48 questions."
+	@echo "The table as a picture, and the heat map of the heads that ALPS chose:"
 	@ls outputs/reports/demo/*.png
 
 test: setup

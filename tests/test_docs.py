@@ -107,6 +107,38 @@ def test_commands_marked_run_do_run(alps):
         alps(command, *flags, *settings, *small.split(), check=0)
 
 
+def demo() -> list[str]:
+    """The lines of `make demo`."""
+    recipe = re.search(r"^demo: setup\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.M)[1]
+    return [line.strip() for line in recipe.splitlines()]
+
+
+def test_the_demo_goes_through_and_ends_with_its_pictures(alps, tmp_path):
+    """Its commands, made tiny; `ls` lists the table and the heads that ALPS chose."""
+    small = ("model=tiny", "data.max_examples=16", "evals.limit=2")
+    ran = [shlex.split(line.removeprefix("$(BIN)/alps ")) for line in demo() if "/alps " in line]
+    for words in ran:
+        printed = alps(*words, *small, check=0).stdout
+    assert [words[0] for words in ran] == ["evaluate", "train", "report"]
+    assert all(row in printed for row in ("vanilla", "w/ full", "ALPS, 10%", "Random, 10%"))
+    (folder,) = (tmp_path / "outputs" / "reports").iterdir()
+    pictures = sorted(path.name for path in folder.glob("*.png"))
+    assert pictures == ["bars.png", "heads_tiny_mini_general_alps.png"]
+    assert demo()[-1] == "@ls outputs/reports/demo/*.png"
+
+
+def test_the_readme_has_what_the_demo_prints():
+    readme = (ROOT / "README.md").read_text()
+    told = [line.removeprefix('@echo "')[:-1] for line in demo() if line.startswith('@echo "')]
+    assert len(told) > 3 and "\n".join(told) in readme
+    (run,) = runs_of(["experiment=demo", "method=full"])
+    assert f"on {run.data.max_examples} generated instructions" in readme
+    assert f"after {run.data.max_examples} short rows" in readme
+    assert f"and {run.evals.benchmarks[-1].limit} questions" in readme
+    model, data = run.model.name, run.data.name
+    assert f"outputs/reports/demo/heads_{model}_{data}_alps.png\n" in readme
+
+
 def test_adding_a_method_as_documented_works(alps, tmp_path):
     """The guide's own code, as files outside the package, trained end to end."""
     page = (ROOT / "docs" / "add_a_method.md").read_text()
