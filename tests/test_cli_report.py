@@ -311,6 +311,21 @@ def test_figures_of_heads_need_only_the_runs_that_train_all(alps, tmp_path):
     assert pictures == {"heads.png", "heads.pdf"}
     assert sorted((tmp_path / "outputs/runs").rglob("*")) == before
     assert len(list((tmp_path / "outputs/scores").iterdir())) == 2
+    for weights in (tmp_path / "outputs/runs").glob("*/weights"):
+        shutil.rmtree(weights)
+    picture = (folder / "heads.png").read_bytes()
+    alps("report", *settings, check=0)  # scores are enough
+    assert (folder / "heads.png").read_bytes() == picture
+    shutil.rmtree(tmp_path / "outputs/scores")
+    done = alps("report", *settings, check=2)
+    assert "were deleted (weights=drop)" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_weights_that_a_figure_scores_are_not_dropped(alps, tmp_path):
+    done = alps("train", "experiment=figure5", "scale=mini", "weights=drop", check=2)
+    assert done.stderr.startswith("error: experiment=figure5 shows scores of the trained weights")
+    assert "use weights=qkv" in done.stderr
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_transfer_is_drawn_beside_table_1(tmp_path, capsys):

@@ -15,11 +15,13 @@ from alps.identity import digest
 from alps.plain import SettingsError, did_you_mean
 
 if TYPE_CHECKING:
+    from alps.heads import HeadSet
     from alps.report.cells import Filled
     from alps.report.comparison import Correction
     from alps.report.provenance import Provenance
     from alps.report.state import Reader
     from alps.report.table_notes import Notes
+    from alps.settings import Run
 
 FORMATS = {"md": "table.md", "latex": "table.tex", "csv": "results.csv", "json": "results.json"}
 """Format -> file."""
@@ -32,9 +34,6 @@ OWN = ("format", "to", "from", "figures", "correction", "experiment")
 
 ELSEWHERE = ("trainer", "logger", "hydra", "weights", "output_dir", "debug")
 """Settings of the grid that say where and how runs are done, and make no other table."""
-
-HEAD_SHEETS, THE_METHOD = ("figure5", "figure8"), "alps"
-"""Experiments that show the heads which this method chooses."""
 
 OWN_DATA = {"table4": "table1", "table12": "table1"}
 """Table of transfer -> that of the rows' own data, which Figure 6 puts beside it."""
@@ -208,24 +207,54 @@ def _figures(experiment: str, asked: Asked, title: str, filled: Filled, folder: 
     """Draws what belongs to the experiment; figures of heads need scores, not runs of their own."""
     from alps import config
     from alps.cli_plan import printed
-    from alps.execute import heads_of_trained
     from alps.report.cells import fill
     from alps.report.figures import draw_figures
     from alps.report.head_sheet import draw_sheet
     from alps.report.layout import lay_out
+    from alps.report.paper import HEAD_SHEETS
 
     own = [s for s in asked.settings if re.split("[=./]", s)[0] not in ("method", "transfer")]
     if experiment in HEAD_SHEETS:
-        runs = config.runs_of([f"experiment={experiment}", *own, f"method={THE_METHOD}"])
-        found = {(r.model.name, r.data.name): heads_of_trained(r) for r in runs}
-        known = {place: heads for place, heads in found.items() if heads is not None}
-        return draw_sheet(title, known, folder) if known else []
+        runs = config.runs_of([f"experiment={experiment}", *own, "method=alps"])
+        found = _heads(runs)
+        return draw_sheet(title, found, folder) if found else []
     beside = None
     if experiment in OWN_DATA and asked.published is None:
         table = OWN_DATA[experiment]
         runs = config.runs_of([f"experiment={table}", *own])
         beside = fill(lay_out(runs, printed(table)))
     return draw_figures(title, filled, folder, beside)
+
+
+def _is_trained(run: Run) -> bool:
+    from alps.run_folder import RunFolder
+
+    return RunFolder(run.folder).training_path.exists()
+
+
+def _heads(runs: Sequence[Run]) -> dict[tuple[str, str], HeadSet]:
+    """Model and data -> the heads of a run whose task model is trained; of several, the first's.
+
+    Raises:
+        ValueError: If a task model's weights were deleted before they were scored.
+    """
+    from alps.execute import heads_without_training
+    from alps.results import RunFailed
+    from alps.run_folder import RunFolder
+
+    found: dict[tuple[str, str], HeadSet] = {}
+    for run in runs:
+        task, place = run.task_run(), (run.model.name, run.data.name)
+        known = RunFolder(run.folder).heads_path.exists()
+        if place in found or not (known or task is None or _is_trained(task)):
+            continue  # not trained yet, as the table says
+        try:
+            heads = heads_without_training(run)
+        except RunFailed as error:
+            raise ValueError(str(error)) from None
+        if heads is not None:
+            found[place] = heads
+    return found
 
 
 def _texts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ def train(arguments: Sequence[str]) -> None:
     config.register_resolvers()
     try:
         given = command_line(arguments)
-        if problems := grid_problems(given.overrides):
+        if problems := [*grid_problems(given.overrides), *unscored(given.overrides)]:
             raise config.SettingsError(problems)
         told = paths_told(given.overrides)
         folder = (
@@ -100,6 +100,18 @@ def _conclude(planned: Any) -> None:
         print(f"table: {' and '.join(map(str, paths))}; runs: {planned.runs[0].folder.parent}")
     else:
         print(f"files: {planned.runs[0].folder}")
+
+
+def unscored(arguments: Sequence[str]) -> Iterator[str]:
+    """Sentences about weights that would be deleted before a figure scores them."""
+    from alps.report.paper import HEAD_SHEETS
+
+    if "weights=drop" in arguments:
+        for name in (n for n in HEAD_SHEETS if f"experiment={n}" in arguments):
+            yield (
+                f"experiment={name} shows scores of the trained weights, which weights=drop "
+                "deletes before `alps report` can compute them: use weights=qkv"
+            )
 
 
 def debugs(arguments: Sequence[str]) -> bool:

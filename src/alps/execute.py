@@ -18,6 +18,7 @@ from alps.evals.examined import Place, base_result, places, subject_of, trained_
 from alps.evals.subject import Subject
 from alps.heads import HeadSet
 from alps.methods.context import Context
+from alps.methods.scored import Scored
 from alps.models.checkpoint import fetched, hub_commit, materialize, read_geometry, scorable
 from alps.results import Result, RunFailed
 from alps.run_folder import RunFolder
@@ -111,18 +112,34 @@ def choose_heads(run: Run, fit: Fit) -> HeadSet | None:
     return run.method.choose(context)
 
 
-def heads_of_trained(run: Run) -> HeadSet | None:
-    """The heads that a run chooses, if its task model is trained already; else None."""
-    task = run.task_run()
-    if task is not None:
-        folder = RunFolder(task.folder)
-        if not folder.trained("qkv") or not finished(task, folder):
-            return None
-    return choose_heads(run, _train_nothing)
+def heads_without_training(run: Run) -> HeadSet | None:
+    """The heads that a run with a scored method chooses, of a task model that is trained already.
 
+    They are the run's own, where it has some; else they follow from the scores of base and task
+    model, which are computed where they are not remembered.
 
-def _train_nothing(run: Run) -> None:
-    raise RunFailed(f"{run.key} is not trained yet")
+    Raises:
+        RunFailed: If the task model is not trained, or its weights were deleted unscored.
+    """
+    task_run, method = run.task_run(), run.method
+    if (own := RunFolder(run.folder).read_heads()) is not None:
+        return own
+    if task_run is None or not isinstance(method, Scored):
+        return choose_heads(run, fit=lambda _: None)  # nothing would be trained for it
+    place = {"output_dir": Path(run.output_dir), "base_hash": run.model.fingerprint()}
+    scores = method.remembered(**place, task_hash=task_run.key)
+    if scores is not None:  # neither checkpoint is opened
+        base = task = run.folder
+        geometry = scores.geometry
+    elif lacking := RunFolder(task_run.folder).lacks("qkv"):
+        raise RunFailed(lacking)
+    else:
+        from alps.training.restore import scorable_checkpoint
+
+        base, task = materialize(run.model), scorable_checkpoint(task_run)
+        geometry = read_geometry(base)
+    about = {**place, "task_hash": task_run.key, "seed": run.seed}
+    return method.choose(Context(geometry=geometry, base=base, task=task, **about))
 
 
 def task_checkpoint(run: Run, wanted: TaskModel, fit: Fit) -> tuple[Path, str]:

@@ -202,6 +202,16 @@ def test_heads_are_named_by_the_data_of_the_task_model(made, tmp_path, monkeypat
     assert set(titles) == {"llama3_2_1b, mathinstruct: pad"}
 
 
+def test_heads_of_another_task_model_have_a_map_of_their_own(made, tmp_path):
+    runs = [made.run("alps"), made.run("alps", task_model="fewer_data")]
+    for run in runs:
+        made.finish(run, {})
+        made.heads(run, [(0, 0), (1, 2)])
+    names = {p.stem for p in draw_figures("x", fill(lay_out(runs, [])), tmp_path)}
+    own = "heads_llama3_2_1b_mathinstruct_alps"
+    assert names == {own, f"{own}_fewer_data", "overlap_llama3_2_1b"}
+
+
 def test_a_sheet_has_one_colour_scale_and_a_panel_for_each_place(made, tmp_path, monkeypatch):
     from alps.report import head_sheet
 

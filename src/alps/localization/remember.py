@@ -86,6 +86,11 @@ def localize_cached(
     return {m: _named(known[m], pair) for m in metrics}  # as this caller calls them
 
 
+def cached(output_dir: Path, pair: Pair, metric: str) -> Scores | None:
+    """Scores that were computed before, if they were; neither checkpoint is opened."""
+    return _read(pair.folder(output_dir), pair).get(metric)
+
+
 def _own(pair: Pair, metric: str) -> dict[str, Any]:
     """A metric's options, the defaults among them; those of the authors' script are fixed."""
     own = options_of(metric)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +14,7 @@ from alps.methods.head_method import HeadMethod, Picker
 from alps.settings import TaskModel
 
 if TYPE_CHECKING:
+    from alps.localization.remember import Pair
     from alps.localization.scored import Scores
 
 
@@ -58,22 +60,38 @@ class Scored(HeadMethod):
 
     def scores(self, context: Context) -> Scores:
         """Scores of all heads, remembered by content of the pair."""
-        from alps.localization.remember import Pair, localize_cached
-        from alps.scores import differing
+        from alps.localization.remember import localize_cached
 
         assert context.task is not None and context.task_hash is not None
-        pair = Pair(
+        pair = replace(
+            self._pair(context.base_hash, context.task_hash),
             base=context.base,
             task=context.task,
-            base_hash=context.base_hash,
-            task_hash=context.task_hash,
             geometry=context.geometry,
+        )
+        return localize_cached(context.output_dir, pair, [self.metric])[self.metric]
+
+    def remembered(self, output_dir: Path, base_hash: str, task_hash: str) -> Scores | None:
+        """Scores of a pair of this content, if they were computed before; opens no checkpoint."""
+        from alps.localization.remember import cached
+
+        return cached(output_dir, self._pair(base_hash, task_hash), self.metric)
+
+    def _pair(self, base_hash: str, task_hash: str) -> Pair:
+        """A pair that is known by its content alone."""
+        from alps.localization.remember import Pair
+        from alps.scores import differing
+
+        return Pair(
+            base="",
+            task="",
+            base_hash=base_hash,
+            task_hash=task_hash,
             matrix=self.matrix,
             bias=self.bias,
             compat=self.compat,
             options=differing(self.options, [self.metric]),
         )
-        return localize_cached(context.output_dir, pair, [self.metric])[self.metric]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from alps.heads import HeadSet
 from alps.report import bars, ratio_curve
 from alps.report.cells import Filled
-from alps.report.run_kind import task_data
+from alps.report.run_kind import kind_of, task_data
 from alps.report.state import Subject
 from alps.report.style import SUFFIXES, save_all
 from alps.settings import Run
@@ -66,7 +66,7 @@ def _of_numbers(
 
 
 def head_sets(filled: Filled) -> list[tuple[Subject, HeadSet]]:
-    """The scored head sets, one for each model, data of the task model, and method.
+    """The scored head sets, one for each model, data of the task model, method and task model.
 
     Of several seeds it is the first, of several ratios the smallest. Where there is `alps`, it is
     the only method, unless all runs are of one dataset.
@@ -75,19 +75,25 @@ def head_sets(filled: Filled) -> list[tuple[Subject, HeadSet]]:
     found: dict[tuple[str, str, str], tuple[Subject, HeadSet]] = {}
     for subject in sorted(subjects, key=lambda s: getattr(s.run.method, "ratio", 1.0)):
         run = subject.run
-        place = (run.model.name, heads_from(run), run.method.name)
+        place = (run.model.name, heads_from(run), _method(run))
         if place not in found:
             heads = subject.folder.read_heads()
             if heads is not None and heads.scores is not None:
                 found[place] = (subject, heads)
     several = len({data for _, data, _ in found}) > 1
-    only = THE_METHOD if several and any(m == THE_METHOD for *_, m in found) else None
-    return [pair for place, pair in found.items() if only in (None, place[2])]
+    only = several and any(s.run.method.name == THE_METHOD for s, _ in found.values())
+    return [pair for pair in found.values() if not only or pair[0].run.method.name == THE_METHOD]
 
 
 def heads_from(run: Run) -> str:
     """Name of the data of the task model, from which the heads are."""
     return task_data(run) or run.data.name
+
+
+def _method(run: Run) -> str:
+    """The method, and an unusual task model: `alps, fewer_data`."""
+    task_model = kind_of(run).task_model
+    return run.method.name + (f", {task_model}" if task_model not in (None, "sft") else "")
 
 
 def _overlaps(chosen: Sequence[tuple[Subject, HeadSet]], folder: Path) -> list[Path]:
@@ -99,7 +105,7 @@ def _overlaps(chosen: Sequence[tuple[Subject, HeadSet]], folder: Path) -> list[P
     models: dict[str, list[tuple[str, HeadSet]]] = {}
     for subject, heads in chosen:
         run = subject.run
-        name = f"{heads_from(run)}, {run.method.name}" if several else run.method.name
+        name = f"{heads_from(run)}, {_method(run)}" if several else _method(run)
         models.setdefault(run.model.name, []).append((name, heads))
     paths = []
     for model, sets in models.items():
@@ -117,7 +123,8 @@ def _heat_maps(chosen: Sequence[tuple[Subject, HeadSet]], folder: Path) -> list[
     paths = []
     for subject, heads in chosen:
         run = subject.run
-        name = f"heads_{run.model.name}_{heads_from(run)}_{run.method.name}"
+        own = _method(run).replace(", ", "_")
+        name = f"heads_{run.model.name}_{heads_from(run)}_{own}"
         for suffix in SUFFIXES:
             paths.append(folder / f"{name}{suffix}")
             draw(heads, paths[-1], f"{run.model.name}, {heads_from(run)}: {heads.metric}")

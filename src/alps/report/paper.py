@@ -12,6 +12,9 @@ FILE = "paper.csv"
 TABLE_OF = {"figure2": "table1"}
 """Experiments that a table of another name belongs to."""
 
+HEAD_SHEETS = ("figure5", "figure8")
+"""Experiments that show the heads which `alps` chooses."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Printed:
