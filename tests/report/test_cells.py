@@ -65,9 +65,28 @@ def test_a_difference_is_paired(made):
     assert change.value == pytest.approx(15.0)
     half = 1.959964 * np.sqrt(0.15 * 0.85 / 39)  # s / sqrt(n) of 6 ones and 34 zeros
     assert change.interval == pytest.approx((15 - 100 * half, 15 + 100 * half), rel=1e-5)
-    assert change.p == pytest.approx(2 * norm.sf(0.15 / np.sqrt(0.15 * 0.85 / 39)))
-    assert change.p_mcnemar == pytest.approx(2 / 2**6)
+    assert change.p == change.p_mcnemar == pytest.approx(2 / 2**6)
     assert cells["gsm8k"].unlike_random == "models"
+
+
+def test_few_documents_are_judged_exactly(made):
+    """Five documents of difference, all one way: the interval excludes zero, the exact p is 6 %."""
+    full, random, alps = three_methods(made)
+    for run, count in ((full, 20), (random, 20), (alps, 25)):
+        made.finish(run, {"gsm8k": answers(count)})
+    cell = cells_of([full, random, alps])["llama3_2_1b, ALPS, 10%"]["gsm8k"]
+    assert cell.from_random.interval.excludes_zero
+    assert cell.from_random.p == 2 / 2**5 and cell.unlike_random == ""
+
+
+def test_an_average_is_judged_by_its_interval(made):
+    code = ("humaneval", "humaneval_plus")
+    runs = [made.run(m, data="magicoder", benchmarks=code) for m in ("random", "alps")]
+    for run, count in zip(runs, (20, 26), strict=True):
+        made.finish(run, dict.fromkeys(code, answers(count)))
+    found = cells_of(runs)["llama3_2_1b, ALPS, 10%"]["Avg."].from_random
+    assert found.p == pytest.approx(2 * norm.sf(0.15 / np.sqrt(0.15 * 0.85 / 39)))
+    assert found.p_mcnemar is None
 
 
 def test_with_two_seeds_far_apart_nothing_is_found(made):
@@ -96,7 +115,7 @@ def test_methods_differ_over_seeds_only_if_they_do_so_in_each(made):
 
 def test_holm_takes_all_comparisons_with_random_together(made):
     full, random, alps = three_methods(made)
-    for run, right in ((full, 20), (random, 20), (alps, 24)):
+    for run, right in ((full, 20), (random, 20), (alps, 26)):
         made.finish(run, {"gsm8k": answers(right)})
     layout = lay_out([full, random, alps], [])
     marks = {c: fill(layout, correction=c).cells[2][0].unlike_random for c in ("none", "holm")}
@@ -180,14 +199,17 @@ def test_answers_to_other_documents_are_not_paired(seed, made):
     assert cell.interval is not None
 
 
-@pytest.mark.parametrize(("count", "interval"), [(1, None), (40, (100, 100))])
-def test_documents_that_all_came_out_alike_are_no_evidence(count, interval, made):
+@pytest.mark.parametrize(
+    ("count", "interval", "mark"), [(1, None, ""), (5, (100, 100), ""), (40, (100, 100), "models")]
+)
+def test_documents_that_all_came_out_alike_are_counted(count, interval, mark, made):
+    """Their interval has no width whatever their number; McNemar's p goes by it."""
     runs = three_methods(made)
     for run, right in zip(runs, (0, 0, count), strict=True):
         made.finish(run, {"gsm8k": answers(right, count)})
     *_, cells = rows(cells_of(runs))
     assert cells["gsm8k"].from_random.interval == interval
-    assert not cells["gsm8k"].unlike_random
+    assert cells["gsm8k"].unlike_random == mark
 
 
 def test_the_change_is_against_full_and_the_best_is_marked(made):

@@ -29,7 +29,8 @@ class Difference:
         partial: Whether one of them has further seeds.
         interval: Of the paired difference, or None where the documents of both are not known to be
             the same.
-        p: The interval's p-value: the alpha at which it would touch zero.
+        p: McNemar's exact p where there is one, which holds for few documents, too; else the
+            interval's: the alpha at which it would touch zero.
         p_holm: The same after Holm's correction.
         p_mcnemar: McNemar's exact p, where one model of each answered the same yes/no documents.
     """
@@ -111,14 +112,15 @@ def _difference(
     if not each:
         return None
     center, found = mean(each.values()), _spread(line, other, each, column, layout)
+    exact = _mcnemar(line, other, tuple(each), column, layout) if found else None
     return Difference(
         ours=mean(ours[seed] for seed in each),
         theirs=mean(theirs[seed] for seed in each),
         seeds=tuple(each),
         partial=ours.keys() != theirs.keys(),
         interval=found.interval(center) if found else None,
-        p=found.p_value(center) if found else None,
-        p_mcnemar=_mcnemar(line, other, tuple(each), column, layout) if found else None,
+        p=found.p_value(center) if found and exact is None else exact,
+        p_mcnemar=exact,
     )
 
 

@@ -86,7 +86,7 @@ def _reading(filled: Filled) -> Iterator[str]:
             else ""
         )
     if any(cell.interval and not cell.interval.has_width for cell in cells):
-        yield "an interval without width: all documents came out alike, which says nothing"
+        yield "an interval without width: all documents came out alike; others need not"
     yield from _unlike_random(filled)
     if any(cell.partial for cell in cells):
         yield f"{PARTIAL} only of those seeds that are there, for changes in both rows"
@@ -98,7 +98,12 @@ def _unlike_random(filled: Filled) -> Iterator[str]:
     found = {cell.unlike_random for cell in cells}
     compared = [c.from_random for c in cells if c.from_random and c.from_random.p_holm is not None]
     corrected = "corrected by Holm" if filled.correction == "holm" else "not corrected"
-    how = f"at the 5 % level, {corrected} for the {len(compared)} comparisons with Random"
+    exact = any(found.p_mcnemar is not None for found in compared)
+    test = "McNemar's exact test where answers are right or wrong, else " if exact else ""
+    how = (
+        f"{test}the paired interval; 5 % level, {corrected} for the {len(compared)} comparisons "
+        "with Random"
+    )
     if "methods" in found:
         yield f"{UNLIKE_RANDOM['methods']} differs from Random, over seeds and documents ({how})"
     if "models" in found:
