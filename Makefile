@@ -10,9 +10,9 @@ demo: setup
 	$(BIN)/alps train experiment=demo
 	$(BIN)/alps report experiment=demo
 	@echo
-	@echo "Shown: after 128 short rows the model keeps to instructions that it did not keep to before; the"
+	@echo "Shown: after 96 short rows the model keeps to instructions that it did not keep to before; the"
 	@echo "intervals of vanilla and of each trained row lie apart. Not shown: which heads to train. ALPS and"
-	@echo "Random need not differ at this size; a mark between them is about two models and 48 questions."
+	@echo "Random need not differ at this size; a mark between them is about two models and 40 questions."
 	@echo "The table as a picture, and the heat map of the heads that ALPS chose:"
 	@ls outputs/reports/demo/*.png
 

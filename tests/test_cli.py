@@ -172,16 +172,19 @@ def test_generated_code_is_not_run_without_sandbox_or_consent(alps, tmp_path):
     bare = {**os.environ, "PATH": str(empty)}
     done = alps("evaluate", *settings, check=0, env=bare)
     assert "mini_code is skipped: generated code needs a sandbox" in done.stderr
-    (result,) = tmp_path.glob("outputs/evals/*/result.json")
-    assert set(json.loads(result.read_text())["evals"]) == {"held_out"}
+
+    def found(what: str) -> dict:
+        files = tmp_path.glob("outputs/evals/*/result.json")
+        return {k: v for file in files for k, v in json.loads(file.read_text())[what].items()}
+
+    assert set(found("evals")) == {"held_out"}
     by_name = ("evals=none", "+evals/benchmark@evals.benchmarks.x=mini_code")
     refused = sentence(alps("evaluate", *settings, *by_name, check=2, env=bare))
     assert "mini_code: generated code needs a sandbox" in refused and "apt install" in refused
     done = alps("evaluate", *settings, "evals.allow_unsafe_code=true", check=0, env=bare)
     assert "mini_code executes generated code without any protection" in done.stderr
-    found = json.loads(result.read_text())
-    assert found["evals"]["mini_code"] == {"pass@1": 0.0}
-    assert found["uncertainty"]["mini_code"]["pass@1"]["high"] == pytest.approx(0.6576, abs=1e-4)
+    assert found("evals")["mini_code"] == {"pass@1": 0.0}
+    assert found("uncertainty")["mini_code"]["pass@1"]["high"] == pytest.approx(0.6576, abs=1e-4)
 
 
 @pytest.mark.sandbox
