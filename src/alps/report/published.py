@@ -13,7 +13,7 @@ import io
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +156,9 @@ def _plain(score: Score) -> dict[str, Any]:
     """A score without the documents' own numbers."""
     found = score.documents
     own = {f.name: getattr(score, f.name) for f in fields(score)}
-    evaluation = asdict(score.evaluation) if score.evaluation else None
+    evaluation = None
+    if score.evaluation is not None:  # what no table asks for stays with the run
+        evaluation = asdict(replace(score.evaluation, details={}, generation={}))
     documents = {"pool": found.pool, "shares": [p.share for p in found.parts]} if found else None
     return {**own, "evaluation": evaluation, "documents": documents}
 
