@@ -15,6 +15,7 @@ from alps.identity import digest
 from alps.plain import SettingsError, did_you_mean
 
 if TYPE_CHECKING:
+    from alps.heads import HeadSet
     from alps.report.cells import Filled
     from alps.report.comparison import Correction
     from alps.report.provenance import Provenance
@@ -71,6 +72,7 @@ class Asked:
 def report(arguments: Sequence[str]) -> None:
     """Reads the results of experiments, lays out their tables, writes, draws and prints them."""
     from alps import config
+    from alps.results import RunFailed
 
     try:
         asked = asked_for(arguments)
@@ -78,7 +80,7 @@ def report(arguments: Sequence[str]) -> None:
             unreadable = _published(asked.published, asked)
         else:
             unreadable = [gap for name in asked.experiments for gap in _report(name, asked)]
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RunFailed) as error:
         sys.exit(config.refuse(problems_of(error)))
     if unreadable:
         sys.exit(config.refuse(unreadable))
@@ -102,6 +104,9 @@ def asked_for(arguments: Sequence[str]) -> Asked:
     settings = tuple(
         a for a in arguments if a.split("=", 1)[0] not in OWN or a.startswith("output_dir=")
     )
+    for name in ("from", "to"):
+        if own.get(name) == "":
+            problems.append(f"{name}= names no folder")
     if "from" in own:
         extra = [a for a in arguments if a.startswith("experiment=")] + list(_grid(settings))
         problems += [f"{a} does not go with from=...: the table in it has its own" for a in extra]
@@ -216,9 +221,14 @@ def _figures(experiment: str, asked: Asked, title: str, filled: Filled, folder: 
 
     own = [s for s in asked.settings if re.split("[=./]", s)[0] not in ("method", "transfer")]
     if experiment in HEAD_SHEETS:
-        runs = config.runs_of([f"experiment={experiment}", *own, f"method={THE_METHOD}"])
-        found = {(r.model.name, r.data.name): heads_of_trained(r) for r in runs}
-        known = {place: heads for place, heads in found.items() if heads is not None}
+        if asked.published is not None:  # which holds no scores
+            return []
+        known: dict[tuple[str, str], HeadSet] = {}
+        for run in config.runs_of([f"experiment={experiment}", *own, f"method={THE_METHOD}"]):
+            place = (run.model.name, run.data.name)
+            heads = known.get(place) or heads_of_trained(run)  # of several seeds the first
+            if heads is not None:
+                known[place] = heads
         return draw_sheet(title, known, folder) if known else []
     beside = None
     if experiment in OWN_DATA and asked.published is None:
