@@ -290,6 +290,8 @@ def test_a_published_table_is_made_again_from_its_folder_alone(tmp_path, capsys)
     ("arguments", "said"),
     [
         (["from=kept"], "kept holds no published table"),
+        (["from="], "from= names no folder"),
+        ([*GRID, "to="], "to= names no folder"),
         (["from=kept", "seed=1"], "seed=1 does not go with from=...: the table in it has its own"),
         (["from=kept", "experiment=table1"], "experiment=table1 does not go with from=..."),
         ([*GRID, "correction=hol"], "correction=hol is not possible, did you mean 'holm'?"),
@@ -340,3 +342,42 @@ def test_transfer_is_drawn_beside_table_1(tmp_path, capsys):
         for p in (tmp_path / "outputs/reports/table4-mini-method=random-model=tiny").iterdir()
     }
     assert {"bars.png", "transfer.png", "transfer.pdf"} <= files
+
+
+def test_transfer_of_one_task_is_drawn_without_the_papers_other_tasks(tmp_path, capsys):
+    settings = ["transfer=math", "model=llama3_2_1b", "method=full,random"]
+    for run in runs_of(["experiment=table4", *settings]):
+        finish(run, evals={b.name: {"accuracy": 0.25} for b in run.evals.benchmarks})
+    report(["experiment=table4", *settings])
+    assert "transfer.png" in capsys.readouterr().out
+
+
+def test_a_sheet_shows_the_heads_of_the_first_seed_that_has_some(tmp_path, monkeypatch, capsys):
+    import alps.execute
+    from alps.report import head_sheet
+
+    settings = ["experiment=figure8", "scale=mini", "model=tiny", "data=mini_math", "seed=0,1,2"]
+    finish(runs_of(settings)[0], evals={})
+    drawn = []
+    keep = lambda title, known, folder: drawn.append(known) or []  # noqa: E731
+    monkeypatch.setattr(head_sheet, "draw_sheet", keep)
+    heads = {0: None, 1: "heads of seed 1", 2: None}
+    monkeypatch.setattr("alps.cli_report._is_trained", lambda run: True)
+    monkeypatch.setattr(alps.execute, "heads_without_training", lambda run: heads[run.seed])
+    report([*settings, "to=kept"])
+    assert drawn == [{("tiny", "mini_math"): "heads of seed 1"}]
+    report(["from=kept"])  # a published table has no scores, and takes none from elsewhere
+    assert len(drawn) == 1
+
+
+def test_damaged_weights_of_a_sheet_are_one_sentence(tmp_path, monkeypatch, capsys):
+    import alps.execute
+    from alps.models.weights import names_in
+
+    settings = ["experiment=figure8", "scale=mini", "model=tiny", "data=mini_math"]
+    finish(runs_of(settings)[0], evals={})
+    weights = tmp_path / "trained.safetensors"
+    weights.write_bytes(b"x")
+    monkeypatch.setattr("alps.cli_report._is_trained", lambda run: True)
+    monkeypatch.setattr(alps.execute, "heads_without_training", lambda run: names_in(weights))
+    assert f"{weights} is damaged" in refusal(settings, capsys)

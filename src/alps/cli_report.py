@@ -70,6 +70,7 @@ class Asked:
 def report(arguments: Sequence[str]) -> None:
     """Reads the results of experiments, lays out their tables, writes, draws and prints them."""
     from alps import config
+    from alps.results import RunFailed
 
     try:
         asked = asked_for(arguments)
@@ -77,7 +78,7 @@ def report(arguments: Sequence[str]) -> None:
             unreadable = _published(asked.published, asked)
         else:
             unreadable = [gap for name in asked.experiments for gap in _report(name, asked)]
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RunFailed) as error:
         sys.exit(config.refuse(problems_of(error)))
     if unreadable:
         sys.exit(config.refuse(unreadable))
@@ -101,6 +102,9 @@ def asked_for(arguments: Sequence[str]) -> Asked:
     settings = tuple(
         a for a in arguments if a.split("=", 1)[0] not in OWN or a.startswith("output_dir=")
     )
+    for name in ("from", "to"):
+        if own.get(name) == "":
+            problems.append(f"{name}= names no folder")
     if "from" in own:
         extra = [a for a in arguments if a.startswith("experiment=")] + list(_grid(settings))
         problems += [f"{a} does not go with from=...: the table in it has its own" for a in extra]
@@ -215,6 +219,8 @@ def _figures(experiment: str, asked: Asked, title: str, filled: Filled, folder: 
 
     own = [s for s in asked.settings if re.split("[=./]", s)[0] not in ("method", "transfer")]
     if experiment in HEAD_SHEETS:
+        if asked.published is not None:  # which holds no scores
+            return []
         runs = config.runs_of([f"experiment={experiment}", *own, "method=alps"])
         found = _heads(runs)
         return draw_sheet(title, found, folder) if found else []
@@ -236,10 +242,9 @@ def _heads(runs: Sequence[Run]) -> dict[tuple[str, str], HeadSet]:
     """Model and data -> the heads of a run whose task model is trained; of several, the first's.
 
     Raises:
-        ValueError: If a task model's weights were deleted before they were scored.
+        RunFailed: If a task model's weights were deleted before they were scored, or are damaged.
     """
     from alps.execute import heads_without_training
-    from alps.results import RunFailed
     from alps.run_folder import RunFolder
 
     found: dict[tuple[str, str], HeadSet] = {}
@@ -248,11 +253,7 @@ def _heads(runs: Sequence[Run]) -> dict[tuple[str, str], HeadSet]:
         known = RunFolder(run.folder).heads_path.exists()
         if place in found or not (known or task is None or _is_trained(task)):
             continue  # not trained yet, as the table says
-        try:
-            heads = heads_without_training(run)
-        except RunFailed as error:
-            raise ValueError(str(error)) from None
-        if heads is not None:
+        if (heads := heads_without_training(run)) is not None:
             found[place] = heads
     return found
 

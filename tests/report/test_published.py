@@ -181,3 +181,26 @@ def test_a_benchmark_that_leaves_no_documents_says_so(tmp_path):
             return None
 
     assert Silent(name="x", protocol="plain").document_scores(tmp_path) is None
+
+
+def test_fields_of_a_later_version_are_passed_over(layout, tmp_path):
+    before = fill(layout)
+    publish("x", (), before, tmp_path)
+    plain = json.loads((tmp_path / RUNS).read_text())
+    for record in plain["runs"]:
+        scores = record["scores"].values()
+        for kept in (record["result"], record["gap"], *scores, *(s.get("gap") for s in scores)):
+            if kept:
+                kept["later"] = 1
+    (tmp_path / RUNS).write_text(json.dumps(plain))
+    assert texts(fill(layout, read_published(tmp_path).read)) == texts(before)
+
+
+@pytest.mark.parametrize("lost", ["result", "scores", "key"])
+def test_a_record_without_one_of_its_parts_is_one_sentence(layout, tmp_path, lost):
+    publish("x", (), fill(layout), tmp_path)
+    plain = json.loads((tmp_path / RUNS).read_text())
+    del plain["runs"][0][lost]
+    (tmp_path / RUNS).write_text(json.dumps(plain))
+    with pytest.raises(ValueError, match=f"cannot be read .*{lost}"):
+        read_published(tmp_path)

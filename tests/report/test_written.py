@@ -15,7 +15,7 @@ from alps.report.latex import escaped, latex
 from alps.report.layout import lay_out
 from alps.report.on_terminal import print_filled
 from alps.report.paper import Printed
-from alps.report.provenance import provenance
+from alps.report.provenance import Provenance, provenance
 from alps.report.table_notes import notes_of
 from alps.report.written import csv_text, json_text, markdown
 
@@ -197,3 +197,14 @@ def test_a_base_model_that_was_not_examined_names_its_own_command(made):
     notes = notes_of(filled, provenance(filled), COMMAND)
     (gap,) = notes.gaps
     assert "`alps evaluate -m experiment=x data=mathinstruct`" in gap
+
+
+def test_the_seed_of_a_model_as_it_is_is_not_one_of_the_table(made):
+    runs = [made.run("full", seed=s) for s in (3, 4)]
+    made.finish_base(runs[0], {"gsm8k": [1.0, 0.0]})
+    alone = " ".join(notes_of(fill(lay_out(runs, [], base=True)), Provenance(), "x").reading)
+    assert "seed" not in alone
+    for run in runs:
+        made.finish(run, {"gsm8k": [1.0, 0.0, float(run.seed == 3)]})
+    notes = notes_of(fill(lay_out(runs, [], base=True)), Provenance(), "x")
+    assert "mean ± standard deviation over seeds 3, 4" in notes.reading

@@ -52,9 +52,16 @@ def load_trained(model: nn.Module, path: Path) -> None:
 
 
 def names_in(path: Path) -> set[str]:
-    """Names of the tensors in a safetensors file, without reading them."""
-    with safe_open(path, framework="pt") as file:
-        return set(file.keys())
+    """Names of the tensors in a safetensors file, without reading them.
+
+    Raises:
+        RunFailed: If the file is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return set(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise RunFailed(f"{path} is damaged ({error}); delete it to train again") from None
 
 
 def geometry_of(source: Source) -> Geometry | None:

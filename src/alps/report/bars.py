@@ -89,9 +89,10 @@ def draw_averages(title: str, filled: Filled) -> Figure:
 
 
 def task_averages(filled: Filled) -> list[Column]:
-    """An average for each dataset with several benchmarks, by the name of its task."""
+    """An average for each dataset with runs and several benchmarks, by the name of its task."""
     own = [c.data for c in filled.layout.columns if c.kind == "score" and len(c.data) == 1]
     tasks = _tasks(filled)
+    own = [data for data in own if data[0] in tasks]
     several = dict.fromkeys(data for data in own if own.count(data) > 1)
     return [Column(label=tasks[data[0]], kind="average", data=data) for data in several]
 
@@ -130,7 +131,8 @@ def _by_task(filled: Filled) -> tuple[Filled, dict[str, int]]:
     tasks, found = _tasks(filled), {}
     for j, column in enumerate(filled.layout.columns):
         if column.kind in ("score", "average") and len(column.data) == 1:
-            found[tasks[column.data[0]]] = j  # averages come behind the scores
+            if column.data[0] in tasks:  # the paper's columns of other data have no runs here
+                found[tasks[column.data[0]]] = j  # averages come behind the scores
         elif column.kind == "average":
             found[column.label] = j
     whole = {label: j for label, j in found.items() if label not in tasks.values()}

@@ -93,11 +93,11 @@ def read_published(folder: Path) -> Published:
         plain = json.loads((folder / RUNS).read_text())
         with gzip.open(folder / DOCUMENTS, "rt", encoding="utf-8", newline="") as file:
             parts = _parts(csv.DictReader(file))
-        records = {_place_of(record): record for record in plain["runs"]}
+        records = {_place_of(record): _kept(record, parts) for record in plain["runs"]}
         return Published(
             experiment=plain["experiment"],
             settings=tuple(plain["settings"]),
-            read=lambda row, run: _Published(run, row, records, parts),
+            read=lambda row, run: _Published(run, row, records),
         )
     except FileNotFoundError as error:
         raise ValueError(
@@ -108,31 +108,45 @@ def read_published(folder: Path) -> Published:
         raise ValueError(f"the table in {folder} cannot be read ({error!r})") from None
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Kept:
+    """What is kept of a run."""
+
+    key: str
+    result: Result | None
+    gap: Gap | None
+    scores: Mapping[str, Score | Gap]
+
+
+def _kept(
+    record: Mapping[str, Any], parts: Mapping[tuple[str, str], Sequence[Mapping[str, list]]]
+) -> _Kept:
+    key, result, gap = record["key"], record["result"], record["gap"]
+    return _Kept(
+        key=key,
+        result=Result(**_known(Result, result)) if result else None,
+        gap=Gap(**_known(Gap, gap)) if gap or not result else None,
+        scores={
+            name: Gap(**_known(Gap, score["gap"]))
+            if "gap" in score
+            else _score(score, parts.get((key, name)))
+            for name, score in record["scores"].items()
+        },
+    )
+
+
 class _Published(Subject):
     """A run as `runs.json` and `documents.csv.gz` have it."""
 
-    def __init__(
-        self,
-        run: Run,
-        row: Row,
-        records: Mapping[Place, Mapping[str, Any]],
-        parts: Mapping[tuple[str, str], Sequence[Mapping[str, list]]],
-    ):
+    def __init__(self, run: Run, row: Row, records: Mapping[Place, _Kept]):
         """Of a run of a row."""
         self.run, self.base = run, row.kind.method == BASE
-        record = records.get(_place(row, run, self.base))
-        self.key = record["key"] if record else run.base_data_key if self.base else run.key
+        kept = records.get(_place(row, run, self.base))
+        self.key = kept.key if kept else run.base_data_key if self.base else run.key
         self.folder = RunFolder(Path(run.output_dir) / "published" / self.key)
-        self.result, self.gap, self._scores = None, None, {}
-        if record is None:
-            self.gap = self._gap("missing", "it is not in the published table")
-        elif record["result"] is None:
-            self.gap = Gap(**record["gap"])
-        else:
-            self.result = Result(**_known(Result, record["result"]))
-            for name, score in record["scores"].items():
-                own = parts.get((self.key, name))
-                self._scores[name] = Gap(**score["gap"]) if "gap" in score else _score(score, own)
+        self.result = kept.result if kept else None
+        self.gap = kept.gap if kept else self._gap("missing", "it is not in the published table")
+        self._scores = dict(kept.scores) if kept else {}
 
 
 def _record(row: Row, subject: Subject, benchmarks: Sequence[str]) -> dict[str, Any]:
@@ -176,7 +190,8 @@ def _score(plain: Mapping[str, Any], parts: Sequence[Mapping[str, list]] | None)
         documents = DocumentScores(pool=asked["pool"], parts=tuple(made), groups=groups)
     found = plain["evaluation"]
     evaluation = None if found is None else Evaluation(**_known(Evaluation, found))
-    return Score(**{**plain, "documents": documents, "evaluation": evaluation})
+    own = {**_known(Score, plain), "documents": documents, "evaluation": evaluation}
+    return Score(**own)
 
 
 def _documents(subject: Subject, benchmarks: Sequence[str]) -> Iterator[tuple]:

@@ -65,7 +65,9 @@ def _reading(filled: Filled) -> Iterator[str]:
         yield (
             f"{SHARE}: share of the Q/K/V weights that train, for LoRA of its adapters' parameters"
         )
-    seeds = sorted({s for cell in cells for s in cell.seeds})
+    seeds = sorted({
+        s for row, own in filled.lines() if row.kind.method != BASE for c in own for s in c.seeds
+    })  # fmt: skip
     several = any(cell.std is not None for cell in cells)
     if several:
         yield f"mean ± standard deviation over seeds {', '.join(map(str, seeds))}"
