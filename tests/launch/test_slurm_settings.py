@@ -36,6 +36,8 @@ def test_settings_that_cannot_be_asked_for():
         ({"gpus": 2}, None, True),
         ({"additional": {"gres": "gpu:a100:2"}}, None, True),
         ({"additional": {"gres": "nvme:1"}}, None, False),
+        ({"additional": {"tres_per_task": "gres/gpu:1"}}, None, True),
+        ({"additional": {"tres_per_task": "cpu:4"}}, None, False),
         ({"additional": {"gpus_per_task": 1}}, None, True),
         ({"additional": {"gpus-per-task": 1}}, None, True),
         ({"partition": "gpu"}, None, False),

@@ -52,6 +52,11 @@ def test_rows_are_those_that_train(make_run):
     own = make_run("data=jsonl", "data.path=rows.jsonl", "data.max_examples=null")
     assert num_training_rows(own.data) is None
     assert costs().of(own) is None
+    behind = make_run("data=jsonl", "data.path=rows.jsonl", "data.max_examples=7",
+                      "data.skip_examples=7")  # fmt: skip
+    assert num_training_rows(behind.data) == 7  # as many as asked, where nobody knows of how many
+    behind = make_run("data.max_examples=4000", "data.skip_examples=2000")
+    assert num_training_rows(behind.data) == 3000
 
 
 def test_operations_follow_rows_epochs_and_steps(make_run):

@@ -50,11 +50,13 @@ class Slurm:
     @property
     def asks_for_gpus(self) -> bool:
         """Whether a job gets GPUs: by `gpus`, or by other options and variables of sbatch."""
-        own = {n.removeprefix("SBATCH_"): v for n, v in os.environ.items() if "SBATCH_" in n}
+        own = {
+            n.removeprefix("SBATCH_"): v for n, v in os.environ.items() if n.startswith("SBATCH_")
+        }
         options = {
             n.lower().replace("_", "-"): str(v) for n, v in (own | {**self.additional}).items()
         }
-        gres = any(n == "gres" and "gpu" in v for n, v in options.items())
+        gres = any(n in ("gres", "tres-per-task") and "gpu" in v for n, v in options.items())
         return bool(self.gpus) or gres or any(n.split("-")[0] == "gpus" for n in options)
 
     def problems(self) -> list[str]:

@@ -189,12 +189,10 @@ def num_training_rows(source: Source) -> int | None:
         total = import_module(f"alps.data.{generator}").NUM_TRAIN
     elif total is not None:
         total = round(total * (1 - getattr(source, "test_fraction", 0.0)))
-    if total is None:
-        total = source.max_examples
-    if total is None:
-        return None
-    total = max(0, total - source.skip_examples)
-    return math.ceil(Fraction(str(source.fraction)) * min(total, source.max_examples or total))
+    if total is not None:
+        total = max(0, total - source.skip_examples)
+    sizes = [size for size in (total, source.max_examples) if size is not None]
+    return math.ceil(Fraction(str(source.fraction)) * min(sizes)) if sizes else None
 
 
 def stand_in(method: Method) -> Method:

@@ -136,7 +136,7 @@ def _draw(axes: Axes, curve: Curve, colour: str, remark: str) -> None:
     x, y = [100 * r for r in values], list(values.values())
     sure = [curve.points[r].interval for r in values]
     ends = [reach(v, s) for v, s in zip(y, sure, strict=True)]
-    label = "ours, 95 % interval over documents" if any(sure) else "ours"
+    label = "ours, 95 % interval" if any(sure) else "ours"
     axes.errorbar(x, y, yerr=list(zip(*ends, strict=True)), color=colour, marker="o", markersize=5,
                   linewidth=1.6, capsize=2.5, elinewidth=0.9, zorder=5, label=label)  # fmt: skip
     if 1.0 in values:
