@@ -259,12 +259,13 @@ def test_every_choice_builds_and_needs_a_sandbox_or_consent(monkeypatch):
     small = ["model=tiny", "data=mini_code", "evals=code"]
     names = ["humaneval", "humaneval_plus", "mbpp", "mbpp_plus"]
     evals = build(compose_config(small)).evals
-    assert [b.name for b in evals.allowed] == names and evals.refused == ()
-    assert [b.tests for b in evals.allowed] == ["base", "plus"] * 2
-    assert {b.max_new_tokens for b in evals.allowed} == {768}
+    loss, *judged = evals.allowed
+    assert loss.name == "held_out" and [b.name for b in judged] == names and evals.refused == ()
+    assert [b.tests for b in judged] == ["base", "plus"] * 2
+    assert {b.max_new_tokens for b in judged} == {768}
     monkeypatch.setattr("alps.evals.sandbox.find", lambda: None)
-    assert evals.allowed == () and [b.name for b in evals.refused] == names
+    assert evals.allowed == (loss,) and [b.name for b in evals.refused] == names
     consented = build(compose_config([*small, "evals.allow_unsafe_code=true"])).evals
-    assert [b.name for b in consented.allowed] == names and consented.refused == ()
+    assert [b.name for b in consented.allowed] == ["held_out", *names] and consented.refused == ()
     mini = build(compose_config(["model=tiny", "data=mini_code", "evals=mini"])).evals
     assert [b.name for b in mini.allowed] == ["held_out"] and mini.refused == ()

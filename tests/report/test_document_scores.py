@@ -52,6 +52,11 @@ def test_gsm8k_counts_its_headline_filter_only(make_run, leave, packed):
     assert list(found.parts[0].above) == [1.0, 0.0]
 
 
+def test_samples_of_another_filter_give_nothing(make_run, leave):
+    lines = [{"doc_id": 0, "doc_hash": "h", "filter": "flexible-extract", "exact_match": 1.0}]
+    assert leave(by_name(make_run, "gsm8k"), lines, 1.0) is None
+
+
 def test_ifeval_has_four_parts(make_run, leave):
     one = {
         "prompt_level_strict_acc": False,

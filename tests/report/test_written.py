@@ -165,7 +165,7 @@ def test_significance_and_missing_seeds_are_marked_and_explained(made):
     text = markdown("Table", filled, found, notes_of(filled, found, COMMAND))
     assert "| llama3_2_1b, ALPS, 10% | — | **75.00**†‡ |" in text
     assert "| llama3_2_1b, Random, 10% | — | 12.50 ±0.00 |" in text
-    assert "- † this trained model and that of Random differ on these documents" in text
+    assert "- † this model and that of Random differ on these documents" in text
     assert "with one seed each, that is no finding about the methods" in text and "\\*" not in text
     assert "- ‡ only of those seeds that are there" in text
     compared = (

@@ -189,6 +189,8 @@ class HarnessTask(Benchmark):
         if not samples:
             return None
         headline = next(iter(self.measures(samples).values()))
+        if any(part.is_empty for part in headline.parts):  # samples of another filter
+            return None
         asked = list(dict.fromkeys((s["doc_id"], s.get("doc_hash", "")) for s in samples))
         return DocumentScores(
             pool=digest([self.name, asked]), parts=tuple(headline.parts), groups=headline.groups

@@ -47,6 +47,11 @@ class Part:
     below: ArrayLike | None = None
     share: bool = True
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are no documents."""
+        return np.size(self.above) == 0
+
     def arrays(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Both as arrays of one length."""
         above = np.asarray(self.above, dtype=np.float64)

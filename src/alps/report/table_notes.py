@@ -110,7 +110,7 @@ def _unlike_random(filled: Filled) -> Iterator[str]:
         yield f"{UNLIKE_RANDOM['methods']} differs from Random, over seeds and documents ({how})"
     if "models" in found:
         yield (
-            f"{UNLIKE_RANDOM['models']} this trained model and that of Random differ on these "
+            f"{UNLIKE_RANDOM['models']} this model and that of Random differ on these "
             f"documents ({how}); with one seed each, that is no finding about the methods"
         )
 
