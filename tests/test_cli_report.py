@@ -362,7 +362,7 @@ def test_a_sheet_shows_the_heads_of_the_first_seed_that_has_some(tmp_path, monke
     keep = lambda title, known, folder: drawn.append(known) or []  # noqa: E731
     monkeypatch.setattr(head_sheet, "draw_sheet", keep)
     heads = {0: None, 1: "heads of seed 1", 2: None}
-    monkeypatch.setattr("alps.cli_report._is_trained", lambda run: True)
+    monkeypatch.setattr(RunFolder, "trained", lambda folder, needs: True)
     monkeypatch.setattr(alps.execute, "heads_without_training", lambda run: heads[run.seed])
     report([*settings, "to=kept"])
     assert drawn == [{("tiny", "mini_math"): "heads of seed 1"}]
@@ -378,6 +378,6 @@ def test_damaged_weights_of_a_sheet_are_one_sentence(tmp_path, monkeypatch, caps
     finish(runs_of(settings)[0], evals={})
     weights = tmp_path / "trained.safetensors"
     weights.write_bytes(b"x")
-    monkeypatch.setattr("alps.cli_report._is_trained", lambda run: True)
+    monkeypatch.setattr(RunFolder, "trained", lambda folder, needs: True)
     monkeypatch.setattr(alps.execute, "heads_without_training", lambda run: names_in(weights))
     assert f"{weights} is damaged" in refusal(settings, capsys)

@@ -129,8 +129,8 @@ def test_the_demo_goes_through_and_ends_with_its_pictures(alps, tmp_path):
 
 def test_the_readme_has_what_the_demo_prints():
     readme = (ROOT / "README.md").read_text()
-    told = [line.removeprefix('@echo "')[:-1] for line in demo() if line.startswith('@echo "')]
-    assert len(told) > 3 and "\n".join(told) in readme
+    printed = [line.removeprefix('@echo "')[:-1] for line in demo() if line.startswith('@echo "')]
+    assert len(printed) > 3 and "\n".join(printed) in readme
     (run,) = runs_of(["experiment=demo", "method=full"])
     assert f"on {run.data.max_examples} generated instructions" in readme
     assert f"after {run.data.max_examples} short rows" in readme

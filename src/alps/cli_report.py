@@ -232,12 +232,6 @@ def _figures(experiment: str, asked: Asked, title: str, filled: Filled, folder: 
     return draw_figures(title, filled, folder, beside)
 
 
-def _is_trained(run: Run) -> bool:
-    from alps.run_folder import RunFolder
-
-    return RunFolder(run.folder).training_path.exists()
-
-
 def _heads(runs: Sequence[Run]) -> dict[tuple[str, str], HeadSet]:
     """Model and data -> the heads of a run whose task model is trained; of several, the first's.
 
@@ -251,7 +245,8 @@ def _heads(runs: Sequence[Run]) -> dict[tuple[str, str], HeadSet]:
     for run in runs:
         task, place = run.task_run(), (run.model.name, run.data.name)
         known = RunFolder(run.folder).heads_path.exists()
-        if place in found or not (known or task is None or _is_trained(task)):
+        trained = task is None or RunFolder(task.folder).trained("drop")
+        if place in found or not (known or trained):
             continue  # not trained yet, as the table says
         if (heads := heads_without_training(run)) is not None:
             found[place] = heads

@@ -56,8 +56,8 @@ class Source(ABC):
         max_examples: Use only so many training rows, or None for all.
         fraction: Use this share of the training rows (nested: 0.1 lies inside 0.3).
         subset_seed: Seed of that subset.
-        skip_examples: Leave out so many rows, those that a run of the same `subset_seed` and at
-            most so many `max_examples` trains on: the two share no row.
+        skip_examples: Number of examples to leave out: those that a run with the same `subset_seed`
+            and this `max_examples` trains on, so that the two share none.
         template: How a prompt is written: `alpaca`, `chat` (the model's own) or `plain`.
         max_length: Longest sequence in tokens; the model's context, if that is shorter.
         too_long: What happens to a longer row: `truncate` cuts the end of its instruction, so that

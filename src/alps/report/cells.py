@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from statistics import mean, stdev
 from typing import Literal
 
@@ -60,16 +61,19 @@ class Filled:
     Attributes:
         layout: Its shape.
         cells: One tuple for each row.
-        subjects: For each row, every run that belongs to it.
-        correction: For the number of comparisons.
         sources: For each row, what its cells are computed from.
+        correction: For the number of comparisons.
     """
 
     layout: Layout
     cells: tuple[tuple[Cell, ...], ...]
-    subjects: tuple[tuple[Subject, ...], ...] = field(repr=False)
+    sources: tuple[Line, ...] = field(repr=False)
     correction: Correction = "none"
-    sources: tuple[Line, ...] = field(default=(), repr=False)
+
+    @cached_property
+    def subjects(self) -> tuple[tuple[Subject, ...], ...]:
+        """For each row, every run that belongs to it."""
+        return tuple(tuple(dict.fromkeys(line.all)) for line in self.sources)
 
     def with_columns(self, columns: Sequence[Column]) -> Filled:
         """The same rows with these columns more, right of all others."""
@@ -99,7 +103,6 @@ class Filled:
             self,
             layout=replace(self.layout, rows=tuple(self.layout.rows[i] for i in kept)),
             cells=tuple(self.cells[i] for i in kept),
-            subjects=tuple(self.subjects[i] for i in kept),
             sources=tuple(self.sources[i] for i in kept),
         )
 
@@ -137,9 +140,8 @@ def _filled(layout: Layout, lines: Sequence[Line], correction: Correction) -> Fi
     return Filled(
         layout=layout,
         cells=tuple(map(tuple, cells)),
-        subjects=tuple(tuple(dict.fromkeys(line.all)) for line in lines),
-        correction=correction,
         sources=tuple(lines),
+        correction=correction,
     )
 
 

@@ -157,7 +157,7 @@ def _record(row: Row, subject: Subject, benchmarks: Sequence[str]) -> dict[str, 
         "data": data,
         "seed": seed,
         "key": subject.key,
-        "result": asdict(subject.result) if subject.result else None,
+        "result": asdict(replace(subject.result, uncertainty={})) if subject.result else None,
         "gap": asdict(subject.gap) if subject.gap else None,
         "scores": {
             name: {"gap": asdict(score)} if isinstance(score, Gap) else _plain(score)
@@ -172,7 +172,9 @@ def _plain(score: Score) -> dict[str, Any]:
     own = {f.name: getattr(score, f.name) for f in fields(score)}
     evaluation = None
     if score.evaluation is not None:  # what no table asks for stays with the run
-        evaluation = asdict(replace(score.evaluation, details={}, generation={}))
+        evaluation = asdict(replace(score.evaluation, details={}, generation={}, uncertainty={}))
+    if found is not None:  # from which the interval follows
+        own |= {"low": None, "high": None}
     documents = {"pool": found.pool, "shares": [p.share for p in found.parts]} if found else None
     return {**own, "evaluation": evaluation, "documents": documents}
 
