@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
 
-from alps.cli_train import train
+from alps.cli.train import train
 
 if __name__ == "__main__":
     train(sys.argv[1:])

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from alps.config import model_choice
+from alps.config.build import model_choice
 from alps.localization.engine import localize, open_pair
 from alps.localization.head_pairs import head_pairs
-from alps.localization.scored import Scores
-from alps.places import Place, find
+from alps.localization.scores import Scores
+from alps.pipeline.checkpoints import Place, find
 
 OTHERS: dict[str, tuple[str, dict[str, str]]] = {
     "cosine of weights": ("cosine", {"of": "weights"}),

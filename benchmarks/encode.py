@@ -31,10 +31,10 @@ from random import Random
 from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
-from alps.config import build, compose_config
-from alps.data.encode_pool import num_processes
-from alps.data.encoded import encoded_rows
-from alps.data.jsonl import Jsonl
+from alps.config.build import build, compose_config
+from alps.data.encoding.dataset import encoded_rows
+from alps.data.encoding.pool import num_processes
+from alps.data.sources.jsonl import Jsonl
 from alps.data.subset import training_examples
 from alps.data.template import render
 from alps.models.checkpoint import materialize
@@ -48,7 +48,7 @@ WAYS = {
 
 def write_rows(path: Path, count: int) -> None:
     """Instructions and answers of 20 to 200 words, no two alike."""
-    from alps.data import mini_code, mini_general, mini_math
+    from alps.data.generators import mini_code, mini_general, mini_math
 
     draw = Random("rows")
     sources = (mini_code, mini_general, mini_math)
@@ -139,7 +139,7 @@ class WorkerMemory(threading.Thread):
 
     def _look(self, child: str) -> None:
         with suppress(OSError, IndexError):  # it ended just now
-            if b"alps.data.encode" in Path(f"/proc/{child}/cmdline").read_bytes():
+            if b"alps.data.encoding.encode" in Path(f"/proc/{child}/cmdline").read_bytes():
                 status = Path(f"/proc/{child}/status").read_text()
                 self._peaks[child] = int(status.split("VmHWM:")[1].split()[0])
 

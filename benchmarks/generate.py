@@ -1,7 +1,7 @@
 """How fast are a benchmark's answers generated, beside lm-eval's own HFLM?
 
 Takes the requests of a benchmark as they are asked and answers them in interleaved rounds with:
-HFLM at batch size 1, HFLM at the batch size that ours chooses, and `alps.evals.hf_engine`. Figures
+HFLM at batch size 1, HFLM at the batch size that ours chooses, and `alps.evals.engine.hf`. Figures
 that matter are the ratios of one run. Every answer that differs from HFLM's at batch size 1 is
 listed with the gap (in logits) between the two tokens at which the answers part.
 
@@ -28,12 +28,12 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.models.huggingface import HFLM
 
-from alps.config import build, compose_config
-from alps.evals.harness import HarnessTask
-from alps.evals.harness_run import run as run_task
-from alps.evals.hf_engine import HFEngine
-from alps.evals.journal import Journal
-from alps.evals.language_model import LanguageModel
+from alps.config.build import build, compose_config
+from alps.evals.engine.hf import HFEngine
+from alps.evals.engine.journal import Journal
+from alps.evals.engine.language_model import LanguageModel
+from alps.evals.harness.benchmark import HarnessTask
+from alps.evals.harness.run import run as run_task
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model, load_tokenizer
 

@@ -21,8 +21,8 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from alps.evals import evalplus_scoring
-from alps.evals.evalplus_problems import Problems, released
+from alps.evals.evalplus import scoring as evalplus_scoring
+from alps.evals.evalplus.problems import Problems, released
 
 STOCK = """
 import sys, time

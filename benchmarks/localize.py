@@ -31,7 +31,7 @@ from safetensors.torch import save_file
 from scipy.stats import wasserstein_distance
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from alps.heads import Geometry
+from alps.heads.geometry import Geometry
 from alps.localization.engine import freed_memory_kept, localize_metrics
 from alps.localization.head_pairs import head_pairs
 from alps.models.qkv import QKV, qkv_names

@@ -13,8 +13,9 @@ from random import Random
 from alps.cost.flops import Workload, flops_vs_full
 from alps.cost.memory import Storage, peak_memory
 from alps.cost.shape import ModelShape
-from alps.heads import Geometry, HeadSet
-from alps.models.plan import LoraShape, Plan
+from alps.heads.geometry import Geometry
+from alps.heads.head_set import HeadSet
+from alps.models.training_plan import LoraShape, Plan
 
 PAPER = {"Llama-3.2-1B": 2.02 / 0.40, "Llama-3.2-3B": 4.40 / 1.05, "Llama-3.1-8B": 7.67 / 2.18}
 """Hours of full fine-tuning over hours of ALPS (Table 11)."""

@@ -18,7 +18,7 @@ import time, torch
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model
 from alps.models.loss import answer_loss
-from alps.config import build, compose_config
+from alps.config.build import build, compose_config
 
 torch.manual_seed(0)
 model = load_model(materialize(build(compose_config([])).model))

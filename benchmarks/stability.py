@@ -17,10 +17,10 @@ from pathlib import Path
 
 from scipy.stats import spearmanr
 
-from alps.config import model_choice
+from alps.config.build import model_choice
 from alps.localization.engine import localize_metrics
-from alps.localization.scored import Scores
-from alps.places import Place, find
+from alps.localization.scores import Scores
+from alps.pipeline.checkpoints import Place, find
 
 VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
     "pad, index": ("pad", {"ground": "index"}),

@@ -38,20 +38,22 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from alps.config import build, compose_config
+from alps.config.build import build, compose_config
 from alps.cost.flops import Workload, flops_vs_full
 from alps.cost.shape import ModelShape
 from alps.data.batches import MicroBatches, Schedule, pack
-from alps.data.encode import EncodedRow, encode
-from alps.data.encoded import EncodedRows
+from alps.data.encoding.dataset import EncodedRows
+from alps.data.encoding.encode import EncodedRow, encode
 from alps.data.subset import training_examples
-from alps.heads import Geometry, HeadSet
+from alps.heads.geometry import Geometry
+from alps.heads.head_set import HeadSet
 from alps.models.apply import apply, attentions
-from alps.models.checkpoint import materialize, read_geometry
+from alps.models.architecture import read_geometry
+from alps.models.checkpoint import materialize
 from alps.models.load import load_model, load_tokenizer, pad_id
 from alps.models.loss import answer_loss
-from alps.models.plan import LoraShape, Plan
-from alps.settings import Run
+from alps.models.training_plan import LoraShape, Plan
+from alps.settings.run import Run
 from alps.training.memory import peak_bytes, reset_peak
 
 LR = 1e-4

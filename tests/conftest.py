@@ -23,10 +23,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 # Shapes written in these modules are checked at every call a test makes.
 CHECKED = (
-    "alps.head_pair",
+    "alps.heads.head_pair",
     "alps.scores",
     "alps.localization.head_pairs",
-    "alps.localization.scored",
+    "alps.localization.scores",
     "alps.embedding.pooled",
     "alps.embedding.measures",
     "alps.models.head_linear",
@@ -58,7 +58,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def make_run(tmp_path: Path):
     """A tiny run from command-line settings, with its outputs in the test's own folder."""
-    from alps.config import build, compose_config
+    from alps.config.build import build, compose_config
 
     def make(*overrides: str, **changes):
         small = ["model=tiny", "evals=none", "data.max_examples=24", "trainer.progress=off"]
@@ -74,7 +74,7 @@ def alps(tmp_path: Path):
 
     def call(*arguments: str, check: int | None = None, **options):
         done = subprocess.run(
-            [sys.executable, "-m", "alps.cli", *arguments],
+            [sys.executable, "-m", "alps.cli.__main__", *arguments],
             cwd=tmp_path,
             capture_output=True,
             text=True,
@@ -174,8 +174,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """
     if item.get_closest_marker("sandbox") is None:
         return
-    from alps.evals.sandbox import find, leaks, no_sandbox
-    from alps.evals.sandbox_backend import installed
+    from alps.evals.sandbox.backend import installed
+    from alps.evals.sandbox.sandbox import find, leaks, no_sandbox
 
     backend = find() or installed()
     if backend is None or (find() is None and leaks(backend).startswith("does not start")):

@@ -3,6 +3,8 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -10,89 +12,139 @@ import pytest
 import alps
 
 PACKAGE = Path(alps.__file__).parent
-ROWS = (
-    "plain", "atomic", "identity", "families", "infrastructure", "settings", "heads", "head_pair",
-    "scores", "results", "run_folder", "models", "cost", "data", "localization", "methods",
-    "training", "embedding", "evals", "preflight", "prefetch", "places", "execute", "retention",
-    "launch", "plan", "report", "composing", "overrides", "grids", "complaints", "config",
-    "callback", "cli_heads", "cli_data", "cli_embed", "cli_plan", "cli_report",
-    "cli_train", "cli",
+ORDER = (
+    "base", "settings", "heads", "scores", "runs", "models", "cost", "data", "localization",
+    "methods", "embedding", "training", "evals", "pipeline", "execute", "launch", "plan", "report",
+    "config", "cli",
 )  # fmt: skip
-"""Top to bottom; a package imports only from rows above its own."""
-BOUNDARY = ("callback.py", "cli.py", "complaints.py", "composing.py", "config.py", "grids.py")
-BOUNDARY += ("cli_train.py", "overrides.py")
+"""A package imports only from those before it."""
+
+LAYERS = {
+    "evals": {
+        "sandbox": (),
+        "engine": ("context",),
+        "harness": ("context", "engine", "samples", "statistics", "random_state"),
+        "evalplus": ("context", "engine", "sandbox", "samples", "statistics"),
+        "mini": ("context", "harness", "evalplus", "sandbox", "samples", "statistics"),
+    },
+    "report": {
+        "table": ("outcomes", "run_kind", "style"),
+        "figure": ("outcomes", "run_kind", "style", "table", "heads"),
+        "heads": ("style", "score_scale"),
+        "runs": (),
+    },
+}
+"""Package -> part -> what else of the package that part imports."""
+
+NO_TORCH = ("settings", "runs", "cost", "plan", "report", "config")
+HYDRA = ("config", "cli/train.py")
+LARGEST = 20
+"""Python files in a folder."""
+
+VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "given", "whole", "saved", "line"}
+VAGUE |= {"state", "written", "remember"}
 
 
-def test_every_module_has_a_row():
-    found = {p.stem if p.is_file() else p.name for p in PACKAGE.iterdir()}
-    assert found - {"__init__", "__pycache__", "conf", "py.typed"} == set(ROWS)
+def modules() -> dict[str, Path]:
+    """Name of each module -> its file."""
+    names = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = ["alps", *path.relative_to(PACKAGE).with_suffix("").parts]
+        names[".".join(p for p in parts if p != "__init__")] = path
+    return names
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.name))
-def test_imports_run_upwards(path: Path):
-    own = row_of(path)
-    if own == "__init__":
-        return
-    for name in imports(path):
-        if name.startswith("alps."):
-            other = name.split(".")[1]
-            if other != own:
-                assert ROWS.index(other) < ROWS.index(own), f"{path} imports {name}"
+MODULES = modules()
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.name))
-def test_hydra_stays_at_the_boundary(path: Path):
-    foreign = {n.split(".")[0] for n in imports(path)} & {"hydra", "omegaconf"}
-    assert not foreign or path.name in BOUNDARY
-
-
-@pytest.mark.parametrize(
-    "modules",
-    [
-        "alps.atomic, alps.infrastructure, alps.settings, alps.results, alps.run_folder",
-        "alps.report.table, alps.report.collect, alps.report.listing",
-        "alps.config, alps.preflight, alps.execute, alps.launch.ranks, alps.methods.scored",
-        "alps.data.table, alps.data.files, alps.data.hub_data, alps.cli_data, alps.cli_embed",
-        "alps.data.jsonl, alps.data.mini, alps.evals.mini_tasks, alps.evals.held_out, alps.cli",
-        "alps.evals.harness, alps.evals.ifeval, alps.evals.mmlu, alps.evals.evalplus_benchmark",
-        "alps.evals.evaluate, alps.evals.examined, alps.evals.statistics, alps.report.evaluated",
-        "alps.cost.shape, alps.cost.flops, alps.cost.memory, alps.cli_plan, alps.plan.assumed",
-        "alps.plan.overview, alps.plan.view, alps.plan.stages, alps.plan.cost, alps.plan.disk",
-        "alps.embedding.request, alps.embedding.measures, alps.report.embedding",
-        "alps.report.heat_map, alps.report.head_summary, alps.report.overlap",
-        "alps.report.overlap_view, alps.report.score_scale, alps.cli_heads, alps.places",
-        "alps.scores, alps.scores.pad, alps.localization.request",
-        "alps.report.figures, alps.report.cells, alps.report.provenance, alps.report.table_notes",
-        "alps.report.written, alps.report.latex, alps.report.on_terminal, alps.cli_report",
-    ],
-)
-def test_torch_is_not_imported(modules: str):
-    heavy = "{'torch', 'lm_eval', 'evalplus'} & set(sys.modules)"
-    code = f"import sys, {modules}; sys.exit(bool({heavy}))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.name))
-def test_names_say_what_a_file_is_for(path: Path):
-    assert path.stem not in ("utils", "util", "helpers", "helper", "common", "misc")
-    assert path.name == "__init__.py" or ast.get_docstring(ast.parse(path.read_text()))
-
-
-def row_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
-def imports(path: Path) -> set[str]:
-    """Everything a module imports when it runs; imports for types only don't count."""
-    tree = ast.parse(path.read_text())
+def imports(name: str) -> set[str]:
+    """Everything a module imports when it runs, inside functions too; types alone don't count."""
+    tree = ast.parse(MODULES[name].read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             node.body = [ast.Pass()]
-    names = set()
+    found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            prefix = node.module
-            names |= {f"{prefix}.{a.name}" if prefix == "alps" else prefix for a in node.names}
-    return names
+            full = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {full[n] if full[n] in MODULES else node.module for n in full}
+    return found
+
+
+IMPORTS = {name: imports(name) for name in MODULES}
+
+
+def crossings(package: str = "") -> Iterator[tuple[str, str, str]]:
+    """(module, its part, part it imports) where the two differ, of `alps` or a package of it."""
+    prefix = f"alps.{package}." if package else "alps."
+    for name, found in IMPORTS.items():
+        for other in found:
+            if name.startswith(prefix) and other.startswith(prefix):
+                own, theirs = (n.removeprefix(prefix).split(".")[0] for n in (name, other))
+                if own != theirs:
+                    yield name, own, theirs
+
+
+def test_every_package_has_a_place():
+    found = {p.stem for p in PACKAGE.iterdir() if p.name not in ("__pycache__", "py.typed", "conf")}
+    assert found == {*ORDER, "__init__"}
+
+
+def test_imports_run_one_way():
+    wrong = [f"{name} imports {b}" for name, a, b in crossings() if ORDER.index(b) > ORDER.index(a)]
+    assert not wrong
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_imports_run_one_way_inside(package: str):
+    layers = LAYERS[package]
+    wrong = [
+        f"{name} imports {b}"
+        for name, a, b in crossings(package)
+        if a in layers and b not in layers[a]
+    ]
+    assert not wrong
+
+
+def test_no_module_imports_itself_by_a_detour():
+    graph = {name: found & MODULES.keys() - {"alps"} for name, found in IMPORTS.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the modules
+
+
+def test_the_sandbox_imports_only_the_standard_library():
+    own = {n for n in MODULES if n.startswith("alps.evals.sandbox")}
+    others = {o.split(".")[0] for n in own for o in IMPORTS[n] - own}
+    others -= {"sandbox_values", "sandbox_isolation"}  # its own files, as they lie beside it inside
+    assert others <= sys.stdlib_module_names
+
+
+def test_hydra_stays_at_the_boundary():
+    foreign = {n for n, found in IMPORTS.items() if any(hydra(o) for o in found)}
+    places = {str(MODULES[n].relative_to(PACKAGE)) for n in foreign}
+    assert not [p for p in places if not p.startswith(HYDRA)]
+
+
+def hydra(module: str) -> bool:
+    return module.split(".")[0] in ("hydra", "omegaconf")
+
+
+def test_what_needs_no_torch_imports_none():
+    names = [n for n in MODULES if n.split(".")[1:2] and n.split(".")[1] in NO_TORCH]
+    heavy = "{'torch', 'lm_eval', 'evalplus'} & set(sys.modules)"
+    code = f"import sys, {', '.join(names)}; print({heavy}); sys.exit(bool({heavy}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_folders_can_be_surveyed():
+    folders = {path.parent for path in MODULES.values()}
+    large = {str(f) for f in folders if len(list(f.glob("*.py"))) > LARGEST}
+    assert not large
+
+
+def test_names_and_docstrings_say_what_a_file_holds():
+    for path in MODULES.values():
+        assert path.stem not in VAGUE, path
+        assert ast.get_docstring(ast.parse(path.read_text())), path

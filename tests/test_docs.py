@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from alps.cli_embed import requested
-from alps.cli_heads import bracketed
-from alps.cli_plan import sorted_out, tables
-from alps.cli_report import asked_for
-from alps.config import (
+from alps.base.serialization import SettingsError
+from alps.cli.embed import requested
+from alps.cli.heads import bracketed
+from alps.cli.plan import sorted_out, tables
+from alps.cli.report import asked_for
+from alps.config.build import (
     build,
     build_assumed,
     build_request,
@@ -20,7 +21,6 @@ from alps.config import (
     explain,
     runs_of,
 )
-from alps.plain import SettingsError
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

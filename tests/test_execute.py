@@ -8,10 +8,10 @@ import time
 import pytest
 
 from alps.execute import choose_heads, execute, heads_without_training
-from alps.localization import remember
+from alps.localization import cache as remember
 from alps.models.checkpoint import materialize
-from alps.results import RunFailed
-from alps.run_folder import RunFolder
+from alps.runs.folder import RunFolder
+from alps.runs.result import RunFailed
 from alps.training.fit import fit
 
 
@@ -97,7 +97,7 @@ def test_two_processes_on_one_run_train_it_once(make_run):
     RunFolder(run.folder).write_run(run)
     code = (
         "import sys; from pathlib import Path; from alps.execute import execute;"
-        "from alps.run_folder import RunFolder; from alps.training.fit import fit;"
+        "from alps.runs.folder import RunFolder; from alps.training.fit import fit;"
         "folder = RunFolder(Path(sys.argv[1]));"
         "count = lambda run: ((folder.path / 'fitted').open('a').write('x'), fit(run));"
         "print(execute(folder.read_run(), count).key)"

@@ -8,9 +8,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alps.heads import Geometry, HeadSet
+    from alps.heads.geometry import Geometry
+    from alps.heads.head_set import HeadSet
     from alps.localization.engine import localize, localize_metrics
-    from alps.localization.scored import Scores
+    from alps.localization.scores import Scores
     from alps.models.apply import apply_heads as apply
     from alps.models.apply import merge_heads as merge
 
@@ -19,9 +20,9 @@ __all__ = ["Geometry", "HeadSet", "Scores", "apply", "localize", "localize_metri
 _HOME = {
     "apply": "alps.models.apply:apply_heads",
     "merge": "alps.models.apply:merge_heads",
-    "Geometry": "alps.heads",
-    "HeadSet": "alps.heads",
-    "Scores": "alps.localization.scored",
+    "Geometry": "alps.heads.head_set",
+    "HeadSet": "alps.heads.head_set",
+    "Scores": "alps.localization.scores",
     "localize": "alps.localization.engine",
     "localize_metrics": "alps.localization.engine",
 }

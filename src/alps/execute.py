@@ -11,18 +11,26 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from alps.atomic import write_json
-from alps.evals.evaluate import all_remembered, evaluate, metrics_of, uncertainty_of
-from alps.evals.evaluation import Evaluation
-from alps.evals.examined import Place, base_result, places, subject_of, trained_weights
-from alps.evals.subject import Subject
-from alps.heads import HeadSet
+from alps.base.atomic import write_json
+from alps.evals.context import Subject
+from alps.evals.evaluate import evaluate, metrics_of, subject_of, uncertainty_of
+from alps.heads.head_set import HeadSet
 from alps.methods.context import Context
 from alps.methods.scored import Scored
-from alps.models.checkpoint import fetched, hub_commit, materialize, read_geometry, scorable
-from alps.results import Result, RunFailed
-from alps.run_folder import RunFolder
-from alps.settings import Model, Run, TaskModel, Weights
+from alps.models.architecture import read_geometry
+from alps.models.checkpoint import fetched, hub_commit, materialize, scorable
+from alps.runs.completion import (
+    base_result,
+    evaluations_finished,
+    finished,
+    places,
+    trained_weights,
+)
+from alps.runs.evaluation import Evaluation
+from alps.runs.folder import RunFolder
+from alps.runs.result import Result, RunFailed
+from alps.settings.model import Model
+from alps.settings.run import Run, TaskModel, Weights
 
 log = logging.getLogger(__name__)
 
@@ -64,16 +72,6 @@ def execute(run: Run, fit: Fit, needs: Weights = "drop") -> Result:
             result = with_scores(result, found, folder)
             result.write(folder.result_path)
         return result
-
-
-def finished(run: Run, folder: RunFolder) -> bool:
-    """Whether weights, result and every benchmark asked for are there."""
-    return (
-        folder.result_path.exists()
-        and folder.training_path.exists()
-        and all_remembered(run.evals, folder, trained_weights(run))
-        and {b.name for b in run.evals.allowed} <= set(Result.read(folder.result_path).evals)
-    )
 
 
 def remember_commits(run: Run, folder: RunFolder) -> None:
@@ -210,7 +208,7 @@ def evaluate_base(run: Run) -> Result | None:
     subject = cache(lambda: base_subject(run))
     for place in places(run, trained=False):
         with place.folder.lock():
-            if _finished_in(place):
+            if evaluations_finished(place):
                 continue
             found = evaluate(place.evals, place.folder, place.weights, subject)
             of_data = place.folder.path == run.base_data_folder
@@ -227,16 +225,6 @@ def evaluate_base(run: Run) -> Result | None:
             )
             with_scores(result, found, place.folder).write(place.folder.result_path)
     return base_result(run)
-
-
-def base_finished(run: Run) -> bool:
-    """Whether every benchmark asked for is there of the base model."""
-    return all(map(_finished_in, places(run, trained=False)))
-
-
-def _finished_in(place: Place) -> bool:
-    done = place.folder.result_path.exists()
-    return done and all_remembered(place.evals, place.folder, place.weights)
 
 
 def base_subject(run: Run) -> Subject:

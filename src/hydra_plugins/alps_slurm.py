@@ -28,10 +28,10 @@ class SlurmLauncher(Launcher):
         """Refuses settings and machines that cannot work, before any folder is made."""
         from omegaconf import OmegaConf
 
-        from alps.complaints import refuse
+        from alps.base.serialization import SettingsError, from_plain
+        from alps.config.errors import refuse
         from alps.launch.slurm import missing
         from alps.launch.slurm_settings import Slurm
-        from alps.plain import SettingsError, from_plain
 
         self.config, self.loader = config, hydra_context.config_loader
         plain = OmegaConf.to_container(OmegaConf.create(self.settings), resolve=True)
@@ -56,9 +56,9 @@ class SlurmLauncher(Launcher):
         """Runs every point as a job and waits for all of them."""
         from pathlib import Path
 
-        from alps.callback import planned
-        from alps.complaints import refuse
-        from alps.config import build
+        from alps.config.build import build
+        from alps.config.callback import planned
+        from alps.config.errors import refuse
         from alps.launch.slurm import run_jobs
 
         points = [self.loader.load_sweep_config(self.config, list(o)) for o in job_overrides]
@@ -85,7 +85,7 @@ class SlurmLauncher(Launcher):
 
 
 def _returned(overrides: Sequence[str], failure: str | None) -> JobReturn:
-    from alps.results import RunFailed
+    from alps.runs.result import RunFailed
 
     if failure is None:
         return JobReturn(overrides=overrides, status=JobStatus.COMPLETED)

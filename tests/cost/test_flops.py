@@ -7,10 +7,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from alps.cost.flops import ADAMW_FLOPS, FULL, Workload, flops_vs_full, step_flops
 from alps.cost.shape import ModelShape
-from alps.heads import Geometry, HeadSet
+from alps.heads.geometry import Geometry
+from alps.heads.head_set import HeadSet
 from alps.models.apply import apply
 from alps.models.loss import IGNORE, answer_loss
-from alps.models.plan import LoraShape, Plan
+from alps.models.training_plan import LoraShape, Plan
 
 GEOMETRY = Geometry(num_layers=3, num_heads=4, num_kv_heads=2, head_dim=10)
 QKV = ("q_proj", "k_proj", "v_proj")

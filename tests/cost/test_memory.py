@@ -10,10 +10,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from alps.cost.memory import Storage, largest_micro_batch, peak_memory
 from alps.cost.shape import ModelShape
-from alps.heads import Geometry, HeadSet
+from alps.heads.geometry import Geometry
+from alps.heads.head_set import HeadSet
 from alps.models.apply import apply
 from alps.models.loss import IGNORE, answer_loss
-from alps.models.plan import LoraShape, Plan
+from alps.models.training_plan import LoraShape, Plan
 
 ROWS, LENGTH, ANSWERS = 3, 64, 24
 NUM_TOKENS, NUM_ANSWERS = ROWS * LENGTH, ROWS * ANSWERS

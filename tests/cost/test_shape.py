@@ -5,10 +5,11 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from alps.cost.shape import ModelShape
-from alps.heads import Geometry, HeadSet
+from alps.heads.geometry import Geometry
+from alps.heads.head_set import HeadSet
 from alps.models.apply import apply, num_parameters, num_trainable
 from alps.models.checkpoint import materialize
-from alps.models.plan import LoraShape, Plan
+from alps.models.training_plan import LoraShape, Plan
 
 SIZES = {
     "vocab_size": 40, "hidden_size": 24, "intermediate_size": 36, "num_hidden_layers": 3,

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from alps.data.batches import FromStep, MicroBatches, Schedule, pack, pad
-from alps.data.encode import EncodedRow
-from alps.data.encoded import EncodedRows
+from alps.data.encoding.dataset import EncodedRows
+from alps.data.encoding.encode import EncodedRow
 from alps.models.loss import IGNORE
 
 PAD = 99

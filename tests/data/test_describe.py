@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from alps.data.describe import QUANTILES, describe
-from alps.data.encode import encode_row
+from alps.data.encoding.encode import encode_row
 from alps.data.subset import training_examples
 from alps.models.byte_tokenizer import byte_tokenizer
 

@@ -8,8 +8,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from alps.base.hashing import cache_dir
 from alps.data.example import Example, Split, Tally
-from alps.data.jsonl import Jsonl
+from alps.data.sources.jsonl import Jsonl
 from alps.data.subset import (
     CONTAMINATED,
     DUPLICATE,
@@ -17,8 +18,7 @@ from alps.data.subset import (
     rows_identity,
     training_examples,
 )
-from alps.families import Source
-from alps.identity import cache_dir
+from alps.settings.interfaces import Source
 
 PASSES: list[str] = []
 

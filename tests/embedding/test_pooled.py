@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from alps.config import model_choice
+from alps.config.build import model_choice
 from alps.data.example import Example
 from alps.embedding.pooled import batches, encode_texts, masked_mean, mean_pooled
 from alps.models.checkpoint import materialize

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from alps.cli_embed import requested
+from alps.cli.embed import requested
 from alps.data.subset import training_examples
 from alps.embedding.request import Request
 

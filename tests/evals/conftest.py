@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from alps.evals import sandbox
-from alps.evals.evalplus_problems import Dataset, Problems, subset
-from alps.evals.sandbox import Part, Request, Sandbox
-from alps.evals.sandbox_backend import installed
-from alps.evals.sandbox_values import decode
+from alps.evals.engine.language_model import language_model
+from alps.evals.evalplus.problems import Dataset, Problems, subset
+from alps.evals.sandbox import sandbox
+from alps.evals.sandbox.backend import installed
+from alps.evals.sandbox.sandbox import Part, Request, Sandbox
+from alps.evals.sandbox.values import decode
 
 
 @dataclass
@@ -54,10 +55,10 @@ def ask(tmp_path) -> Callable[..., Asked]:
     """Evaluates a benchmark on a model that gives `answer(request)`."""
     from lm_eval.api.model import LM
 
-    from alps.evals import harness_run
-    from alps.evals.journal import Journal
-    from alps.evals.language_model import LanguageModel
-    from alps.evals.subject import Subject
+    from alps.evals.context import Subject
+    from alps.evals.engine.journal import Journal
+    from alps.evals.engine.language_model import LanguageModel
+    from alps.evals.harness import run as harness_run
     from alps.models.byte_tokenizer import byte_tokenizer
 
     class Told(LM):
@@ -81,13 +82,13 @@ def ask(tmp_path) -> Callable[..., Asked]:
         asked.folder.mkdir()
         tokenizer = tokenizer or byte_tokenizer()
 
-        class Examined(Subject):
-            def language_model(self, protocol, title):
-                template = {"alpaca": "alpaca", "meta": "chat"}.get(protocol, "plain")
-                journal = Journal(self.folder, "told")
-                return LanguageModel(Told(answer, asked), journal, tokenizer, template, title)
+        def engine(subject, protocol, title):
+            template = {"alpaca": "alpaca", "meta": "chat"}.get(protocol, "plain")
+            journal = Journal(subject.folder, "told")
+            return LanguageModel(Told(answer, asked), journal, tokenizer, template, title)
 
-        subject = Examined(
+        subject = Subject(
+            engine=engine,
             model=None,
             tokenizer=tokenizer,
             data=None,
@@ -206,7 +207,7 @@ def sentencepiece_like():
 
 def smollm2():
     """The default model's."""
-    from alps.config import build, compose_config
+    from alps.config.build import build, compose_config
     from alps.models.checkpoint import materialize
     from alps.models.load import load_tokenizer
 
@@ -233,7 +234,7 @@ def make_tokenizer() -> Callable[[str], Any]:
 @pytest.fixture(scope="session")
 def data_in() -> Callable[[str], Any]:
     """The default data in a template."""
-    from alps.config import build, compose_config
+    from alps.config.build import build, compose_config
 
     return cache(lambda t: build(compose_config(["evals=none", f"data.template={t}"])).data)
 
@@ -244,7 +245,7 @@ def make_subject(data_in, tmp_path, make_tokenizer):
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from alps.evals.subject import Subject
+    from alps.evals.context import Subject
 
     def make(kind: str = "bytes", template: str = "alpaca", batch_size: Any = 2, **config):
         tokenizer = make_tokenizer(kind)
@@ -257,6 +258,7 @@ def make_subject(data_in, tmp_path, make_tokenizer):
         )  # fmt: skip
         model = LlamaForCausalLM(LlamaConfig(**{**shape, **config})).eval()
         return Subject(
+            engine=language_model,
             model=model,
             tokenizer=tokenizer,
             data=data_in(template),

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from alps.evals.callback import Evaluations, as_found, first_documents, stoppable
 from alps.execute import evaluate_base, execute
 from alps.launch.ranks import examine_on_devices, fit_on_devices
-from alps.run_folder import RunFolder
+from alps.runs.folder import RunFolder
 from alps.training.fit import fit
 from alps.training.metrics import read_metrics
 from alps.training.module import AlignmentModule
@@ -182,8 +182,8 @@ def test_two_ranks_examine_what_they_trained(make_run, tmp_path):
 
 KILLED = """
 import os, sys
-from alps.evals import language_model
-from alps.cli import main
+from alps.evals.engine import language_model
+from alps.cli.__main__ import main
 journal = language_model.Journal
 real = journal.add
 def add(self, request, answer):

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from alps.evals.evaluate import all_remembered, evaluate
-from alps.evals.evaluation import read_evaluation
-from alps.evals.examined import subject_of, trained_weights
-from alps.evals.subject import Scorecard, Uncertainty
-from alps.families import Benchmark
-from alps.infrastructure import Evals
+from alps.evals.context import Scorecard, Uncertainty
+from alps.evals.evaluate import evaluate, subject_of
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model
-from alps.run_folder import RunFolder
+from alps.runs.completion import all_remembered, trained_weights
+from alps.runs.evaluation import read_evaluation
+from alps.runs.folder import RunFolder
+from alps.settings.infrastructure import Evals
+from alps.settings.interfaces import Benchmark
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from alps.data.encode import encode_row
-from alps.evals.examined import subject_of
+from alps.data.encoding.encode import encode_row
+from alps.evals.evaluate import subject_of
 from alps.evals.held_out import HeldOut
 from alps.evals.statistics import value
 from alps.models.checkpoint import materialize
@@ -77,7 +77,7 @@ def test_a_model_that_computes_nan_has_no_score(subject):
 
 
 def test_data_without_held_out_rows_gives_no_number(subject, tmp_path):
-    from alps.data.jsonl import Jsonl
+    from alps.data.sources.jsonl import Jsonl
 
     file = tmp_path / "one.jsonl"
     file.write_text('{"instruction": "a", "output": "b"}\n')

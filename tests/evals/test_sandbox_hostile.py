@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from alps.evals import evalplus_scoring
-from alps.evals.evalplus_scoring import score
-from alps.evals.sandbox import find
+from alps.evals.evalplus import scoring as evalplus_scoring
+from alps.evals.evalplus.scoring import score
+from alps.evals.sandbox.sandbox import find
 
 pytestmark = pytest.mark.sandbox
 

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from alps.evals import sandbox
-from alps.evals.sandbox import Part, Request, TooMuch, TooSlow
-from alps.evals.sandbox_walls import MOST_PROCESSES
+from alps.evals.sandbox import sandbox
+from alps.evals.sandbox.isolation import MOST_PROCESSES
+from alps.evals.sandbox.sandbox import Part, Request, TooMuch, TooSlow
 
 pytestmark = pytest.mark.sandbox
 

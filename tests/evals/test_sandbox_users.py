@@ -63,7 +63,8 @@ def test_an_ordinary_user_is_protected_as_well(place, name):
         "ALPS_CACHE_DIR": str(place / "work" / "cache"),
     }
     options = {"env": environment, "cwd": place / "work"}
-    why = "from alps.evals.sandbox import find, no_sandbox; print(find() is None and no_sandbox())"
+    why = "from alps.evals.sandbox.sandbox import find, no_sandbox; "
+    why += "print(find() is None and no_sandbox())"
     asked = as_nobody([python(), "-c", why], **options)
     assert asked.returncode == 0, asked.stderr
     if "does not start" in asked.stdout:

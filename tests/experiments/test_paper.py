@@ -8,8 +8,8 @@ from decimal import ROUND_HALF_UP, Decimal
 import pytest
 import yaml
 
-from alps.config import build, compose_config, conf_dir
-from alps.evals.evalplus_benchmark import METRIC as PASSED
+from alps.config.build import build, compose_config, conf_dir
+from alps.evals.evalplus.benchmark import METRIC as PASSED
 
 IDENTITY = ("model", "data", "method", "ratio", "task_model", "task_data", "benchmark", "metric")
 RUN = IDENTITY[:6]

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 import yaml
 
-from alps.config import conf_dir
+from alps.config.build import conf_dir
 
 SIZES = {
     "gpqa": 448, "gsm8k": 1319, "math": 5000, "humaneval": 164, "humaneval_plus": 164,

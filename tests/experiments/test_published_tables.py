@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from alps.cli_report import report
+from alps.cli.report import report
 
 ROOT = Path(__file__).parents[2] / "experiments"
 FOLDERS = sorted(path.parent.name for path in ROOT.glob("*/runs.json"))

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 
 from alps.execute import execute
 from alps.launch.ranks import _environment, _run_workers, first_error, fit_on_devices
-from alps.results import RunFailed
-from alps.run_folder import RunFolder
+from alps.runs.folder import RunFolder
+from alps.runs.result import RunFailed
 
 SMALL = ("model=tiny", "evals=none", "data.max_examples=17", "trainer.progress=off")
 

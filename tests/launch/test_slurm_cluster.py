@@ -29,7 +29,7 @@ def cluster() -> None:
 
 def start(folder: Path, *settings: str) -> subprocess.Popen[str]:
     """The waiting command, in the background."""
-    command = [sys.executable, "-m", "alps.cli", "train", "-m", *QUEUE, *SMALL, *settings]
+    command = [sys.executable, "-m", "alps.cli.__main__", "train", "-m", *QUEUE, *SMALL, *settings]
     return subprocess.Popen(
         command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

@@ -5,10 +5,10 @@ import time
 
 import pytest
 
+from alps.base.serialization import to_plain
 from alps.launch.slurm_job import Work
-from alps.plain import to_plain
-from alps.results import Result
-from alps.run_folder import RunFolder
+from alps.runs.folder import RunFolder
+from alps.runs.result import Result
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import pytest
 
+from alps.base.serialization import SettingsError, from_plain
 from alps.launch.slurm_settings import Slurm, minutes
-from alps.plain import SettingsError, from_plain
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from alps.heads import Geometry
+from alps.base.serialization import SettingsError
+from alps.heads.geometry import Geometry
 from alps.localization.engine import localize, localize_metrics
 from alps.models.qkv import qkv_names
-from alps.plain import SettingsError
 
 PRINTED = {
     ("mha", "pad"): [

@@ -13,10 +13,10 @@ from scipy.stats import wasserstein_distance
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import alps
-from alps.heads import Geometry
+from alps.base.serialization import SettingsError
+from alps.heads.geometry import Geometry
 from alps.localization.engine import localize, localize_metrics, open_pair
 from alps.models.qkv import qkv_names
-from alps.plain import SettingsError
 from alps.scores import names
 
 FAMILIES = {

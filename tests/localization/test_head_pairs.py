@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from alps.heads import Geometry
+from alps.heads.geometry import Geometry
 from alps.localization.head_pairs import head_pairs
 from alps.models.qkv import Group
 from alps.scores import load, names

@@ -1,8 +1,8 @@
 import pytest
 
-from alps.config import build_request, compose_config
+from alps.base.serialization import SettingsError
+from alps.config.build import build_request, compose_config
 from alps.localization.request import Request, authors_problems
-from alps.plain import SettingsError
 
 PAIR = ("base=a", "task=b")
 

@@ -8,10 +8,11 @@ from scipy.special import rel_entr
 from scipy.stats import wasserstein_distance
 
 from alps.data.batches import pack
-from alps.data.encode import encode
+from alps.data.encoding.encode import encode
 from alps.data.subset import training_examples
 from alps.localization.engine import localize_metrics
-from alps.models.checkpoint import materialize, read_geometry
+from alps.models.architecture import read_geometry
+from alps.models.checkpoint import materialize
 from alps.models.load import load_model, load_tokenizer, pad_id
 from alps.models.loss import answer_loss
 from alps.models.qkv import QKV, qkv_names
@@ -22,7 +23,7 @@ HEADS = [(0, 0), (0, 8), (13, 4), (29, 5)]
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     """SmolLM2-135M, and the same after three AdamW steps on four rows of word problems."""
-    from alps.config import build, compose_config
+    from alps.config.build import build, compose_config
 
     run = build(compose_config(["evals=none", "data.max_examples=4"]))
     base = materialize(run.model)

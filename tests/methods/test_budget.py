@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from alps.heads import Geometry
+from alps.heads.geometry import Geometry
 from alps.methods.context import Context
 from alps.methods.sampled import LayerConsistent, RandomHeads
 

@@ -1,12 +1,13 @@
 import pytest
 
-from alps.heads import Geometry, HeadSet
+from alps.base.serialization import SettingsError, from_plain, to_plain
+from alps.heads.geometry import Geometry
+from alps.heads.head_set import HeadSet
+from alps.methods.dense import Full, NoAttention
 from alps.methods.sampled import LayerConsistent, RandomHeads
 from alps.methods.scored import Scored
-from alps.methods.whole import Full, NoAttention
-from alps.models.plan import Plan
-from alps.plain import SettingsError, from_plain, to_plain
-from alps.settings import TaskModel
+from alps.models.training_plan import Plan
+from alps.settings.run import TaskModel
 
 HEADS = HeadSet(
     heads=((0, 1),), geometry=Geometry(num_layers=1, num_heads=2, num_kv_heads=1, head_dim=2)

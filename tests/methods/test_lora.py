@@ -1,8 +1,8 @@
 import pytest
 
+from alps.base.serialization import from_plain
 from alps.methods.lora import LoRA
-from alps.models.plan import LoraShape, Plan
-from alps.plain import from_plain
+from alps.models.training_plan import LoraShape, Plan
 
 
 def test_the_plan_is_adapters_on_a_frozen_model():

@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from alps.execute import choose_heads
-from alps.heads import Geometry
+from alps.heads.geometry import Geometry
 from alps.methods.context import Context
 from alps.methods.sampled import LayerConsistent, RandomHeads, layer_consistent
 

@@ -7,17 +7,17 @@ import torch
 from safetensors.numpy import load_file as load_numpy
 from safetensors.torch import load_file, save_file
 
-from alps.config import model_choice
+from alps.base.serialization import SettingsError
+from alps.config.build import model_choice
 from alps.execute import choose_heads
-from alps.heads import HeadSet
+from alps.heads.head_set import HeadSet
 from alps.localization.engine import localize
+from alps.methods.dense import Full
 from alps.methods.scored import Bottom, LayerMatchedRandom, Scored
-from alps.methods.whole import Full
 from alps.models.checkpoint import materialize
-from alps.plain import SettingsError
-from alps.preflight import check
+from alps.pipeline.preflight import check
 from alps.scores import names
-from alps.settings import TaskModel
+from alps.settings.run import TaskModel
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from alps.heads import HeadSet
+from alps.heads.head_set import HeadSet
 from alps.models.apply import (
     apply,
     attentions,
@@ -11,9 +11,10 @@ from alps.models.apply import (
     num_parameters,
     num_trainable,
 )
-from alps.models.checkpoint import materialize, read_geometry
+from alps.models.architecture import read_geometry
+from alps.models.checkpoint import materialize
 from alps.models.load import load_model
-from alps.models.plan import LoraShape, Plan
+from alps.models.training_plan import LoraShape, Plan
 
 
 @pytest.fixture

@@ -4,9 +4,10 @@ import os
 import pytest
 import torch
 
-from alps.models.checkpoint import materialize, read_geometry
+from alps.models.architecture import read_geometry
+from alps.models.checkpoint import materialize
 from alps.models.load import load_model, load_tokenizer
-from alps.settings import Model
+from alps.settings.model import Model
 
 
 def config_folder(tmp_path, **config):

@@ -18,10 +18,11 @@ from transformers import (
 )
 
 from alps.execute import execute
-from alps.heads import HeadSet
+from alps.heads.head_set import HeadSet
 from alps.models import apply as application
+from alps.models.architecture import read_geometry
 from alps.models.byte_tokenizer import byte_tokenizer
-from alps.models.checkpoint import materialize, read_geometry
+from alps.models.checkpoint import materialize
 from alps.models.export import (
     check_format,
     export_lora,
@@ -31,10 +32,10 @@ from alps.models.export import (
     write,
 )
 from alps.models.load import load_model, load_tokenizer, pad_id
-from alps.models.plan import LoraShape, Plan
 from alps.models.rows import Part, Rows, merge, rows_of
-from alps.run_folder import RunFolder
-from alps.settings import Model
+from alps.models.training_plan import LoraShape, Plan
+from alps.runs.folder import RunFolder
+from alps.settings.model import Model
 from alps.training.fit import fit
 from alps.training.restore import restore
 
@@ -378,7 +379,7 @@ def test_a_padding_token_that_the_base_has_not_is_not_exported(tmp_path):
 
 
 def test_an_evaluation_leaves_no_trace_in_an_export(tmp_path):
-    from alps.evals.hf_engine import HFEngine
+    from alps.evals.engine.hf import HFEngine
 
     base = with_chat_ends(tmp_path / "base", 1)
     model, tokenizer = load_model(base).eval(), load_tokenizer(base)

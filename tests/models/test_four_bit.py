@@ -8,14 +8,15 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 import alps
 from alps.execute import execute, trained_subject
-from alps.heads import HeadSet
+from alps.heads.head_set import HeadSet
 from alps.models.apply import apply, keep_frozen_in, merge
-from alps.models.checkpoint import materialize, read_geometry
+from alps.models.architecture import read_geometry
+from alps.models.checkpoint import materialize
 from alps.models.four_bit import PackedLinear, is_packed, pack, plain_linear, product, unpacked
 from alps.models.head_linear import HeadLinear
 from alps.models.load import load_model
-from alps.models.plan import LoraShape, Plan
-from alps.run_folder import RunFolder
+from alps.models.training_plan import LoraShape, Plan
+from alps.runs.folder import RunFolder
 from alps.training.fit import fit
 
 ROWS = [2, 3, 8, 9]
@@ -167,7 +168,7 @@ def test_8_bit_layers_cannot_be_trained_in_part(make_run):
 
 
 def test_without_bitsandbytes_the_remedy_is_named(make_run, monkeypatch):
-    from alps import preflight
+    from alps.pipeline import preflight
 
     monkeypatch.setattr(preflight, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"nf4 needs bitsandbytes: run `pip install 'alps\[4bit"):

@@ -19,9 +19,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from alps.models import hub, hub_repo
-from alps.models.checkpoint import materialize, read_geometry, trainable
+from alps.models.architecture import read_geometry, trainable
+from alps.models.checkpoint import materialize
 from alps.models.hub import download, fetch_qkv
-from alps.settings import Model
+from alps.settings.model import Model
 
 REPO = "acme/small"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

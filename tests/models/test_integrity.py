@@ -7,12 +7,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 
-from alps.heads import Geometry
+from alps.heads.geometry import Geometry
+from alps.models.architecture import CLASS_DEFAULTS, geometry_of, read_geometry
 from alps.models.byte_tokenizer import byte_tokenizer
-from alps.models.checkpoint import CLASS_DEFAULTS, geometry_of, materialize, read_geometry
+from alps.models.checkpoint import materialize
 from alps.models.integrity import check_weights
 from alps.models.load import check_loadable, load_model, load_tokenizer
-from alps.settings import Model
+from alps.settings.model import Model
 
 SHAPE = {
     "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 8,

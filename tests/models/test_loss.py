@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from alps.data.batches import pack, pad
-from alps.data.encode import EncodedRow
+from alps.data.encoding.encode import EncodedRow
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model
 from alps.models.loss import answer_loss

@@ -5,9 +5,10 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 import alps
-from alps.heads import HeadSet
+from alps.heads.head_set import HeadSet
 from alps.models.apply import checkpoint_activations
-from alps.models.checkpoint import materialize, read_geometry
+from alps.models.architecture import read_geometry
+from alps.models.checkpoint import materialize
 from alps.models.load import load_model
 
 HEADS = ((0, 1), (1, 7))

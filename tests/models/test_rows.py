@@ -9,15 +9,17 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, Qwen2Config, Qwen2ForCausalLM
 
-from alps.heads import Geometry, HeadSet
-from alps.identity import folder_hash
+from alps.base.hashing import folder_hash
+from alps.heads.geometry import Geometry
+from alps.heads.head_set import HeadSet
 from alps.models import apply as application
-from alps.models.checkpoint import materialize, read_geometry
+from alps.models.architecture import read_geometry
+from alps.models.checkpoint import materialize
 from alps.models.head_linear import HeadLinear
 from alps.models.load import load_model
-from alps.models.plan import Plan
 from alps.models.rows import Part, Rows, base_rows, compose, diff, merge, rows_of, unmerge
-from alps.run_folder import RunFolder
+from alps.models.training_plan import Plan
+from alps.runs.folder import RunFolder
 from alps.training.fit import fit
 from alps.training.restore import restore
 

@@ -5,9 +5,9 @@ from alps.models.apply import apply
 from alps.models.checkpoint import materialize
 from alps.models.export import export_model
 from alps.models.load import load_model, load_tokenizer
-from alps.models.plan import Plan
+from alps.models.training_plan import Plan
 from alps.models.weights import load_trained, save_trained
-from alps.results import RunFailed
+from alps.runs.result import RunFailed
 
 
 @pytest.fixture

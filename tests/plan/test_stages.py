@@ -1,5 +1,5 @@
 from alps.plan.stages import in_stages, planned, state_of
-from alps.run_folder import RunFolder
+from alps.runs.folder import RunFolder
 
 
 def test_a_run_that_several_tables_ask_for_is_planned_once(make_run):

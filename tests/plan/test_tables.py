@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from alps.composing import conf_dir
-from alps.config import Choices, runs_of
+from alps.config.build import Choices, runs_of
+from alps.config.compose import conf_dir
 from alps.data.subset import training_examples
 from alps.plan.stages import planned
 

@@ -3,14 +3,14 @@ from dataclasses import replace
 
 import pytest
 
-from alps.atomic import write_json
-from alps.config import build_assumed, runs_of
+from alps.base.atomic import write_json
+from alps.config.build import build_assumed, runs_of
 from alps.execute import evaluate_base
 from alps.plan.assumed import GIB
 from alps.plan.cost import Costs
 from alps.plan.overview import Vanilla, overview
 from alps.plan.view import print_plan, summary
-from alps.run_folder import RunFolder
+from alps.runs.folder import RunFolder
 
 
 def told(settings: list[str], own: list[str] = (), **tables) -> str:

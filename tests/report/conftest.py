@@ -8,25 +8,27 @@ from pathlib import Path
 
 import pytest
 
-from alps.atomic import write_json
-from alps.data.mini import Mini
-from alps.evals.evalplus_benchmark import EvalPlus
-from alps.evals.evaluation import Evaluation
-from alps.evals.examined import base_result
-from alps.evals.harness import HarnessTask
+from alps.base.atomic import write_json
+from alps.base.serialization import to_plain
+from alps.data.sources.mini import Mini
+from alps.evals.evalplus.benchmark import EvalPlus
+from alps.evals.harness.benchmark import HarnessTask
 from alps.evals.held_out import LOSSES_FILE, HeldOut
 from alps.evals.statistics import Part, uncertainty, value
-from alps.families import Benchmark, Method
-from alps.heads import Geometry, HeadSet
-from alps.infrastructure import Evals
+from alps.heads.geometry import Geometry
+from alps.heads.head_set import HeadSet
+from alps.methods.dense import Full, NoAttention
 from alps.methods.lora import LoRA
 from alps.methods.sampled import RandomHeads
 from alps.methods.scored import Scored
-from alps.methods.whole import Full, NoAttention
-from alps.plain import to_plain
-from alps.results import Result
-from alps.run_folder import RunFolder
-from alps.settings import Model, Optim, Run, TaskModel
+from alps.runs.completion import base_result
+from alps.runs.evaluation import Evaluation
+from alps.runs.folder import RunFolder
+from alps.runs.result import Result
+from alps.settings.infrastructure import Evals
+from alps.settings.interfaces import Benchmark, Method
+from alps.settings.model import Model
+from alps.settings.run import Optim, Run, TaskModel
 
 TASKS = {"ultrachat": "general", "mathinstruct": "math", "magicoder": "code"}
 GEOMETRY = Geometry(num_layers=4, num_heads=6, num_kv_heads=2, head_dim=8)

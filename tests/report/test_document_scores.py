@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-from alps.evals.evaluation import Evaluation
+from alps.base.serialization import to_plain
 from alps.evals.statistics import value
-from alps.plain import to_plain
-from alps.report.state import document_scores
-from alps.run_folder import RunFolder
+from alps.report.outcomes import document_scores
+from alps.runs.evaluation import Evaluation
+from alps.runs.folder import RunFolder
 
 
 @pytest.fixture

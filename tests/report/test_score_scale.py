@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from alps.heads import Geometry, HeadSet
+from alps.heads.geometry import Geometry
+from alps.heads.head_set import HeadSet
 from alps.report.score_scale import facts, pair_name, scale, score_array
 
 SMALL = Geometry(num_layers=2, num_heads=4, num_kv_heads=2, head_dim=3)

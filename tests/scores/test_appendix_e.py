@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alps.head_pair import HeadPair
+from alps.heads.head_pair import HeadPair
 from alps.scores import kl, pad
 
 GROUNDS = ("index", "values", "weights")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.spatial import distance
 
-from alps.head_pair import HeadPair
+from alps.heads.head_pair import HeadPair
 from alps.scores import kl
 from alps.scores.cosine import score as score_pair
 

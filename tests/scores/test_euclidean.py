@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from alps.head_pair import HeadPair
+from alps.heads.head_pair import HeadPair
 from alps.scores.euclidean import score as score_pair
 
 

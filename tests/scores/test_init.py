@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from alps import scores
-from alps.head_pair import HeadPair
+from alps.heads.head_pair import HeadPair
 from alps.scores import cosine, differing, euclidean, kl, option_problems, options_of, pad
 
 

@@ -4,7 +4,7 @@ import torch
 from scipy.special import kl_div, rel_entr
 from scipy.stats import entropy
 
-from alps.head_pair import HeadPair
+from alps.heads.head_pair import HeadPair
 from alps.scores.kl import score as score_pair
 
 

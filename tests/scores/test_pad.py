@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.stats import wasserstein_distance
 
-from alps.head_pair import HeadPair
+from alps.heads.head_pair import HeadPair
 from alps.scores.pad import score as score_pair
 from alps.scores.pad import softmax
 

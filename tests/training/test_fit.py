@@ -5,14 +5,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from alps.atomic import write_json
+from alps.base.atomic import write_json
 from alps.execute import choose_heads, execute
-from alps.infrastructure import Trainer
 from alps.models.apply import merge
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model
-from alps.results import Result, RunFailed
-from alps.run_folder import RunFolder
+from alps.runs.folder import RunFolder
+from alps.runs.result import Result, RunFailed
+from alps.settings.infrastructure import Trainer
 from alps.training.fit import deviations, fit
 from alps.training.metrics import read_metrics
 from alps.training.restore import restore, scorable_checkpoint
@@ -78,7 +78,7 @@ def test_the_loss_is_the_mean_over_the_steps_answer_tokens(make_run):
 
 def test_training_equals_a_plain_loop(make_run):
     """Ten lines of plain PyTorch end in the same weights."""
-    from alps.data.encode import encode
+    from alps.data.encoding.encode import encode
     from alps.data.subset import training_examples
     from alps.models.load import load_tokenizer
     from alps.training.fit import schedule_of

@@ -4,12 +4,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from alps.base.serialization import SettingsError
 from alps.execute import execute, trained_subject
 from alps.models.apply import merge
-from alps.models.checkpoint import materialize, read_geometry
+from alps.models.architecture import read_geometry
+from alps.models.checkpoint import materialize
 from alps.models.load import load_model
-from alps.plain import SettingsError
-from alps.run_folder import RunFolder
+from alps.runs.folder import RunFolder
 from alps.training.fit import fit
 from alps.training.restore import restore, scorable_checkpoint
 
@@ -91,7 +92,7 @@ def test_every_run_tells_its_operations_and_predicted_memory(make_run):
 
 
 def test_the_preset_for_one_gpu_composes_for_the_papers_models(make_run):
-    from alps.config import build, compose_config
+    from alps.config.build import build, compose_config
 
     for model in ("llama3_2_1b", "llama3_1_8b"):
         run = build(compose_config([f"model={model}", "preset=gpu24", "evals=none"]))

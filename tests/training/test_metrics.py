@@ -3,7 +3,7 @@
 import pytest
 
 from alps.execute import execute
-from alps.run_folder import RunFolder
+from alps.runs.folder import RunFolder
 from alps.training.fit import fit
 from alps.training.metrics import COLUMNS, Metrics, final_loss, read_metrics
 from alps.training.module import AlignmentModule

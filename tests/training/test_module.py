@@ -2,7 +2,7 @@
 
 import torch
 
-from alps.run_folder import RunFolder
+from alps.runs.folder import RunFolder
 from alps.training.fit import fit
 from alps.training.module import AlignmentModule
 

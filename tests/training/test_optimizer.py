@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from alps.settings import Optim
+from alps.settings.run import Optim
 from alps.training.optimizer import build_optimizer, build_schedule, rate_factor
 
 OPTIM = Optim(lr=0.5, batch_size=1, epochs=1)

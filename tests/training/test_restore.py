@@ -8,7 +8,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from alps.execute import execute
 from alps.models.apply import merge
 from alps.models.byte_tokenizer import byte_tokenizer
-from alps.run_folder import RunFolder
+from alps.runs.folder import RunFolder
 from alps.training.fit import fit
 from alps.training.restore import qkv_checkpoint, restore, scorable_checkpoint
 

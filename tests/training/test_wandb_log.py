@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from alps.execute import execute
-from alps.results import RunFailed
-from alps.run_folder import RunFolder
+from alps.runs.folder import RunFolder
+from alps.runs.result import RunFailed
 from alps.training.fit import fit
 
 wandb = pytest.importorskip("wandb")

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from alps.cost.shape import ModelShape
-from alps.models.plan import Plan
+from alps.models.training_plan import Plan
 
 QKV = ("q_proj", "k_proj", "v_proj")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from alps.cost.autograd import blocks, output_layer
 from alps.cost.shape import ModelShape
-from alps.models.plan import Plan
+from alps.models.training_plan import Plan
 
 ADAMW_FLOPS = 14
 """Of one step, for each parameter: decay 1, averages 3 and 4, denominator 3, update 3."""

@@ -37,8 +37,8 @@ from dataclasses import dataclass
 
 from alps.cost.autograd import Block, Linear, blocks, output_layer
 from alps.cost.shape import ModelShape
-from alps.models.plan import Plan
-from alps.settings import Run
+from alps.models.training_plan import Plan
+from alps.settings.run import Run
 
 FULL_BYTES = 4
 """Of a float32 number, in which norms and the loss are computed under any precision."""

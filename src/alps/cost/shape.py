@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alps.heads import Geometry
-from alps.models.checkpoint import geometry_of, read_config
-from alps.models.plan import Plan
+from alps.heads.geometry import Geometry
+from alps.models.architecture import geometry_of, read_config
+from alps.models.training_plan import Plan
 
 
 @dataclass(frozen=True, kw_only=True)

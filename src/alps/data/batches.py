@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Int
 from torch.utils.data import Dataset, Sampler
 
-from alps.data.encode import EncodedRow
-from alps.data.encoded import EncodedRows
+from alps.data.encoding.dataset import EncodedRows
+from alps.data.encoding.encode import EncodedRow
 from alps.models.loss import IGNORE
 
 Batching = Literal["packed", "grouped", "padded"]

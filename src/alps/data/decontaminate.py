@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from alps.data.example import Example
-from alps.data.files import read_rows
+from alps.data.files.read import read_rows
 
 PROMPT_FIELDS = ("question", "prompt", "problem", "instruction", "text")
 """Where a benchmark's row has its prompt; the first field that is a text."""

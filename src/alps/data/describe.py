@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alps.data.encode_progress import Show
-from alps.data.encoded import EncodedRows, encoded_rows, most_tokens
-from alps.families import Source
+from alps.base.progress import Show
+from alps.data.encoding.dataset import EncodedRows, encoded_rows, most_tokens
+from alps.settings.interfaces import Source
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase as Tokenizer

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt64
 
-from alps.atomic import replacing
+from alps.base.atomic import replacing
+from alps.base.hashing import cache_dir, canonical, digest
 from alps.data.example import Example, Split, Tally
-from alps.families import Source
-from alps.identity import cache_dir, canonical, digest
+from alps.settings.interfaces import Source
 
 VERSION = 2
 """Raised when the same settings choose other rows."""

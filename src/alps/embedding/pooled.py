@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from alps.data.encode import answer_ids
+from alps.data.encoding.encode import answer_ids
 from alps.data.example import Example
 from alps.data.template import prompt
 

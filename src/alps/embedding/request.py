@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from alps.atomic import can_hold_files
-from alps.families import Source
-from alps.identity import canonical, digest
-from alps.plain import seed_problems
-from alps.settings import ALGORITHM_VERSION, Model
+from alps.base.atomic import can_hold_files
+from alps.base.hashing import canonical, digest
+from alps.base.serialization import seed_problems
+from alps.settings.interfaces import Source
+from alps.settings.model import Model
+from alps.settings.run import ALGORITHM_VERSION
 
 
 @dataclass(frozen=True, kw_only=True)

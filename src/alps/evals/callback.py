@@ -13,14 +13,14 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from alps.evals.evaluate import evaluate
-from alps.evals.examined import subject_of, trained_weights
+from alps.evals.evaluate import evaluate, subject_of
 from alps.evals.random_state import random_state_kept
-from alps.infrastructure import Evals
-from alps.run_folder import RunFolder
-from alps.settings import Run
+from alps.runs.completion import trained_weights
+from alps.runs.folder import RunFolder
+from alps.settings.infrastructure import Evals
+from alps.settings.run import Run
 from alps.training.metrics import Metrics
-from alps.training.saved import completed
+from alps.training.save_weights import completed
 from alps.training.step_callback import StepCallback
 
 log = logging.getLogger(__name__)

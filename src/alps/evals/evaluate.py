@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alps.evals.evaluation import Evaluation, remembered
-from alps.evals.subject import Subject, Work
-from alps.families import Benchmark
-from alps.infrastructure import Evals
-from alps.plain import to_plain
-from alps.run_folder import RunFolder
+from alps.base.serialization import to_plain
+from alps.evals.context import Subject, Work
+from alps.models.checkpoint import materialize
+from alps.runs.completion import missing
+from alps.runs.evaluation import Evaluation, remembered
+from alps.runs.folder import RunFolder
+from alps.settings.infrastructure import Evals
+from alps.settings.interfaces import Benchmark
+from alps.settings.run import Run
+
+if TYPE_CHECKING:
+    from torch import nn
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +65,6 @@ def evaluate(
     return {benchmark.name: evaluation for benchmark, evaluation in pairs if evaluation}
 
 
-def all_remembered(evals: Evals, folder: RunFolder, weights: str) -> bool:
-    """Whether `evaluate` would need no model."""
-    return not missing(evals, folder, weights)
-
-
 def metrics_of(found: Mapping[str, Evaluation]) -> dict[str, Mapping[str, float]]:
     """Benchmark -> metric -> value."""
     return {name: evaluation.metrics for name, evaluation in found.items()}
@@ -74,12 +77,6 @@ def uncertainty_of(
     return {name: evaluation.uncertainty for name, evaluation in found.items()}
 
 
-def missing(evals: Evals, folder: RunFolder, weights: str) -> Sequence[Benchmark]:
-    """Benchmarks that may run and have no result of these weights yet."""
-    place = evals.documents_dir
-    return [b for b in evals.allowed if remembered(b, folder, weights, place) is None]
-
-
 def refusals(evals: Evals, folder: RunFolder, weights: str) -> list[str]:
     """Why benchmarks that were asked for, and have no result yet, may not run: a sentence, or none.
 
@@ -88,7 +85,7 @@ def refusals(evals: Evals, folder: RunFolder, weights: str) -> list[str]:
         folder: Where results are.
         weights: Hash of what is examined.
     """
-    from alps.evals.sandbox import no_sandbox
+    from alps.evals.sandbox.sandbox import no_sandbox
 
     place = evals.documents_dir
     names = [b.name for b in evals.refused if remembered(b, folder, weights, place) is None]
@@ -96,7 +93,7 @@ def refusals(evals: Evals, folder: RunFolder, weights: str) -> list[str]:
 
 
 def _warn(evals: Evals) -> None:
-    from alps.evals.sandbox import no_sandbox
+    from alps.evals.sandbox.sandbox import no_sandbox
 
     for benchmark in evals.benchmarks:
         if benchmark.protected():
@@ -164,3 +161,29 @@ def _wait() -> None:
 
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
+
+
+def subject_of(run: Run, model: nn.Module, checkpoint: Path | None = None) -> Subject:
+    """A model to be examined under the run's settings.
+
+    Args:
+        run: The run: data, tokenizer and how benchmarks are asked.
+        model: In evaluation mode, on its device.
+        checkpoint: The model as a folder, for backends that load it themselves.
+    """
+    from alps.evals.engine.language_model import language_model
+    from alps.models.load import load_tokenizer
+
+    return Subject(
+        model=model,
+        tokenizer=load_tokenizer(materialize(run.model)),
+        data=run.data,
+        batch_size=run.evals.batch_size,
+        folder=run.folder,
+        weights="",
+        data_dir=run.evals.documents_dir,
+        backend=run.evals.backend,
+        checkpoint=checkpoint,
+        progress=run.trainer.progress,
+        engine=language_model,
+    )

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from alps.atomic import write_json
+from alps.base.atomic import write_json
+from alps.base.hashing import digest
+from alps.evals.context import NOT_A_NUMBER, Scorecard, Subject, Uncertainty
 from alps.evals.statistics import DocumentScores, Part, uncertainty, value
-from alps.evals.subject import NOT_A_NUMBER, Scorecard, Subject, Uncertainty
-from alps.families import Benchmark
-from alps.identity import digest
+from alps.settings.interfaces import Benchmark
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class HeldOut(Benchmark):
         import torch
 
         from alps.data.batches import pad
-        from alps.data.encoded import beyond_context, encoded_rows
+        from alps.data.encoding.dataset import beyond_context, encoded_rows
         from alps.models.load import pad_id
         from alps.models.loss import answer_loss
 

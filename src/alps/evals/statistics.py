@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from alps.evals.subject import Uncertainty
+from alps.evals.context import Uncertainty
 
 LEVEL = 0.95
 ALPHA = 1 - LEVEL

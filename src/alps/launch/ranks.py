@@ -20,12 +20,12 @@ from typing import Any
 import yaml
 
 import alps
-from alps.atomic import write_text
-from alps.evals.examined import places
-from alps.plain import to_plain
-from alps.results import RunFailed
-from alps.run_folder import RunFolder
-from alps.settings import Run
+from alps.base.atomic import write_text
+from alps.base.serialization import to_plain
+from alps.runs.completion import places
+from alps.runs.folder import RunFolder
+from alps.runs.result import RunFailed
+from alps.settings.run import Run
 
 FOREIGN = (
     "RANK",

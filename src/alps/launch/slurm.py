@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import alps
+from alps.base.serialization import to_plain
 from alps.launch.slurm_job import Work
 from alps.launch.slurm_settings import Slurm, minutes
-from alps.plain import to_plain
-from alps.run_folder import RunFolder
-from alps.settings import Run
+from alps.runs.folder import RunFolder
+from alps.settings.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -269,7 +269,7 @@ def _outside_of_jobs() -> Iterator[None]:
 
 
 def _finished(run: Run) -> bool:
-    from alps.execute import finished
+    from alps.runs.completion import finished
 
     return finished(run, RunFolder(run.folder))
 

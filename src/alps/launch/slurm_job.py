@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from alps.plain import from_plain
-from alps.run_folder import RunFolder
-from alps.settings import Run
+from alps.base.serialization import from_plain
+from alps.runs.folder import RunFolder
+from alps.settings.run import Run
 
 Handler = Callable[[int, Any], Any]
 

@@ -8,9 +8,9 @@ import traceback
 from functools import cache
 from pathlib import Path
 
-from alps.atomic import write_json
+from alps.base.atomic import write_json
 from alps.launch.ranks import die_with_parent
-from alps.run_folder import RunFolder
+from alps.runs.folder import RunFolder
 
 
 def main() -> None:
@@ -51,8 +51,8 @@ def examine(folder: RunFolder) -> None:
     import torch.distributed as dist
 
     from alps.evals.evaluate import evaluate
-    from alps.evals.examined import places
     from alps.execute import base_subject, trained_subject
+    from alps.runs.completion import places
     from alps.training.fit import PATIENCE
 
     run = RunFolder(folder.path).read_run("examine.yaml")

@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from alps.heads import Geometry
+from alps.base.serialization import SettingsError, did_you_mean
+from alps.heads.geometry import Geometry
 from alps.localization.authors import authors_scores
 from alps.localization.head_pairs import Bias, Matrix, head_pairs
 from alps.localization.request import authors_problems
 from alps.localization.rounding import Rounding, rounding
-from alps.localization.scored import Scores
-from alps.models.checkpoint import read_geometry
+from alps.localization.scores import Scores
+from alps.models.architecture import read_geometry
 from alps.models.qkv import QKV, Group
-from alps.plain import SettingsError, did_you_mean
 from alps.scores import load, names, option_problems
 
 log = logging.getLogger(__name__)

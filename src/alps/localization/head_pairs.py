@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from alps.head_pair import HeadPair, Part
-from alps.heads import Geometry
+from alps.heads.geometry import Geometry
+from alps.heads.head_pair import HeadPair, Part
 from alps.models.qkv import Group
 
 Matrix = Literal["product", "concat"]

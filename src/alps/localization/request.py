@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from alps.atomic import can_hold_files
-from alps.plain import did_you_mean
+from alps.base.atomic import can_hold_files
+from alps.base.serialization import did_you_mean
 
 AUTHORS_METRICS = ("pad", "kl", "cosine")
 """What `compat=authors` can compute: the metrics of the authors' script."""

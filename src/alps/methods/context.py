@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from alps.heads import Geometry
+from alps.heads.geometry import Geometry
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from alps.families import KvPolicy, Method, Scope
-from alps.heads import Geometry, Head, HeadSet
+from alps.heads.geometry import Geometry, Head
+from alps.heads.head_set import HeadSet
 from alps.methods.context import Context
-from alps.methods.whole import Full
-from alps.models.plan import Plan
+from alps.methods.dense import Full
+from alps.models.training_plan import Plan
+from alps.settings.interfaces import KvPolicy, Method, Scope
 
 Picker = Callable[[int], Sequence[Head]]
 """The heads a method chooses when it may choose so many."""

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from alps.families import Method
-from alps.heads import HeadSet
-from alps.models.plan import LoraShape, Plan
+from alps.heads.head_set import HeadSet
+from alps.models.training_plan import LoraShape, Plan
+from alps.settings.interfaces import Method
 
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from alps.heads import Geometry, Head
+from alps.heads.geometry import Geometry, Head
 from alps.methods.context import Context
 from alps.methods.head_method import HeadMethod, Picker
 

@@ -8,14 +8,15 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 
-from alps.heads import Head, HeadSet
+from alps.heads.geometry import Head
+from alps.heads.head_set import HeadSet
 from alps.methods.context import Context
 from alps.methods.head_method import HeadMethod, Picker
-from alps.settings import TaskModel
+from alps.settings.run import TaskModel
 
 if TYPE_CHECKING:
-    from alps.localization.remember import Pair
-    from alps.localization.scored import Scores
+    from alps.localization.cache import Pair
+    from alps.localization.scores import Scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ class Scored(HeadMethod):
 
     def scores(self, context: Context) -> Scores:
         """Scores of all heads, remembered by content of the pair."""
-        from alps.localization.remember import localize_cached
+        from alps.localization.cache import localize_cached
 
         assert context.task is not None and context.task_hash is not None
         pair = replace(
@@ -73,13 +74,13 @@ class Scored(HeadMethod):
 
     def remembered(self, output_dir: Path, base_hash: str, task_hash: str) -> Scores | None:
         """Scores of a pair of this content, if they were computed before; opens no checkpoint."""
-        from alps.localization.remember import cached
+        from alps.localization.cache import cached
 
         return cached(output_dir, self._pair(base_hash, task_hash), self.metric)
 
     def _pair(self, base_hash: str, task_hash: str) -> Pair:
         """A pair that is known by its content alone."""
-        from alps.localization.remember import Pair
+        from alps.localization.cache import Pair
         from alps.scores import differing
 
         return Pair(

@@ -8,13 +8,13 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
-from alps.families import FrozenDtype, KvPolicy, Scope
-from alps.heads import HeadSet
+from alps.base.serialization import did_you_mean
+from alps.heads.head_set import HeadSet
 from alps.models.four_bit import PackedLinear, is_packed, pack, plain_linear, unpacked
 from alps.models.head_linear import HeadLinear
-from alps.models.plan import Plan
+from alps.models.training_plan import Plan
 from alps.models.weights import geometry_of
-from alps.plain import did_you_mean
+from alps.settings.interfaces import FrozenDtype, KvPolicy, Scope
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alps.atomic import write_json
+from alps.base.atomic import write_json
 from alps.models.checkpoint import materialize
-from alps.models.plan import Plan
-from alps.run_folder import RunFolder
-from alps.settings import Run
+from alps.models.training_plan import Plan
+from alps.runs.folder import RunFolder
+from alps.settings.run import Run
 
 if TYPE_CHECKING:
     from torch import nn

@@ -18,8 +18,8 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from alps.identity import stamp
-from alps.models.checkpoint import read_geometry
+from alps.base.hashing import stamp
+from alps.models.architecture import read_geometry
 from alps.models.qkv import DTYPES, QKV, stored_dtypes, tensor_files
 
 SHOWN = 3

@@ -17,9 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from alps.atomic import replacing
-from alps.heads import Geometry
-from alps.identity import folder_hash
+from alps.base.atomic import replacing
+from alps.base.hashing import folder_hash
+from alps.heads.geometry import Geometry
 from alps.models.head_linear import HeadLinear
 from alps.models.weights import Source, geometry_of, in_words, plain_weight, qkv_heights, read_qkv
 

@@ -14,11 +14,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from alps.atomic import replacing
-from alps.heads import Geometry
-from alps.models.checkpoint import read_geometry
+from alps.base.atomic import replacing
+from alps.heads.geometry import Geometry
+from alps.models.architecture import read_geometry
 from alps.models.qkv import QKV, qkv_names
-from alps.results import RunFailed
+from alps.runs.result import RunFailed
 
 Source = Path | str | nn.Module
 """A checkpoint (folder, or safetensors file) or a plain model in memory."""

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from alps.plain import did_you_mean
-from alps.settings import Weights
+from alps.base.serialization import did_you_mean
+from alps.settings.run import Weights
 
 GIB = 2**30
 

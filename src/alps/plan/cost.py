@@ -13,14 +13,15 @@ from typing import Any
 from alps.cost.flops import Workload, step_flops
 from alps.cost.memory import ROOM, Storage, largest_micro_batch, peak_memory, storage
 from alps.cost.shape import ModelShape
-from alps.families import Method, Source
-from alps.heads import Geometry
+from alps.heads.geometry import Geometry
 from alps.methods.context import Context
 from alps.methods.head_method import HeadMethod
 from alps.methods.sampled import LayerConsistent
-from alps.models.plan import Plan
+from alps.models.training_plan import Plan
 from alps.plan.assumed import GIB, Assumed
-from alps.settings import Model, Run
+from alps.settings.interfaces import Method, Source
+from alps.settings.model import Model
+from alps.settings.run import Run
 
 SPREAD = 1.5
 """Mean square of the lengths of rows over the square of their mean, assumed."""
@@ -186,7 +187,7 @@ def num_training_rows(source: Source) -> int | None:
     """Rows that a run trains on, before any is left out as unusable; None where nobody knows."""
     total = getattr(source, "num_rows", None)
     if generator := getattr(source, "generator", None):
-        total = import_module(f"alps.data.{generator}").NUM_TRAIN
+        total = import_module(f"alps.data.generators.{generator}").NUM_TRAIN
     elif total is not None:
         total = round(total * (1 - getattr(source, "test_fraction", 0.0)))
     if total is not None:

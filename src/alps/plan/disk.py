@@ -8,7 +8,7 @@ from typing import get_args
 
 from alps.plan.cost import Cost
 from alps.plan.stages import Planned
-from alps.settings import Weights
+from alps.settings.run import Weights
 
 
 def peaks(

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from alps.evals.examined import base_result, places
 from alps.plan.assumed import Assumed, Weights
 from alps.plan.cost import Cost, Costs
 from alps.plan.disk import peaks
 from alps.plan.stages import Planned, in_stages, planned
-from alps.results import RunFailed
-from alps.settings import Run
+from alps.runs.completion import base_result, places
+from alps.runs.result import RunFailed
+from alps.settings.run import Run
 
 STATES = ("done", "trained", "failed", "running", "missing")
 
@@ -214,7 +214,7 @@ def base_evaluations(vanilla: Mapping[str, Vanilla]) -> list[BaseEvaluation]:
 
 def _is_done(run: Run) -> tuple[bool, str | None]:
     """Whether nothing of a base model's evaluation is missing, and why it cannot be read."""
-    from alps.execute import base_finished
+    from alps.runs.completion import base_finished
 
     try:
         base_result(run)

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from alps.results import RunFailed
-from alps.run_folder import RunFolder
-from alps.settings import Run
+from alps.runs.folder import RunFolder
+from alps.runs.result import RunFailed
+from alps.settings.run import Run
 
 State = Literal["done", "trained", "failed", "running", "missing"]
 
@@ -73,7 +73,7 @@ def state_of(variants: Sequence[Run]) -> tuple[State, str | None]:
     folder = RunFolder(variants[0].folder)
     if not folder.path.is_dir():
         return "missing", None
-    from alps.execute import finished
+    from alps.runs.completion import finished
 
     status = folder.status()
     try:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from alps.plain import TARGET, to_plain
-from alps.report.collect import telling_settings
-from alps.settings import Run
+from alps.base.serialization import TARGET, to_plain
+from alps.settings.run import Run
 
 BASE = "base"
 """The row of a model as it was before any training."""
@@ -129,3 +128,20 @@ def _flat(plain: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, Any]
 def _typed(name: str) -> str:
     """A setting as the command line has it."""
     return name.removeprefix("method.").removesuffix(".name")
+
+
+def telling_settings(run: Run) -> dict[str, Any]:
+    """Science settings under the names of the command line, for runs to be told apart by."""
+    task_model = getattr(run.method, "task_model", None)
+    told = {"model": run.model.name, "data": run.data.name, "seed": run.seed}
+    if task_model is not None:
+        told["task_model"] = task_model.name
+    for part, owner in (("method", run.method), ("data", run.data), ("optim", run.optim)):
+        for f in fields(owner):
+            value = getattr(owner, f.name)
+            if f.metadata.get("identity", True) and not is_dataclass(value):
+                told[f"{part}.{f.name}"] = value
+    ratio_and_scope = {n: told.pop(f"method.{n}", None) for n in ("ratio", "scope")}
+    for implied in ("method.name", "method.metric"):  # the method's own column says it
+        told.pop(implied, None)
+    return {**ratio_and_scope, **told}

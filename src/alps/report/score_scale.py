@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from alps.heads import HeadSet
+from alps.heads.head_set import HeadSet
 
 if TYPE_CHECKING:
     import numpy as np

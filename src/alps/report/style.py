@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alps.atomic import replacing
+from alps.base.atomic import replacing
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from alps.evals.statistics import Interval
 
+DASH = "—"
 DPI = 150
 WIDTH = 8.0
 """Inches of a figure."""

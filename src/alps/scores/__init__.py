@@ -11,7 +11,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, Literal, get_args, get_origin
 
-from alps.plain import argument_types, did_you_mean, value_problems
+from alps.base.serialization import argument_types, did_you_mean, value_problems
 
 Score = Callable[..., float]
 

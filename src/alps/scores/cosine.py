@@ -9,7 +9,7 @@ The paper gives no equation of it. `of` says what the cosine is taken of:
 import math
 from typing import Literal
 
-from alps.head_pair import HeadPair
+from alps.heads.head_pair import HeadPair
 from alps.scores.pad import softmax
 
 

@@ -2,7 +2,7 @@
 
 import math
 
-from alps.head_pair import HeadPair
+from alps.heads.head_pair import HeadPair
 
 
 def score(pair: HeadPair) -> float:

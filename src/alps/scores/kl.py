@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from alps.head_pair import HeadPair
+from alps.heads.head_pair import HeadPair
 
 
 def score(

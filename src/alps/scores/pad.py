@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from scipy.linalg import get_blas_funcs
 
-from alps.head_pair import HeadPair, Softmax, aligned, blocks, running_sums
+from alps.heads.head_pair import HeadPair, Softmax, aligned, blocks, running_sums
 
 (sum_of_sizes,) = get_blas_funcs(("asum",), dtype=np.float64)
 

@@ -20,7 +20,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
 from alps.data.batches import Batching, FromStep, MicroBatches, Schedule
-from alps.data.encoded import EncodedRows, encoded_rows
+from alps.data.encoding.dataset import EncodedRows, encoded_rows
 from alps.models.apply import (
     apply,
     checkpoint_activations,
@@ -31,15 +31,15 @@ from alps.models.apply import (
 )
 from alps.models.checkpoint import materialize
 from alps.models.load import context_length, load_model, load_tokenizer, pad_id
-from alps.results import RunFailed
-from alps.run_folder import RunFolder
-from alps.settings import Run
+from alps.runs.folder import RunFolder
+from alps.runs.result import RunFailed
+from alps.settings.run import Run
+from alps.training.checkpoint import AtomicCheckpointIO, ResumePoints, Stopped, resume_point
 from alps.training.metrics import Metrics, final_loss
 from alps.training.module import AlignmentModule
-from alps.training.predicted import micro_batch_size, predicted
+from alps.training.prediction import micro_batch_size, predicted
 from alps.training.progress import TrainingProgress
-from alps.training.resume import AtomicCheckpointIO, ResumePoints, Stopped, resume_point
-from alps.training.saved import SaveTrained, completed
+from alps.training.save_weights import SaveTrained, completed
 from alps.training.wandb_log import WandbLog
 
 PRECISIONS = {"32": "32-true"}

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 
-from alps.atomic import write_text
+from alps.base.atomic import write_text
 from alps.training import memory
 from alps.training.step_callback import StepCallback
 

@@ -11,11 +11,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from alps.base.hashing import digest
 from alps.data.batches import Schedule
-from alps.identity import digest
 from alps.models.loss import answer_loss
-from alps.results import RunFailed
-from alps.settings import Optim
+from alps.runs.result import RunFailed
+from alps.settings.run import Optim
 from alps.training.optimizer import build_optimizer, build_schedule
 
 

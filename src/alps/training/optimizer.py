@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from alps.settings import Optim
+from alps.settings.run import Optim
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], optim: Optim, fused: bool) -> AdamW:

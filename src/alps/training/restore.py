@@ -9,15 +9,16 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from alps.atomic import replacing
+from alps.base.atomic import replacing
 from alps.models.apply import apply, merge
-from alps.models.checkpoint import materialize, read_geometry
+from alps.models.architecture import read_geometry
+from alps.models.checkpoint import materialize
 from alps.models.load import load_model
 from alps.models.qkv import qkv_names
 from alps.models.weights import load_trained, names_in, qkv_and_bias_names
-from alps.results import RunFailed
-from alps.run_folder import RunFolder
-from alps.settings import Run
+from alps.runs.folder import RunFolder
+from alps.runs.result import RunFailed
+from alps.settings.run import Run
 
 
 def restore(run: Run, folder: RunFolder | None = None) -> nn.Module:

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 
-from alps.plain import to_plain
-from alps.settings import Run
+from alps.base.serialization import to_plain
+from alps.settings.run import Run
 from alps.training.metrics import Metrics
 from alps.training.step_callback import StepCallback
 

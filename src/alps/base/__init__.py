@@ -1,0 +1,1 @@
+"""Atomic writes, hashing, serialization of settings, progress: knows nothing of heads."""

@@ -1,0 +1,208 @@
+"""The form of overrides, checked before Hydra composes them.
+
+Hydra takes some of what cannot be meant in silence (a list merges the choices of a group), and ends
+others in a traceback.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from itertools import islice
+from math import prod
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import OmegaConf
+
+from alps.base.serialization import SettingsError, did_you_mean
+from alps.config.compose import conf_dir, first_line
+
+MAX_POINTS = 10_000
+"""Points of a grid; more are a slip of the hand."""
+
+Parsed = dict[str, Override]
+"""Overrides as they were typed -> what Hydra reads in them."""
+
+
+def parse(overrides: Iterable[str], loader: ConfigLoader, problems: list[str]) -> Parsed:
+    """What Hydra reads in each override.
+
+    Args:
+        overrides: As on the command line.
+        loader: Hydra's own.
+        problems: Receives what cannot be read.
+    """
+    parser, found = OverridesParser.create(config_loader=loader), {}
+    for text in overrides:
+        try:
+            override = parser.parse_override(text)
+            override.config_loader = loader
+            values(override)
+            found[text] = override
+        except Exception as trouble:  # a number of 5000 digits is no HydraException
+            said = first_line(trouble).split(" expecting ")[0]  # a list of kinds of tokens
+            hint = """values with special characters need quotes, as in 'name="value"'"""
+            problems.append(f"'{text}' cannot be read ({said}): {hint}")
+    return found
+
+
+def check_form(
+    overrides: Iterable[str], loader: ConfigLoader, config_name: str, sweeps: bool = False
+) -> None:
+    """Refuses overrides that cannot be meant.
+
+    Args:
+        overrides: As on the command line.
+        loader: Hydra's own.
+        config_name: Root config.
+        sweeps: Whether several values make a grid here.
+
+    Raises:
+        SettingsError: All problems together.
+    """
+    problems: list[str] = []
+    parsed = list(parse(overrides, loader, problems).values())
+    for override in parsed:
+        problems += form_problems(override, loader, sweeps, bool(search_path(parsed)))
+    problems += joint_problems(parsed, config_name)
+    if prod(len(values(o)) for o in parsed if o.is_discrete_sweep()) > MAX_POINTS:
+        problems.append(f"this grid has more than {MAX_POINTS} points: name fewer values")
+    if problems:
+        raise SettingsError(problems)
+
+
+def form_problems(
+    override: Override, loader: ConfigLoader, sweeps: bool, elsewhere: bool
+) -> Iterator[str]:
+    """Sentences about an override that cannot be meant, whatever the others are.
+
+    Args:
+        override: Parsed.
+        loader: Hydra's own.
+        sweeps: Whether several values make a grid here.
+        elsewhere: Whether choices may lie in other folders than `conf`.
+    """
+    key, text = override.key_or_group, override.input_line or ""
+    if key.startswith("hydra.sweeper.params"):
+        yield f"{text}: name the values of a sweep themselves, as in -m seed=0,1"
+        return
+    if re.match(r"hydra($|\.callbacks)", key):
+        yield f"{text}: Hydra's callbacks hold the checks before a run; leave it out"
+        return
+    if not key:
+        yield f"{text} names no setting"
+    choices = options(key, loader)
+    if choices and override.is_delete() and override.package is None:
+        empty = key in _defaults() and _defaults()[key] is None
+        remedy = f"leave {key} out" if empty else f"choose another one ({', '.join(choices)})"
+        yield f"{text}: every run has its {key}; {remedy}"
+    elif override.is_sweep_override():
+        yield from _sweep_problems(override, bool(choices), sweeps)
+    for value in values(override) if choices and not override.is_delete() else ():
+        if not (elsewhere and isinstance(value, str)):
+            yield from _choice_problems(key, value, choices)
+
+
+def joint_problems(parsed: Sequence[Override], config_name: str) -> Iterator[str]:
+    """Sentences about overrides that would have no effect: additions nobody reads, lost sweeps.
+
+    Args:
+        parsed: All overrides of a command.
+        config_name: Root config.
+    """
+    yield from _lost_sweeps(parsed)
+    if config_name not in ("train", "evaluate") or search_path(parsed):
+        return  # options of a metric are added; files elsewhere may read anything
+    known = {*_defaults(), *_root("train"), *_root(config_name), "grid"} - {"defaults", "hydra"}
+    for override in parsed:
+        name = re.split(r"[.@/]", override.key_or_group)[0]
+        added = override.is_add() or override.is_force_add()
+        read = any("${" + name in (o.input_line or "") for o in parsed)
+        if added and name not in {*known, "hydra"} and not read:
+            yield f"{name} is not a setting{did_you_mean(name, known)}"
+
+
+def _lost_sweeps(parsed: Sequence[Override]) -> Iterator[str]:
+    """Sentences about sweeps of a setting that is given again, which Hydra would leave out."""
+    for override in parsed:
+        again = [
+            o.input_line or "" for o in parsed if o.get_key_element() == override.get_key_element()
+        ]
+        if override.is_sweep_override() and len(again) > 1:
+            yield f"{' and '.join(again)} name one setting: give all its values together"
+
+
+def _sweep_problems(override: Override, is_group: bool, sweeps: bool) -> Iterator[str]:
+    text = override.input_line or ""
+    if not sweeps:
+        yield f"{text} names several values: only a grid (alps train -m) takes them"
+    elif override.is_interval_sweep() and not is_group:
+        return  # for sweepers that draw
+    elif str(override.value_type).endswith("GLOB_CHOICE_SWEEP") and not is_group:
+        yield f"{text} chooses among files, and {override.key_or_group} is no folder of conf"
+    elif not values(override):
+        yield f"{text} names no value"
+
+
+def _choice_problems(group: str, value: Any, choices: Sequence[str]) -> Iterator[str]:
+    if isinstance(value, list):
+        several = ",".join(map(str, value))
+        yield f"{group}={value} is no choice: one run has one; a grid is -m {group}={several}"
+    elif value is None and _defaults().get(group, "") is None:
+        yield f"{group}=null: leave {group} out"
+    elif group == "model" and "/" in str(value):
+        yield f"model={value}: of several values, folders and hub ids are named by model.path"
+    elif value not in choices:
+        word = "null" if value is None else str(value)
+        yield f"there is no {group}={word}{did_you_mean(word, choices)}"
+
+
+def values(override: Override) -> list[Any]:
+    """Of a sweep, those of its points (at most one more than `MAX_POINTS`), else the one."""
+    return [Override._convert_value(v) for v in _elements(override)]
+
+
+def value_texts(override: Override) -> list[str]:
+    """Its values, as they stand behind `=`."""
+    return [Override._get_value_element_as_str(v) for v in _elements(override)]
+
+
+def _elements(override: Override) -> list[Any]:
+    if not override.is_sweep_override():
+        return [override._value]
+    if override.is_interval_sweep():
+        return []
+    return list(islice(override.sweep_iterator(), MAX_POINTS + 1))
+
+
+def options(key: str, loader: ConfigLoader) -> list[str]:
+    """The choices of a group, or nothing for a key that is none."""
+    return loader.get_group_options(key) if re.fullmatch(r"\w[\w/]{0,99}", key) else []
+
+
+def search_path(parsed: Iterable[Override]) -> list[str]:
+    """Overrides that name other folders than `conf`."""
+    return [o.input_line or "" for o in parsed if o.key_or_group == "hydra.searchpath"]
+
+
+def makes_grid(overrides: Iterable[str]) -> bool:
+    """Whether something else than `-m` may make a grid of these."""
+    return any(re.match(r"\+*(experiment|hydra\.mode)=", o) for o in overrides)
+
+
+@cache
+def _defaults() -> dict[str, str | None]:
+    """Group -> its choice in `conf/train.yaml`."""
+    choices = [entry for entry in _root("train")["defaults"] if isinstance(entry, dict)]
+    return {group: choice for entry in choices for group, choice in entry.items()}
+
+
+@cache
+def _root(config_name: str) -> dict[str, Any]:
+    """What is in a root config, its choices not put in."""
+    root: Any = OmegaConf.to_container(OmegaConf.load(conf_dir() / f"{config_name}.yaml"))
+    return root

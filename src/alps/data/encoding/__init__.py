@@ -1,0 +1,1 @@
+"""Examples as token ids, encoded once and memory-mapped."""

@@ -1,0 +1,1 @@
+"""Generators of the embedded datasets: the same examples everywhere, without a download."""

@@ -1,0 +1,1 @@
+"""Readers: what one row of a published dataset means, as examples."""

@@ -1,0 +1,129 @@
+"""`outputs/embeddings`: a dataset as a model sees it, computed once for every picture it is in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from torch import Tensor
+
+from alps.base.atomic import replacing
+from alps.base.provenance import git_state, versions
+from alps.data.example import Example
+from alps.embedding.pooled import Encoded, Progress, encode_texts, mean_pooled
+from alps.embedding.request import Request
+from alps.models.checkpoint import materialize
+from alps.models.load import (
+    check_loadable,
+    context_length,
+    load_model,
+    load_tokenizer,
+    pad_id,
+)
+
+Bar = Callable[[str], AbstractContextManager[Progress]]
+"""Makes a progress bar with that title."""
+
+
+def embed_all(
+    request: Request, examples: Mapping[str, Sequence[Example]], bar: Bar
+) -> tuple[dict[str, Float[np.ndarray, "_ d"]], dict[str, Any]]:
+    """Embeddings of every dataset, and where they come from.
+
+    The model is loaded only if a dataset's embeddings are missing.
+
+    Args:
+        request: What is asked for.
+        examples: Rows of each dataset, by its name.
+        bar: Shows the progress of a dataset.
+
+    Raises:
+        ValueError: If the model cannot be had, its context is too short, or its hidden states are
+            no numbers.
+    """
+    s, place = request.settings, materialize(request.model)
+    check_loadable(place)
+    tokenizer, context = load_tokenizer(place), context_length(place)
+
+    @cache
+    def model() -> Any:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        whole: Any = load_model(place, getattr(torch, s.dtype))
+        return whole.eval().to(device)
+
+    vectors, encoded = {}, {}
+    for source in request.sources:
+        rows = encode_texts(examples[source.name], tokenizer, s.template, s.text, s.max_length)
+        if context is not None and max(map(len, rows.ids)) > context:
+            raise ValueError(
+                f"rows of {source.name} are longer than the model's context of {context} tokens: "
+                f"set max_length={context} or less"
+            )
+
+        def compute(rows: Encoded = rows, title: str = f"embedding {source.name}") -> Tensor:
+            whole = model()  # before there is a bar, which loading would stand still
+            with bar(title) as progress:
+                return mean_pooled(whole, rows.ids, pad_id(tokenizer), s.batch_tokens, progress)
+
+        path = request.embeddings_path(source)
+        vectors[source.name] = embed_cached(path, len(rows.ids), compute)
+        encoded[source.name] = rows
+    return vectors, about(request, encoded)
+
+
+def embed_cached(
+    path: Path, num_rows: int, compute: Callable[[], Float[Tensor, "rows d"]]
+) -> Float[np.ndarray, "rows d"]:
+    """What `path` holds, else what `compute` gives, which is then kept there (float32).
+
+    A damaged file, or one of another number of rows, counts as nothing and is written again.
+
+    Raises:
+        ValueError: If a number is NaN or infinite.
+    """
+    try:
+        known = load_file(path)["embeddings"]
+        if len(known) == num_rows:
+            return known
+    except (SafetensorError, OSError, KeyError):
+        pass
+    vectors = compute().numpy()
+    if not np.isfinite(vectors).all():
+        raise ValueError("the model's hidden states hold NaN or infinity: is its checkpoint whole?")
+    with replacing(path) as temporary:
+        save_file({"embeddings": vectors}, temporary)
+    return vectors
+
+
+def about(request: Request, encoded: Mapping[str, Encoded]) -> dict[str, Any]:
+    """Where the numbers come from: model, settings, content of the data, versions."""
+    s = request.settings
+    shared = ("num_rows", "seed", "text", "template", "max_length", "dtype")
+    commit, dirty = git_state()
+    return {
+        "model": {"name": request.model.name, "hash": request.model.fingerprint()},
+        "settings": {name: getattr(s, name) for name in shared},
+        "datasets": [
+            {
+                "name": source.name,
+                "hash": source.fingerprint(),
+                "num_rows": len(encoded[source.name].ids),
+                "num_tokens": sum(map(len, encoded[source.name].ids)),
+                "num_cut": encoded[source.name].num_cut,
+                "embeddings": request.embeddings_path(source).name,
+            }
+            for source in request.sources
+        ],
+        "versions": {**versions(), "scikit-learn": version("scikit-learn")},
+        "git_commit": commit,
+        "git_dirty": dirty,
+    }

@@ -1,0 +1,1 @@
+"""Inference engines: likelihoods and generation for lm-eval, through HFLM or vLLM."""

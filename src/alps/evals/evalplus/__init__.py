@@ -1,0 +1,1 @@
+"""Code benchmarks that EvalPlus scores."""

@@ -1,0 +1,1 @@
+"""The sandbox for generated programs; imports the standard library only."""

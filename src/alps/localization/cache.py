@@ -1,0 +1,144 @@
+"""`outputs/scores/<key>`: scores of a pair of checkpoints, computed once for each metric."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from filelock import FileLock
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from alps.base.atomic import replacing, write_json
+from alps.base.hashing import digest
+from alps.base.provenance import versions
+from alps.heads.geometry import Geometry
+from alps.localization.engine import Progress, localize_metrics
+from alps.localization.head_pairs import Bias, Matrix
+from alps.localization.scores import Scores
+from alps.scores import options_of
+from alps.settings.run import ALGORITHM_VERSION
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two checkpoints, and how their heads are compared.
+
+    Attributes:
+        base: Folder, file or hub id.
+        task: Likewise.
+        base_name: What readers call `base`, if not by its place.
+        task_name: What readers call `task`, if not by its place.
+        base_hash: What names the content of `base`.
+        task_hash: What names the content of `task`.
+        geometry: Shape of both, if no `config.json` tells it.
+        matrix: As in `localize`.
+        bias: As in `localize`.
+        compat: As in `localize`.
+        options: Options of the metrics that differ from their defaults.
+    """
+
+    base: Path | str
+    task: Path | str
+    base_hash: str
+    task_hash: str
+    base_name: str | None = None
+    task_name: str | None = None
+    geometry: Geometry | None = None
+    matrix: Matrix = "product"
+    bias: Bias = "ignore"
+    compat: Literal["authors"] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def folder(self, output_dir: Path) -> Path:
+        """Where its scores live."""
+        names = ("base_hash", "task_hash", "matrix", "bias", "compat", "options")
+        identity = {"algorithm": ALGORITHM_VERSION, **{n: getattr(self, n) for n in names}}
+        return output_dir / "scores" / f"pair-{digest(identity)[:12]}"
+
+
+def localize_cached(
+    output_dir: Path, pair: Pair, metrics: list[str], progress: Progress | None = None
+) -> dict[str, Scores]:
+    """`localize_metrics`, remembered by content; only metrics that are missing are computed.
+
+    Leaves `scores.safetensors` (a float64 table of (num_layers, num_heads) for each metric) and
+    `scores.json` (where it comes from).
+    """
+    folder = pair.folder(output_dir)
+    known = _read(folder, pair)
+    missing = {m: _own(pair, m) for m in metrics if m not in known}
+    if missing:
+        new = localize_metrics(
+            pair.base, pair.task, missing, geometry=pair.geometry, matrix=pair.matrix,
+            bias=pair.bias, compat=pair.compat, progress=progress,
+        )  # fmt: skip
+        for scores in new.values():
+            scores.refuse_zeros()
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):
+            known = _read(folder, pair) | {m: _named(s, pair) for m, s in new.items()}
+            _write(folder, known)
+    return {m: _named(known[m], pair) for m in metrics}  # as this caller calls them
+
+
+def cached(output_dir: Path, pair: Pair, metric: str) -> Scores | None:
+    """Scores that were computed before, if they were; neither checkpoint is opened."""
+    return _read(pair.folder(output_dir), pair).get(metric)
+
+
+def _own(pair: Pair, metric: str) -> dict[str, Any]:
+    """A metric's options, the defaults among them; those of the authors' script are fixed."""
+    own = options_of(metric)
+    chosen = {k: v for k, v in pair.options.items() if k in own}
+    return own | chosen if pair.compat is None else chosen
+
+
+def _named(scores: Scores, pair: Pair) -> Scores:
+    names = {"base": pair.base_name, "task": pair.task_name}
+    provenance = {**scores.provenance, **{k: v for k, v in names.items() if v}}
+    return replace(
+        scores, base_hash=pair.base_hash, task_hash=pair.task_hash, provenance=provenance
+    )
+
+
+def _write(folder: Path, scores: Mapping[str, Scores]) -> None:
+    one = next(iter(scores.values()))
+    with replacing(folder / "scores.safetensors") as temporary:
+        save_file({m: s.values for m, s in scores.items()}, temporary)
+    about = {
+        "geometry": asdict(one.geometry),
+        "base_hash": one.base_hash,
+        "task_hash": one.task_hash,
+        "versions": versions(),
+        "metrics": {m: s.provenance for m, s in scores.items()},
+    }
+    write_json(folder / "scores.json", about)
+
+
+def _read(folder: Path, pair: Pair) -> dict[str, Scores]:
+    """What is there with these options; damaged files count as nothing and are written again.
+
+    The folder's name leaves out options that are the default, and a default can have been another
+    one when the scores were computed.
+    """
+    try:
+        about = json.loads((folder / "scores.json").read_text())
+        geometry = Geometry(**about["geometry"])
+        tables = load_file(folder / "scores.safetensors")
+        if {t.shape for t in tables.values()} - {(geometry.num_layers, geometry.num_heads)}:
+            return {}
+        return {
+            metric: Scores(
+                np.asarray(table), metric, geometry, pair.base_hash, pair.task_hash,
+                about["metrics"][metric],
+            )
+            for metric, table in tables.items()
+            if about["metrics"][metric]["options"] == _own(pair, metric)
+        }  # fmt: skip
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+        return {}

@@ -1,0 +1,90 @@
+"""The checkpoint that a name on the command line means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from alps.base.hashing import cache_dir, stamp
+from alps.heads.geometry import Geometry
+from alps.runs.folder import RunFolder, list_runs
+from alps.settings.model import Model
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+
+
+class Place(NamedTuple):
+    """A checkpoint that was found.
+
+    Attributes:
+        path: Folder or file.
+        identity: Names its content for the key of the scores.
+        geometry: Shape, where only the run tells it.
+    """
+
+    path: Path
+    identity: str
+    geometry: Geometry | None = None
+
+
+def find(
+    name: str,
+    text: str,
+    output_dir: Path,
+    model_choice: Callable[[str], Model | None],
+    progress: Callable[[int, int], None] | None = None,
+) -> Place:
+    """The checkpoint that `text` names.
+
+    Args:
+        name: `base` or `task`, for messages.
+        text: What the user wrote.
+        output_dir: Where runs live.
+        model_choice: Settings of a model of that name in `conf/model`, or None.
+        progress: Called with bytes fetched and bytes in all, for a hub id.
+
+    Raises:
+        ValueError: One sentence.
+    """
+    path = Path(text).expanduser()
+    run = RunFolder(path if path.is_dir() else output_dir / "runs" / text)
+    if run.settings_path.exists():
+        return _of_run(run)
+    if path.exists():
+        return Place(path, stamp(path))
+    named = [f for f in list_runs(output_dir) if "/" not in text and text in f.path.name]
+    if len(named) == 1:
+        return _of_run(named[0])
+    if model := model_choice(text):
+        from alps.models.checkpoint import materialize
+
+        return Place(materialize(model), model.fingerprint())
+    if not HUB_ID.fullmatch(text):
+        raise ValueError(
+            f"{name}={text} is no folder or safetensors file, no run in {output_dir / 'runs'}, "
+            "no choice in conf/model and no hub id (org/name)"
+        )
+    from alps.models.hub import fetch_qkv
+
+    repo, _, revision = text.partition("@")
+    copy = fetch_qkv(repo, revision or "main", progress)
+    return Place(copy, f"hub {copy.relative_to(cache_dir())}")
+
+
+def _of_run(folder: RunFolder) -> Place:
+    from alps.models.architecture import read_geometry
+    from alps.models.checkpoint import materialize
+    from alps.training.restore import scorable_checkpoint
+
+    try:
+        run = folder.read_run()
+    except yaml.YAMLError:
+        raise ValueError(f"{folder.settings_path} is damaged: it is no YAML") from None
+    if lacking := folder.lacks("qkv"):
+        raise ValueError(lacking)
+    geometry = read_geometry(materialize(run.model))
+    return Place(scorable_checkpoint(run, folder), folder.path.name, geometry)

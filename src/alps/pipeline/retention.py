@@ -1,0 +1,101 @@
+"""Which trained weights stay: full checkpoints of a whole table fit on few disks.
+
+Nothing is lost that cannot be made again: results, scores, samples and head sets stay, and a run
+whose weights are wanted once more is trained once more.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Container, Iterable, Iterator
+
+from alps.cost.memory import FULL_BYTES
+from alps.cost.shape import ModelShape
+from alps.models.checkpoint import materialize
+from alps.runs.completion import finished
+from alps.runs.folder import RunFolder
+from alps.runs.result import RunFailed
+from alps.settings.run import Run, Weights
+
+log = logging.getLogger(__name__)
+
+
+def found_before(runs: Iterable[Run]) -> set[str]:
+    """Keys of task models that were trained before these runs, which do not own their weights."""
+    planned = list(runs)
+    own = {run.key for run in planned}
+    tasks = {t.key: t for run in planned for t in with_task_models(run) if t.key not in own}
+    return {key for key, task in tasks.items() if RunFolder(task.folder).kept != "drop"}
+
+
+def reduce_unneeded(
+    runs: Iterable[Run], policy: Weights, spared: Container[str] = frozenset()
+) -> None:
+    """Reduces the weights of finished runs and their task models, unless a run needs them.
+
+    Args:
+        runs: Everything that is planned.
+        policy: What shall be left.
+        spared: Keys of runs whose weights are somebody else's.
+    """
+    if policy == "keep":
+        return
+    planned = list(runs)
+    waiting = [run for run in planned if not _is_finished(run)]
+    needed = {run.key for each in waiting for run in with_task_models(each)}
+    for run in {run.key: run for each in planned for run in with_task_models(each)}.values():
+        if run.key in needed or run.key in spared or not _is_finished(run):
+            continue
+        try:
+            reduce(run, policy)
+        except Exception as error:  # the run is done: no reason to end a sweep
+            log.warning("%s: its weights stay as they are: %s", run.key, error)
+
+
+def reduce(run: Run, policy: Weights) -> None:
+    """Leaves as much of a run's weights as `policy` says, unless somebody works with them now.
+
+    Under `qkv`, weights that take less room than its q, k and v would are left as they are.
+    """
+    folder = RunFolder(run.folder)
+    if policy == "keep" or folder.locked():
+        return
+    with folder.lock():
+        before = _size(folder)
+        if policy == "qkv" and folder.kept == "keep":
+            if before <= _qkv_size(run):
+                return
+            from alps.training.restore import qkv_checkpoint
+
+            qkv_checkpoint(run, folder)
+        for file in folder.weights_path.parent.glob("*"):
+            if policy == "drop" or file != folder.qkv_path:
+                file.unlink()
+        shutil.rmtree(folder.path / "merged", ignore_errors=True)
+        if freed := before - _size(folder):
+            log.info("%s: weights=%s gave %.3g GB back", run.key, policy, freed / 1e9)
+
+
+def with_task_models(run: Run) -> Iterator[Run]:
+    """The run, the run of its task model, and so on."""
+    needed: Run | None = run
+    while needed is not None:
+        yield needed
+        needed = needed.task_run()
+
+
+def _is_finished(run: Run) -> bool:
+    try:
+        return finished(run, RunFolder(run.folder))
+    except RunFailed:  # a damaged file: its run has to say so
+        return False
+
+
+def _qkv_size(run: Run) -> int:
+    return FULL_BYTES * ModelShape.read(materialize(run.model)).num_qkv
+
+
+def _size(folder: RunFolder) -> int:
+    files = [*(folder.path / "weights").glob("*"), *(folder.path / "merged").rglob("*")]
+    return sum(f.stat().st_size for f in files if f.is_file())

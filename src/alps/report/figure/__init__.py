@@ -1,0 +1,1 @@
+"""Figures drawn from a filled table or from embeddings."""

@@ -1,0 +1,131 @@
+"""Which figures an experiment has, by what is in its table; drawn as PNG and PDF."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alps.heads.head_set import HeadSet
+from alps.report.figure import bars, ratio_curve
+from alps.report.outcomes import Subject
+from alps.report.run_kind import kind_of, task_data
+from alps.report.style import SUFFIXES, save_all
+from alps.report.table.cells import Filled
+from alps.settings.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+THE_METHOD = "alps"
+"""Whose heads are drawn where several methods have scores."""
+
+
+def draw_figures(
+    title: str, filled: Filled, folder: Path, beside: Filled | None = None
+) -> list[Path]:
+    """Draws every figure for which there are numbers or heads.
+
+    Args:
+        title: First words of each.
+        filled: The table.
+        folder: Receives the files.
+        beside: For a table of transfer, that of the rows' own data.
+
+    Returns:
+        The files.
+    """
+    found = []
+    for name, figure in _of_numbers(title, filled, beside):
+        found += save_all(figure, folder, name)
+    chosen = head_sets(filled)
+    return found + _overlaps(chosen, folder) + _heat_maps(chosen, folder)
+
+
+def _of_numbers(
+    title: str, filled: Filled, beside: Filled | None = None
+) -> Iterator[tuple[str, Figure]]:
+    columns = filled.layout.columns
+    has = [any(cells[j].value is not None for cells in filled.cells) for j in range(len(columns))]
+    scores = [c for c, known in zip(columns, has, strict=True) if c.kind == "score" and known]
+    averages = [c for c, known in zip(columns, has, strict=True) if c.kind == "average" and known]
+    if scores or averages:
+        yield "bars", bars.draw_bars(f"{title}: scores by benchmark", filled)
+        if beside is not None:
+            name = f"{title}: scores beside those of Table 1's data"
+            yield "transfer", bars.draw_transfer(name, filled, beside)
+    several = len({row.block for row in filled.layout.rows}) > 1
+    if averages and (several or bars.task_averages(filled)):
+        yield "averages", bars.draw_averages(f"{title}: averages by model and task", filled)
+    curves = [c for c in ratio_curve.curves(filled) if c.values()]
+    if curves:
+        yield "ratio", ratio_curve.draw_curves(f"{title}: share of heads that train", curves)
+    for j, column in enumerate(columns):
+        if column.kind == "hours" and has[j]:
+            yield "hours", bars.draw_hours(f"{title}: {column.label}", filled, j)
+
+
+def head_sets(filled: Filled) -> list[tuple[Subject, HeadSet]]:
+    """The scored head sets, one for each model, data of the task model, method and task model.
+
+    Of several seeds it is the first, of several ratios the smallest. Where there is `alps`, it is
+    the only method, unless all runs are of one dataset.
+    """
+    subjects = [s for each in filled.subjects for s in each if not s.base]
+    found: dict[tuple[str, str, str], tuple[Subject, HeadSet]] = {}
+    for subject in sorted(subjects, key=lambda s: getattr(s.run.method, "ratio", 1.0)):
+        run = subject.run
+        place = (run.model.name, heads_from(run), _method(run))
+        if place not in found:
+            heads = subject.folder.read_heads()
+            if heads is not None and heads.scores is not None:
+                found[place] = (subject, heads)
+    several = len({data for _, data, _ in found}) > 1
+    only = several and any(s.run.method.name == THE_METHOD for s, _ in found.values())
+    return [pair for pair in found.values() if not only or pair[0].run.method.name == THE_METHOD]
+
+
+def heads_from(run: Run) -> str:
+    """Name of the data of the task model, from which the heads are."""
+    return task_data(run) or run.data.name
+
+
+def _method(run: Run) -> str:
+    """The method, and an unusual task model: `alps, fewer_data`."""
+    task_model = kind_of(run).task_model
+    return run.method.name + (f", {task_model}" if task_model not in (None, "sft") else "")
+
+
+def _overlaps(chosen: Sequence[tuple[Subject, HeadSet]], folder: Path) -> list[Path]:
+    """For each model, how far the heads of its tasks agree; of one task, those of its methods."""
+    from alps.report.heads.overlap import compare
+    from alps.report.heads.overlap_view import draw_overlap
+
+    several = len({heads_from(s.run) for s, _ in chosen}) > 1
+    models: dict[str, list[tuple[str, HeadSet]]] = {}
+    for subject, heads in chosen:
+        run = subject.run
+        name = f"{heads_from(run)}, {_method(run)}" if several else _method(run)
+        models.setdefault(run.model.name, []).append((name, heads))
+    paths = []
+    for model, sets in models.items():
+        if len(sets) > 1:
+            own = [folder / f"overlap_{model}{suffix}" for suffix in SUFFIXES]
+            for path in own:
+                draw_overlap(compare(sets), path)
+            paths += own
+    return paths
+
+
+def _heat_maps(chosen: Sequence[tuple[Subject, HeadSet]], folder: Path) -> list[Path]:
+    from alps.report.heads.heat_map import draw
+
+    paths = []
+    for subject, heads in chosen:
+        run = subject.run
+        own = _method(run).replace(", ", "_")
+        name = f"heads_{run.model.name}_{heads_from(run)}_{own}"
+        for suffix in SUFFIXES:
+            paths.append(folder / f"{name}{suffix}")
+            draw(heads, paths[-1], f"{run.model.name}, {heads_from(run)}: {heads.metric}")
+    return paths

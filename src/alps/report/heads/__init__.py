@@ -1,0 +1,1 @@
+"""Scores and head sets: heat maps, summaries, overlaps."""

@@ -1,0 +1,237 @@
+"""What became of a run: its result, or why there is none."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from alps.base.serialization import from_plain, to_plain
+from alps.evals.statistics import DocumentScores, value
+from alps.report.run_kind import BASE
+from alps.report.table.layout import Row
+from alps.runs.completion import base_finished, base_result, finished
+from alps.runs.evaluation import Evaluation, read_evaluation
+from alps.runs.folder import RunFolder
+from alps.runs.result import Result, RunFailed
+from alps.settings.interfaces import Benchmark
+from alps.settings.run import Run
+
+LONGEST = 40
+"""Letters of a setting's value in a note."""
+
+TOLERANCE = 1e-9
+"""Between a headline and the same from its documents."""
+
+Trouble = Literal["missing", "running", "failed", "unreadable", "not evaluated"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """Why a number is not there.
+
+    Attributes:
+        key: Of the run.
+        what: The run in words.
+        trouble: Of what sort.
+        reason: One sentence, where there is more to say.
+        base_of: Of a model as it is: the data in whose template it is asked.
+    """
+
+    key: str
+    what: str
+    trouble: Trouble
+    reason: str = ""
+    base_of: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """The headline of one benchmark of one model.
+
+    Attributes:
+        value: As the benchmark has it: a share, or a loss.
+        low: Lower end of the 95 % interval over documents, or None.
+        high: Its upper end.
+        documents: Behind it, where samples are kept.
+        evaluation: The file it was read from, or None if only `result.json` has it.
+        otherwise: How it was asked otherwise than the experiment asks, or empty.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    documents: DocumentScores | None = None
+    evaluation: Evaluation | None = None
+    otherwise: str = ""
+
+
+class Subject:
+    """A run, or its base model, as its files show it; each is read once."""
+
+    def __init__(self, run: Run, base: bool = False):
+        """Of a run."""
+        self.run, self.base = run, base
+        self.folder = RunFolder(run.base_folder if base else run.folder)
+        self.key = run.base_data_key if base else run.key
+        self.result, self.gap = self._read()
+        self._scores: dict[str, Score | Gap] = {}
+
+    @property
+    def what(self) -> str:
+        """The run in words."""
+        run = self.run
+        if self.base:
+            return f"{run.model.name} as it is, asked in the template of {run.data.name}"
+        ratio = getattr(run.method, "ratio", None)
+        share = f" {100 * ratio:g}%" if ratio is not None else ""
+        return f"{run.method.name}{share}, {run.model.name}, {run.data.name}, seed {run.seed}"
+
+    def score(self, benchmark: str) -> Score | Gap:
+        """The headline of a benchmark."""
+        if benchmark not in self._scores:
+            self._scores[benchmark] = self._score(benchmark)
+        return self._scores[benchmark]
+
+    def _score(self, name: str) -> Score | Gap:
+        if self.result is None:
+            assert self.gap is not None
+            return self.gap
+        asked = next((b for b in self.run.evals.benchmarks if b.name == name), None)
+        try:
+            folder = self._folder(name)
+            found = read_evaluation(folder, name, asked.protocol) if asked else self._any(name)
+        except RunFailed as error:
+            return self._gap("unreadable", str(error))
+        if found is not None:
+            if not found.metrics:
+                return self._gap("not evaluated", f"{name} gave no number")
+            metric, value = next(iter(found.metrics.items()))
+            sure = found.uncertainty.get(metric, {})
+            return Score(
+                value=value,
+                low=sure.get("low"),
+                high=sure.get("high"),
+                documents=document_scores(folder, found),
+                evaluation=found,
+                otherwise=_otherwise(asked, found),
+            )
+        values = self.result.evals.get(name)
+        if values and not (folder.path / "evals" / name).exists():  # else of another protocol
+            metric, value = next(iter(values.items()))
+            sure = self.result.uncertainty.get(name, {}).get(metric, {})
+            return Score(value=value, low=sure.get("low"), high=sure.get("high"))
+        return self._gap("not evaluated", f"{name} was not asked")
+
+    def _folder(self, name: str) -> RunFolder:
+        """Where a benchmark is kept: of a base model, what reads the run's data stands apart."""
+        apart = RunFolder(self.run.base_data_folder)
+        shared = (self.folder.path / "evals" / name).exists()
+        return apart if self.base and not shared else self.folder
+
+    def _any(self, name: str) -> Evaluation | None:
+        """The evaluation of a benchmark that the grid does not ask for, if there is just one."""
+        folder = self._folder(name)
+        protocols = [p.stem for p in (folder.path / "evals" / name).glob("*.json")]
+        return read_evaluation(folder, name, protocols[0]) if len(protocols) == 1 else None
+
+    def _read(self) -> tuple[Result | None, Gap | None]:
+        status = self.folder.status()
+        state, reason = status["state"], status["reason"] or ""
+        if state == "failed" and not self._is_whole():
+            return None, self._gap("failed", reason)
+        try:
+            if (result := self._result()) is not None:
+                return result, None
+        except RunFailed as error:
+            return None, self._gap("unreadable", str(error))
+        if state == "running":
+            return None, self._gap("running", "another process is at it")
+        return None, self._gap("missing", reason)
+
+    def _result(self) -> Result | None:
+        if self.base:
+            return base_result(self.run)
+        path = self.folder.result_path
+        return Result.read(path) if path.exists() else None
+
+    def _is_whole(self) -> bool:
+        """Whether all that this experiment asks of it is there, as only something else failed."""
+        try:
+            done = base_finished(self.run) if self.base else finished(self.run, self.folder)
+            asked = {b.name for b in self.run.evals.benchmarks}
+            result = self._result()
+            return done and result is not None and asked <= set(result.evals)
+        except Exception:  # a damaged file hides no failure
+            return False
+
+    def _gap(self, trouble: Trouble, reason: str) -> Gap:
+        return Gap(
+            key=self.key,
+            what=self.what,
+            trouble=trouble,
+            reason=reason,
+            base_of=self.run.data.name if self.base else None,
+        )
+
+
+Reader = Callable[[Row, Run], Subject]
+"""Gives what became of a run of a row."""
+
+
+def from_folders() -> Reader:
+    """A reader of run folders that reads no file twice."""
+    known: dict[str, Subject] = {}
+
+    def read(row: Row, run: Run) -> Subject:
+        base = row.kind.method == BASE
+        key = run.base_data_key if base else run.key
+        if key not in known:
+            known[key] = Subject(run, base)
+        return known[key]
+
+    return read
+
+
+def document_scores(folder: RunFolder, evaluation: Evaluation) -> DocumentScores | None:
+    """The headline of an evaluation, document by document.
+
+    Args:
+        folder: Of the run, or of the evaluations of a base model.
+        evaluation: Read from it.
+
+    Returns:
+        None where nothing of the kind is kept, or it does not give the number that the evaluation
+        has.
+    """
+    own = folder.evaluation_path(evaluation.name, evaluation.protocol).with_suffix("")
+    try:
+        benchmark = from_plain(evaluation.benchmark, Benchmark, check=False)
+        found = benchmark.document_scores(own)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zlib.error):
+        return None
+    if found is None or not evaluation.metrics:
+        return None
+    headline = next(iter(evaluation.metrics.values()))
+    same = abs(value(*found.parts, groups=found.groups) - headline) < TOLERANCE
+    return found if same else None  # samples of another evaluation under the same name
+
+
+def _otherwise(asked: Benchmark | None, found: Evaluation) -> str:
+    """Settings in which an evaluation differs from what the experiment asks."""
+    if asked is None:
+        return ""
+    wanted = json.loads(json.dumps(to_plain(asked)))  # as the file has it
+    names = [n for n in wanted if wanted[n] != found.benchmark.get(n)]
+    return ", ".join(_setting(n, found.benchmark) for n in names)
+
+
+def _setting(name: str, recorded: Mapping[str, Any]) -> str:
+    """A setting with its value, where that is known and short."""
+    if name not in recorded:
+        return f"{name} was not recorded"
+    value = recorded[name]
+    short = value is None or (isinstance(value, int | float | str) and len(str(value)) < LONGEST)
+    return f"{name}={value}" if short else name

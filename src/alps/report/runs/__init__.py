@@ -1,0 +1,1 @@
+"""Single runs: lists, one row a run, evaluations."""

@@ -1,0 +1,173 @@
+"""One row for each run: on the terminal, as Markdown and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from alps.base.atomic import write_text
+from alps.report.style import DASH
+from alps.runs.result import Result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A run in a table: its result, or why there is none.
+
+    Attributes:
+        key: Name of the run.
+        result: What came out.
+        failure: Why nothing came out.
+        settings: Settings by which rows may differ; those that do become columns.
+    """
+
+    key: str
+    result: Result | None = None
+    failure: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Column names and cells.
+
+    Each benchmark gets a column for each of its metrics, and so does each setting in which the runs
+    differ. A failed run shows its reason.
+    """
+    metrics, differing = _metrics(rows), _differing(rows)
+    columns = [c for c in _COLUMNS if c.shown(rows)]
+    names = [*_NAMING, *differing, *(c.name for c in columns)]
+    names += [*(f"{b} {m}" for b, m in metrics), "run"]
+    cells = []
+    for row in rows:
+        naming = [_text(v) for v in _named(row)]
+        naming += [_text(row.settings.get(name)) for name in differing]
+        if row.result is None:
+            rest = [f"failed: {row.failure}", *[DASH] * (len(columns) - 1 + len(metrics))]
+        else:
+            rest = [c.cell(row.result) for c in columns]
+            rest += [_number(row.result.evals.get(b, {}).get(m)) for b, m in metrics]
+        cells.append([*naming, *rest, row.key])
+    return names, cells
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table in Markdown."""
+    names, cells = table(rows)
+    lines = [names, ["---"] * len(names), *cells]
+    one_line = [[" ".join(c.replace("|", "/").split()) for c in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in one_line) + "\n"
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """The table as CSV, with every number in full."""
+    metrics = _metrics(rows)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*_FIELDS, *(f"{b}/{m}" for b, m in metrics), "failure"])
+    for row in rows:
+        if row.result is None:
+            writer.writerow([row.key, *[""] * (len(_FIELDS) - 1 + len(metrics)), row.failure])
+            continue
+        values = [getattr(row.result, f) for f in _FIELDS]
+        scores = [row.result.evals.get(b, {}).get(m) for b, m in metrics]
+        writer.writerow(["" if v is None else v for v in [*values, *scores, ""]])
+    return out.getvalue()
+
+
+def write_table(rows: Sequence[Row], folder: Path) -> list[Path]:
+    """Writes `table.md` and `table.csv`; returns their paths."""
+    paths = [folder / "table.md", folder / "table.csv"]
+    write_text(paths[0], markdown(rows))
+    write_text(paths[1], csv_text(rows))
+    return paths
+
+
+def print_table(rows: Sequence[Row]) -> None:
+    """Prints the table for people; wide tables are not cut where output is no terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    names, cells = table(rows)
+    grid = Table(show_edge=False, pad_edge=False)
+    for name in names:
+        left = name in ("method", "scope", "run", "model", "data", "task_model")
+        grid.add_column(name, justify="left" if left else "right", overflow="fold")
+    for line in cells:
+        grid.add_row(*map(Text, line))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=max(console.width, 24 * len(names)))
+    console.print(grid)
+
+
+@dataclass(frozen=True)
+class _Column:
+    """`always` or only where some run has a value."""
+
+    name: str
+    cell: Callable[[Result], str]
+    always: bool = True
+
+    def shown(self, rows: Sequence[Row]) -> bool:
+        return self.always or any(r.result and self.cell(r.result) != DASH for r in rows)
+
+
+def _metrics(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    evals = [r.result.evals for r in rows if r.result]
+    return list(dict.fromkeys((b, m) for e in evals for b, values in e.items() for m in values))
+
+
+def _differing(rows: Sequence[Row]) -> list[str]:
+    names = dict.fromkeys(n for r in rows for n in r.settings if n not in _NAMING)
+    values = {n: {str(r.settings[n]) for r in rows if n in r.settings} for n in names}
+    return [n for n in names if len(values[n]) > 1]
+
+
+def _named(row: Row) -> list[Any]:
+    if row.result:
+        return [row.result.method, row.result.ratio, row.result.scope]
+    return [row.key.rsplit("-", 1)[0], row.settings.get("ratio"), row.settings.get("scope")]
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return DASH if value is None else f"{value:.{digits}f}"
+
+
+def _percent(share: float | None) -> str:
+    return DASH if share is None else f"{100 * share:.1f}"
+
+
+def _text(value: Any) -> str:
+    return DASH if value is None else str(value)
+
+
+def _megabytes(value: int | None) -> str:
+    return DASH if value is None else f"{value / 2**20:.0f}"
+
+
+_NAMING = ("method", "ratio", "scope")
+
+_COLUMNS = [
+    _Column("trainable", lambda r: f"{r.num_trainable:,}"),
+    _Column("trainable %", lambda r: f"{100 * r.trainable_fraction:.2f}"),
+    _Column("Attn%", lambda r: _percent(r.qkv_fraction), always=False),
+    _Column("score mass", lambda r: _number(r.score_mass, 2), always=False),
+    _Column("FLOPs", lambda r: _number(r.flops_vs_full, 2)),
+    _Column("train s", lambda r: _number(r.train_seconds, 1)),
+    _Column("peak MiB", lambda r: _megabytes(r.peak_memory_bytes)),
+    _Column("predicted MiB", lambda r: _megabytes(r.predicted_memory_bytes), always=False),
+    _Column("train loss", lambda r: _number(r.final_train_loss)),
+]
+
+_FIELDS = [
+    "key", "model", "data", "method", "ratio", "scope", "seed", "num_trainable",
+    "trainable_fraction", "qkv_fraction", "num_heads_selected", "train_seconds",
+    "tokens_per_second", "peak_memory_bytes", "final_train_loss", "precision",
+    "flops_per_token_forward", "flops_per_token_backward", "flops_vs_full",
+    "predicted_memory_bytes", "score_mass",
+]  # fmt: skip

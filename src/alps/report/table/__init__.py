@@ -1,0 +1,1 @@
+"""Tables: rows, columns, cells, intervals, and their formats."""

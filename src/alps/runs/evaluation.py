@@ -1,0 +1,124 @@
+"""`evals/<benchmark>/<protocol>.json`: what came out of one benchmark, and of what."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from alps.base.atomic import write_json
+from alps.base.provenance import utc_now, versions_of
+from alps.base.serialization import from_plain, to_plain, with_current_targets
+from alps.runs.folder import RunFolder
+from alps.runs.result import RunFailed
+from alps.settings.interfaces import Benchmark
+
+SCHEMA_VERSION = 1
+PACKAGES = ("alps", "lm-eval", "evalplus", "transformers", "torch", "vllm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """One benchmark under one protocol.
+
+    Attributes:
+        benchmark: Its settings, limit and protocol among them.
+        weights: Hash of what was examined.
+        documents: Content of the documents, or None where it was not known.
+        metrics: Name -> value; the first is the headline.
+        uncertainty: Metric -> `stderr`, `low` and `high` of the 95 % interval.
+        num_documents: Documents judged.
+        details: What the benchmark adds.
+        backend: What generated.
+        seconds: Wall time of this evaluation; of the last attempt, if it was interrupted.
+        generation: In that attempt, over all ranks: `answers` and their `tokens`, the longest
+            rank's `seconds`, and `tokens_per_second` of generated text.
+        versions: Package -> version.
+        finished_at: UTC time.
+        schema_version: Of this file.
+    """
+
+    benchmark: Mapping[str, Any]
+    weights: str
+    documents: str | None = None
+    metrics: Mapping[str, float]
+    uncertainty: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    num_documents: int
+    details: Mapping[str, Any] = field(default_factory=dict)
+    backend: str = "hf"
+    seconds: float = 0.0
+    generation: Mapping[str, float] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=lambda: versions_of(PACKAGES))
+    finished_at: str = field(default_factory=lambda: utc_now())
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def name(self) -> str:
+        """Of the benchmark."""
+        return self.benchmark["name"]
+
+    @property
+    def protocol(self) -> str:
+        """How it was asked."""
+        return self.benchmark["protocol"]
+
+    def of(self, benchmark: Benchmark, weights: str, data_dir: Path | None) -> bool:
+        """Whether it answers the same question about the same model."""
+        documents = benchmark.fingerprint(data_dir)
+        same_documents = None in (documents, self.documents) or documents == self.documents
+        asked = json.loads(json.dumps(to_plain(benchmark)))
+        return self.weights == weights and self.benchmark == asked and same_documents
+
+    def write(self, folder: RunFolder) -> None:
+        """Writes it, whole or not at all."""
+        write_json(folder.evaluation_path(self.name, self.protocol), asdict(self))
+
+
+def read_evaluation(folder: RunFolder, benchmark: str, protocol: str) -> Evaluation | None:
+    """What is there, or None.
+
+    Raises:
+        RunFailed: If it is damaged or of another schema.
+    """
+    path = folder.evaluation_path(benchmark, protocol)
+    try:
+        found = _evaluation(json.loads(path.read_text()))
+        if [found.benchmark.get(n) for n in ("name", "protocol")] != [benchmark, protocol]:
+            raise ValueError(f"it is not of {benchmark} under the protocol {protocol}")
+        return found
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise RunFailed(f"{path} cannot be read ({text}); delete it to make it again") from None
+
+
+def remembered(
+    benchmark: Benchmark, folder: RunFolder, weights: str, data_dir: Path | None
+) -> Evaluation | None:
+    """The stored evaluation, if it was made under the same settings from the same documents."""
+    try:
+        found = read_evaluation(folder, benchmark.name, benchmark.protocol)
+    except RunFailed:  # it is made again
+        return None
+    return found if found and found.of(benchmark, weights, data_dir) else None
+
+
+def _evaluation(plain: Any) -> Evaluation:
+    """The evaluation that a file holds.
+
+    Raises:
+        ValueError: If it holds none of this schema.
+    """
+    if not isinstance(plain, Mapping):
+        raise ValueError("it holds no evaluation")
+    if plain.get("schema_version") != SCHEMA_VERSION:
+        raise ValueError(
+            f"it has schema {plain.get('schema_version')}, this version reads {SCHEMA_VERSION}"
+        )
+    known = {f.name for f in fields(Evaluation)}
+    own = {k: v for k, v in plain.items() if k in known}
+    own["benchmark"] = with_current_targets(own.get("benchmark"))
+    return from_plain(own, Evaluation, check=False)

@@ -1,0 +1,236 @@
+"""The folder of a run: the places of its files, its status, and the lock of who works on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from filelock import FileLock, Timeout
+
+from alps.base.atomic import write_json, write_text
+from alps.base.hashing import file_hash
+from alps.base.provenance import utc_now
+from alps.base.serialization import from_plain, to_plain
+from alps.heads.head_set import HeadSet
+from alps.runs.result import RunFailed
+from alps.settings.run import Run, Weights
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """`outputs/runs/<key>`: the places of a run's files."""
+
+    path: Path
+
+    @property
+    def settings_path(self) -> Path:
+        """`run.yaml`."""
+        return self.path / "run.yaml"
+
+    @property
+    def heads_path(self) -> Path:
+        """`heads.json`, for methods with heads."""
+        return self.path / "heads.json"
+
+    @property
+    def weights_path(self) -> Path:
+        """The trained parameters, and nothing else."""
+        return self.path / "weights" / "trained.safetensors"
+
+    @property
+    def qkv_path(self) -> Path:
+        """q, k and v of the trained model under their plain names, where something wanted them."""
+        return self.path / "weights" / "qkv.safetensors"
+
+    @property
+    def training_path(self) -> Path:
+        """`training.json`: what the training measured; written after the weights."""
+        return self.path / "training.json"
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """The last resume point."""
+        return self.path / "checkpoint" / "last.ckpt"
+
+    @property
+    def commits_path(self) -> Path:
+        """Commits of model and data on the hub, as they were when the run began."""
+        return self.path / "commits.json"
+
+    @property
+    def result_path(self) -> Path:
+        """`result.json`."""
+        return self.path / "result.json"
+
+    def evaluation_path(self, benchmark: str, protocol: str) -> Path:
+        """Scores and samples of one benchmark under one protocol."""
+        return self.path / "evals" / benchmark / f"{protocol}.json"
+
+    def write_run(self, run: Run) -> None:
+        """Writes `run.yaml`."""
+        write_text(self.settings_path, yaml.safe_dump(to_plain(run), sort_keys=False))
+
+    def read_run(self, name: str = "run.yaml") -> Run:
+        """Reads `run.yaml`; a data file or package that is gone by now doesn't matter here.
+
+        The run's outputs are those around this folder, also if they were moved or copied, or named
+        from another working directory, since.
+        """
+        run: Run = from_plain(yaml.safe_load((self.path / name).read_text()), check=False)
+        here = Path(os.path.abspath(self.path))
+        written = Path(run.output_dir, *here.parts[-2:])
+        if os.path.realpath(written) == os.path.realpath(here):
+            return run
+        return replace(run, output_dir=str(here.parents[1]))
+
+    def outdated(self, run: Run) -> str | None:
+        """Why the run that was read here would be another one now, in a sentence; or None."""
+        if run.key == self.path.name:
+            return None
+        return (
+            f"{self.path} was trained by another version of alps, or on data or a base model with "
+            "other contents than they have now: repeat its command to train it again"
+        )
+
+    def check_base(self, run: Run) -> None:
+        """Refuses a base model that has other contents than the one that was trained.
+
+        Args:
+            run: The run that was read here.
+
+        Raises:
+            ValueError: One sentence.
+        """
+        try:
+            trained_on = json.loads(self.result_path.read_text())["base_hash"]
+        except (OSError, ValueError, TypeError, KeyError):
+            heads = self.read_heads()
+            trained_on = heads.base_hash if heads else None
+        if trained_on not in (None, now := run.model.fingerprint()):
+            raise ValueError(
+                f"the weights of {self.path} were trained on the base {trained_on}, and "
+                f"{run.model.name} is {now} by now: bring the old base back"
+            )
+
+    def read_heads(self) -> HeadSet | None:
+        """Reads `heads.json`, if the method chose heads."""
+        return HeadSet.read(self.heads_path) if self.heads_path.exists() else None
+
+    @property
+    def training(self) -> str:
+        """Names the training that made the weights, for what was measured on them.
+
+        A training that makes deleted weights again keeps the name: same settings, rows and seed.
+
+        Raises:
+            RunFailed: If `training.json` is damaged.
+        """
+        path = self.training_path
+        try:
+            return json.loads(path.read_text()).get("training") or file_hash(path)
+        except (ValueError, AttributeError) as error:
+            raise RunFailed(f"{path} is damaged ({error}); delete it to train again") from None
+
+    @property
+    def kept(self) -> Weights:
+        """How much of its weights is here; `drop` before the training, too."""
+        if self.weights_path.exists():
+            return "keep"
+        return "qkv" if self.qkv_path.exists() else "drop"
+
+    def trained(self, needs: Weights = "keep") -> bool:
+        """Whether its training is done and so much of its weights is still here."""
+        enough = get_args(Weights)[: get_args(Weights).index(needs) + 1]
+        return self.training_path.exists() and self.kept in enough
+
+    def lacks(self, needs: Weights = "keep") -> str | None:
+        """Why the weights that something needs are not here, in a sentence; or None."""
+        if not self.training_path.exists():
+            return f"{self.path} has no trained weights yet: train it first"
+        if self.trained(needs):
+            return None
+        left = {"qkv": "but for q, k and v", "drop": "", "keep": ""}[self.kept]
+        return (
+            f"the trained weights of {self.path} were deleted{left and ' '}{left} (weights="
+            f"{self.kept}): delete {self.training_path} and repeat its command to train it again"
+        )
+
+    def set_status(self, state: str, reason: str | None = None) -> None:
+        """Writes `status.json`: state is `running`, `stopped`, `failed` or `finished`."""
+        place = {"host": socket.gethostname(), "pid": os.getpid(), "time": utc_now()}
+        write_json(self.path / "status.json", {"state": state, "reason": reason, **place})
+
+    def status(self) -> Mapping[str, Any]:
+        """State and reason; a run that says `running` while nobody holds its lock is `stopped`."""
+        try:
+            told = json.loads((self.path / "status.json").read_text())
+            status = {"reason": None, **told, "state": told["state"]}
+        except (OSError, ValueError, TypeError, KeyError):
+            return {"state": "unknown", "reason": None}
+        if status["state"] == "running" and not self.locked():
+            return {**status, "state": "stopped", "reason": "ended without finishing"}
+        return status
+
+    def locked(self) -> bool:
+        """Whether a process works on this run now."""
+        try:
+            with FileLock(self.path / ".lock", timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:  # somebody else's folder, which we may only read
+            return False
+
+    def remove_torn_files(self) -> None:
+        """Deletes what a killed process left half written; only the holder of the lock may."""
+        for torn in self.path.rglob("*.tmp"):
+            torn.unlink(missing_ok=True)
+
+    @contextmanager
+    def lock(self, waiting: Any = None) -> Iterator[None]:
+        """Holds the run; a second process waits here until the first is done.
+
+        Args:
+            waiting: Called once with no argument if another process holds the run.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if waiting:
+                waiting()
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def find_run(output_dir: Path, part: str) -> RunFolder:
+    """The one run whose key contains `part`.
+
+    Raises:
+        ValueError: If none or several match.
+    """
+    found = [f for f in list_runs(output_dir) if part in f.path.name]
+    exact = [f for f in found if f.path.name == part]
+    if len(exact or found) == 1:
+        return (exact or found)[0]
+    where = output_dir / "runs"
+    if not found:
+        raise ValueError(f"no run in {where} has {part!r} in its key; `alps runs` lists them")
+    keys = ", ".join(f.path.name for f in found[:5])
+    raise ValueError(f"{len(found)} runs in {where} have {part!r} in their key: {keys}")
+
+
+def list_runs(output_dir: Path) -> list[RunFolder]:
+    """All run folders, by name."""
+    return [RunFolder(p.parent) for p in sorted((output_dir / "runs").glob("*/run.yaml"))]

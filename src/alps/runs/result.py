@@ -1,0 +1,140 @@
+"""`result.json`: what a run was and what came out, and which code and packages it came from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from alps.base.atomic import write_json
+from alps.base.provenance import git_state, utc_now, versions
+
+SCHEMA_VERSION = 1
+
+
+class RunFailed(RuntimeError):
+    """A run that had started could not go on; the message is one sentence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """`result.json`: what a run was and what came out.
+
+    Attributes:
+        key: Name of the run's folder.
+        model: Name of the base model.
+        data: Name of the training data.
+        method: How heads were chosen and what was trained; `base` if nothing was.
+        ratio: Share of heads asked for, or None where the method ignores it.
+        scope: What trained besides heads, or None where the method ignores it.
+        seed: Seed of the training.
+        num_trainable: Trainable parameters.
+        trainable_fraction: Those over all parameters of the base model.
+        qkv_fraction: Trainable parameters of Q/K/V, adapters beside them included, over all
+            parameters of Q/K/V in the base model: the paper's `Attn%`. None in results of older
+            versions.
+        num_heads_selected: Chosen heads, or None for a method without heads.
+        train_seconds: Wall time in optimizer steps, over all attempts.
+        tokens_per_second: Input tokens (padding excluded) over `train_seconds`.
+        peak_memory_bytes: Largest resident memory of the training process (on GPU: of the device);
+            of rank 0 if there are several.
+        final_train_loss: Mean loss per answer token of the last tenth of the steps.
+        precision: What the trainer really used.
+        deviations: Where that is not what was asked for, and why; sentences.
+        evals: benchmark -> metric -> value.
+        uncertainty: benchmark -> metric -> `stderr`, and `low` and `high` of the 95 % interval.
+        versions: Package -> version.
+        git_commit: Commit of the code, or None outside a checkout.
+        git_dirty: Whether the code differed from that commit, or None.
+        data_hash: Content of the training data.
+        base_hash: Content of the base model.
+        commits: Commits that model and data had on the hub, where they are from there.
+        num_steps: Optimizer steps.
+        num_examples: Training rows used.
+        num_dropped: Rows of the training data that were left out, but for a fraction asked for.
+        dropped: Those by reason.
+        num_truncated: Training rows whose instruction was cut to fit.
+        devices: Ranks that trained.
+        flops_per_token_forward: Operations of a forward pass (`alps.cost`), multiply-adds as 2.
+        flops_per_token_backward: Operations of a backward pass.
+        flops_vs_full: Operations of a step over those of full fine-tuning on the same rows.
+        predicted_memory_bytes: Peak memory of a device as `alps.cost` counts it.
+        score_mass: Share of the sum of all scores that the chosen heads hold.
+        finished_at: UTC time.
+        schema_version: Of this file.
+    """
+
+    key: str
+    model: str
+    data: str
+    method: str
+    ratio: float | None = None
+    scope: str | None = None
+    seed: int | None = None
+    num_trainable: int
+    trainable_fraction: float
+    qkv_fraction: float | None = None
+    num_heads_selected: int | None = None
+    train_seconds: float | None = None
+    tokens_per_second: float | None = None
+    peak_memory_bytes: int | None = None
+    final_train_loss: float | None = None
+    precision: str | None = None
+    deviations: Sequence[str] = field(default_factory=list)
+    evals: Mapping[str, Mapping[str, float]]
+    uncertainty: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    data_hash: str
+    base_hash: str
+    commits: Mapping[str, str] | None = None
+    num_steps: int | None = None
+    num_examples: int | None = None
+    num_dropped: int | None = None
+    dropped: Mapping[str, int] | None = None
+    num_truncated: int | None = None
+    devices: int | None = None
+    flops_per_token_forward: float | None = None
+    flops_per_token_backward: float | None = None
+    flops_vs_full: float | None = None
+    predicted_memory_bytes: int | None = None
+    score_mass: float | None = None
+    versions: Mapping[str, str] = field(default_factory=lambda: versions())
+    git_commit: str | None = field(default_factory=lambda: git_state()[0])
+    git_dirty: bool | None = field(default_factory=lambda: git_state()[1])
+    finished_at: str = field(default_factory=lambda: utc_now())
+    schema_version: int = SCHEMA_VERSION
+
+    def write(self, path: Path) -> None:
+        """Writes `result.json`, whole or not at all."""
+        write_json(path, asdict(self))
+
+    @classmethod
+    def read(cls, path: Path) -> Result:
+        """Reads a `result.json`.
+
+        Raises:
+            RunFailed: If it is damaged or of another schema.
+        """
+        try:
+            plain = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise RunFailed(f"{path} is damaged ({error}); delete it to make it again") from None
+        if not isinstance(plain, dict):
+            raise RunFailed(f"{path} is damaged (no JSON object); delete it to make it again")
+        if plain.get("schema_version") != SCHEMA_VERSION:
+            raise RunFailed(
+                f"{path} has schema {plain.get('schema_version')}, this version reads "
+                f"{SCHEMA_VERSION}; delete it to make it again"
+            )
+        known = {f.name for f in fields(cls)}
+        try:
+            found = cls(**{k: v for k, v in plain.items() if k in known})
+            for name in ("evals", "uncertainty", "versions"):
+                if not isinstance(getattr(found, name), Mapping):
+                    raise TypeError(f"{name} is {getattr(found, name)!r}")
+            for metric, value in (m for ms in found.evals.values() for m in ms.items()):
+                if not isinstance(value, int | float):
+                    raise TypeError(f"{metric} is {value!r}")
+            return found
+        except (TypeError, AttributeError) as error:
+            raise RunFailed(f"{path} is damaged ({error}); delete it to make it again") from None

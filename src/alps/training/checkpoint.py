@@ -1,0 +1,87 @@
+"""Resume points: written whole or not at all, at step boundaries, and on SIGTERM."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from lightning_fabric.plugins import TorchCheckpointIO
+
+from alps.base.atomic import replacing
+from alps.runs.result import RunFailed
+from alps.training.step_callback import StepCallback
+
+
+class Stopped(SystemExit):
+    """A signal asked the training to end; a resume point was written. Exit code 128 + signal."""
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and renames it.
+
+    Lightning's own goes through the system's temporary folder, and when that lies on another file
+    system, a kill while it is copied truncates the only checkpoint.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None):
+        """Saves `checkpoint` at `path`."""
+        with replacing(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
+
+
+class ResumePoints(StepCallback):
+    """Saves `checkpoint/last.ckpt` every few steps, and when the process is told to stop."""
+
+    def __init__(self, path: Path, every_n_steps: int):
+        """Saves at `path`, over the previous one."""
+        self.path, self.every_n_steps = path, every_n_steps
+        self.signal = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Replaces Lightning's handler, whose broadcast inside the handler can deadlock."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._remember)
+
+    def on_step_end(self, trainer: pl.Trainer, module: Any, batch: Any) -> None:
+        """Saves where an optimizer step has just been completed."""
+        stop = self._any_rank(self.signal)
+        last = trainer.global_step >= module.schedule.num_steps
+        if stop or (trainer.global_step % self.every_n_steps == 0 and not last):
+            trainer.save_checkpoint(self.path)
+        if stop and not last:
+            self.signal = stop
+            trainer.should_stop = True
+
+    def _remember(self, number: int, frame: Any) -> None:
+        self.signal = number
+
+    def _any_rank(self, number: int) -> int:
+        if not dist.is_initialized():
+            return number
+        shared = torch.tensor(number)
+        if torch.cuda.is_available() and dist.get_backend() == "nccl":
+            shared = shared.cuda()
+        dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+        return int(shared)
+
+
+def resume_point(path: Path) -> Path | None:
+    """The checkpoint to go on from, or None to start.
+
+    Raises:
+        RunFailed: If it is damaged.
+    """
+    if not path.exists():
+        return None
+    if not zipfile.is_zipfile(path):
+        raise RunFailed(
+            f"the checkpoint {path} is truncated or damaged; delete it to train from the start"
+        )
+    return path

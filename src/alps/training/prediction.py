@@ -1,0 +1,74 @@
+"""What a training should cost, counted before it runs: operations, memory, micro-batch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from alps.cost.flops import Workload, flops_vs_full, step_flops
+from alps.cost.memory import ROOM, largest_micro_batch, peak_memory, storage
+from alps.cost.shape import ModelShape
+from alps.data.encoding.dataset import EncodedRows
+from alps.models.training_plan import Plan
+from alps.runs.result import RunFailed
+from alps.settings.run import Run
+
+
+def predicted(
+    run: Run, base: Path, plan: Plan, rows: EncodedRows, micro_batch: int, precision: str
+) -> dict[str, float]:
+    """Operations for each token, and memory of the largest micro-batch.
+
+    Args:
+        run: The run.
+        base: Its base model.
+        plan: What trains.
+        rows: Training rows.
+        micro_batch: Rows in a forward pass.
+        precision: What the trainer really uses.
+    """
+    shape, size = ModelShape.read(base), min(micro_batch, len(rows))
+    lengths, answers = rows.lengths.tolist(), rows.num_answers.tolist()
+    work = Workload.of(lengths, answers, run.optim.batch_size)
+    flops = step_flops(shape, plan, work)
+    packed = run.data.batching in ("auto", "packed")
+    longest = sorted(lengths)[-size:]
+    tokens = sum(longest) if packed else size * max(lengths)
+    most_answers = sum(sorted(answers)[-size:])
+    memory = peak_memory(shape, plan, tokens, most_answers, storage(run, precision))
+    return {
+        "flops_per_token_forward": flops.forward,
+        "flops_per_token_backward": flops.backward,
+        "flops_vs_full": flops_vs_full(shape, plan, work),
+        "predicted_memory_bytes": memory.total,
+    }
+
+
+def micro_batch_size(run: Run, base: Path, plan: Plan, rows: EncodedRows) -> int:
+    """`trainer.micro_batch_size`; for `auto`, the most rows that fit into its memory.
+
+    Raises:
+        RunFailed: If not even one row fits.
+    """
+    if run.trainer.micro_batch_size != "auto":
+        return run.trainer.micro_batch_size
+    longest = int(rows.lengths.max())
+    share = float((rows.num_answers / rows.lengths).max())
+    on_gpu = torch.cuda.is_available() and run.trainer.accelerator != "cpu"
+    precision = "mixed" if on_gpu else "32"
+    budget = int(ROOM * device_memory(on_gpu, run.trainer.devices))
+    kept = storage(run, precision)
+    try:
+        most = largest_micro_batch(ModelShape.read(base), plan, longest, share, budget, kept)
+    except ValueError as error:
+        raise RunFailed(str(error)) from None
+    return min(most, -(-run.optim.batch_size // run.trainer.devices))
+
+
+def device_memory(on_gpu: bool, devices: int) -> int:
+    """Bytes of a rank's device; all, not the free ones, so that ranks and attempts agree."""
+    if on_gpu:
+        return torch.cuda.get_device_properties(0).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // devices
