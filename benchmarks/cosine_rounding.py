@@ -22,7 +22,7 @@ from alps.config.build import model_choice
 from alps.localization.engine import localize, open_pair
 from alps.localization.head_pairs import head_pairs
 from alps.localization.scores import Scores
-from alps.pipeline.checkpoints import Place, find
+from alps.pipeline.checkpoints import ResolvedCheckpoint, resolve_checkpoint
 
 OTHERS: dict[str, tuple[str, dict[str, str]]] = {
     "cosine of weights": ("cosine", {"of": "weights"}),
@@ -38,7 +38,9 @@ def distance(base: torch.Tensor, task: torch.Tensor) -> float:
     return float(1.0 - np.dot(p, q) / (np.linalg.norm(p) * np.linalg.norm(q)))
 
 
-def in_type(base: Place, task: Place, matrix: str, rounded: bool = False) -> np.ndarray:
+def in_type(
+    base: ResolvedCheckpoint, task: ResolvedCheckpoint, matrix: str, rounded: bool = False
+) -> np.ndarray:
     """Scores in float32, of weights that are rounded to bfloat16 before or are not."""
     pair = open_pair(base.path, task.path, base.geometry or task.geometry)
     g = pair[0].geometry
@@ -63,7 +65,9 @@ def main() -> None:
     """Prints two Markdown tables."""
     given = dict(a.split("=", 1) for a in sys.argv[1:])
     runs = Path(given.get("output_dir", "outputs"))
-    base, task = (find(name, given[name], runs, model_choice) for name in ("base", "task"))
+    base, task = (
+        resolve_checkpoint(name, given[name], runs, model_choice) for name in ("base", "task")
+    )
     shape = base.geometry or task.geometry
 
     def scores(metric: str, **settings: str) -> Scores:

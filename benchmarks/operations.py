@@ -15,7 +15,7 @@ from alps.cost.memory import Storage, peak_memory
 from alps.cost.shape import ModelShape
 from alps.heads.geometry import Geometry
 from alps.heads.head_set import HeadSet
-from alps.models.training_plan import LoraShape, Plan
+from alps.models.training_plan import LoraShape, TrainingPlan
 
 PAPER = {"Llama-3.2-1B": 2.02 / 0.40, "Llama-3.2-3B": 4.40 / 1.05, "Llama-3.1-8B": 7.67 / 2.18}
 """Hours of full fine-tuning over hours of ALPS (Table 11)."""
@@ -48,7 +48,7 @@ def main() -> None:
     for name in SHAPES:
         shape = shape_of(name)
         chosen = plans(shape.geometry)[2]
-        full = memory(shape, Plan(qkv="all", rest=True), Storage())
+        full = memory(shape, TrainingPlan(qkv="all", rest=True), Storage())
         cells = [f"{memory(shape, chosen, storage):.0f}" for storage in KEPT.values()]
         print(f"| {name} | {full:.0f} | {' | '.join(cells)} |")
 
@@ -64,7 +64,7 @@ def shape_of(name: str) -> ModelShape:
     )
 
 
-def plans(geometry: Geometry) -> list[Plan]:
+def plans(geometry: Geometry) -> list[TrainingPlan]:
     """The columns of the first table."""
     draw, count = Random(0), geometry.count(0.1)
     top = [h for h in geometry.heads() if h[0] >= geometry.num_layers * 2 // 3]
@@ -72,14 +72,14 @@ def plans(geometry: Geometry) -> list[Plan]:
     upper = HeadSet(heads=tuple(draw.sample(top, count)), geometry=geometry)
     lora = LoraShape(rank=128, alpha=128.0, targets=("q_proj", "k_proj", "v_proj"))
     return [
-        Plan(qkv="heads", rest=True, heads=chosen),
-        Plan(qkv="none", rest=False, lora=lora),
-        Plan(qkv="heads", rest=False, heads=chosen),
-        Plan(qkv="heads", rest=False, heads=upper),
+        TrainingPlan(qkv="heads", rest=True, heads=chosen),
+        TrainingPlan(qkv="none", rest=False, lora=lora),
+        TrainingPlan(qkv="heads", rest=False, heads=chosen),
+        TrainingPlan(qkv="heads", rest=False, heads=upper),
     ]
 
 
-def memory(shape: ModelShape, plan: Plan, storage: Storage) -> float:
+def memory(shape: ModelShape, plan: TrainingPlan, storage: Storage) -> float:
     """Predicted GiB at the peak of a step."""
     mixed = replace(storage, activation_bytes=2, checkpointing=True)
     return peak_memory(shape, plan, 512, 256, mixed).total / 2**30

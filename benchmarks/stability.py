@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 from alps.config.build import model_choice
 from alps.localization.engine import localize_metrics
 from alps.localization.scores import Scores
-from alps.pipeline.checkpoints import Place, find
+from alps.pipeline.checkpoints import ResolvedCheckpoint, resolve_checkpoint
 
 VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
     "pad, index": ("pad", {"ground": "index"}),
@@ -33,7 +33,7 @@ VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
 }
 
 
-def scores(base: Place, task: Place, matrix: str) -> dict[str, Scores]:
+def scores(base: ResolvedCheckpoint, task: ResolvedCheckpoint, matrix: str) -> dict[str, Scores]:
     """All variants of one pair."""
     shape = base.geometry or task.geometry
     found = {}
@@ -55,9 +55,11 @@ def main() -> None:
     """Prints one Markdown table."""
     given = dict(a.split("=", 1) for a in sys.argv[1:])
     runs = Path(given.get("output_dir", "outputs"))
-    base = find("base", given["base"], runs, model_choice)
-    tasks = {name: [find(name, key, runs, model_choice) for key in given[name].split(",")]
-             for name in ("math", "code")}  # fmt: skip
+    base = resolve_checkpoint("base", given["base"], runs, model_choice)
+    tasks = {
+        name: [resolve_checkpoint(name, key, runs, model_choice) for key in given[name].split(",")]
+        for name in ("math", "code")
+    }
     geometry = tasks["math"][0].geometry
     assert geometry is not None
     print(f"top {geometry.count(0.1)} of {geometry.total_heads} heads: shared / Spearman; "

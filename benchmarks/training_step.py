@@ -52,7 +52,7 @@ from alps.models.architecture import read_geometry
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model, load_tokenizer, pad_id
 from alps.models.loss import answer_loss
-from alps.models.training_plan import LoraShape, Plan
+from alps.models.training_plan import LoraShape, TrainingPlan
 from alps.settings.run import Run
 from alps.training.memory import peak_bytes, reset_peak
 
@@ -108,7 +108,7 @@ class Way:
     """A row of the table: what trains, and how it is brought about."""
 
     name: str
-    plan: Plan
+    plan: TrainingPlan
     masked: bool = False
     s2ft: bool = False
 
@@ -119,14 +119,14 @@ def ways(geometry: Geometry) -> list[Way]:
     top = [h for h in geometry.heads() if h[0] >= geometry.num_layers * 2 // 3]
     heads = HeadSet(heads=tuple(draw.sample(geometry.heads(), count)), geometry=geometry)
     upper = HeadSet(heads=tuple(draw.sample(top, count)), geometry=geometry)
-    plan = lambda chosen, rest: Plan(qkv="heads", rest=rest, heads=chosen)  # noqa: E731
-    lora = lambda rank: Plan(  # noqa: E731
+    plan = lambda chosen, rest: TrainingPlan(qkv="heads", rest=rest, heads=chosen)  # noqa: E731
+    lora = lambda rank: TrainingPlan(  # noqa: E731
         qkv="none",
         rest=False,
         lora=LoraShape(rank=rank, alpha=float(rank), targets=("q_proj", "k_proj", "v_proj")),
     )
     return [
-        Way("full", Plan(qkv="all", rest=True)),
+        Way("full", TrainingPlan(qkv="all", rest=True)),
         Way("masked gradients, rest trains", plan(heads, True), masked=True),
         Way("HeadLinear, rest_trains", plan(heads, True)),
         Way("masked gradients, rest frozen", plan(heads, False), masked=True),
@@ -215,7 +215,7 @@ def steps(arguments: argparse.Namespace) -> None:
     print("|---|---|---|---|---|---|---|---|---|")
     for i, way in enumerate(rows):
         trained = sum(p.numel() for p in models[i].parameters() if p.requires_grad)
-        plan = Plan(qkv="all", rest=True) if way.masked and way.plan.rest else way.plan
+        plan = TrainingPlan(qkv="all", rest=True) if way.masked and way.plan.rest else way.plan
         cells = [
             way.name,
             *(f"{t / whole[0]:.2f}" for t in middle[i]),
@@ -254,7 +254,7 @@ class Rung:
     """A row of the ladder: what changed against the row above."""
 
     name: str
-    plan: Plan
+    plan: TrainingPlan
     batching: str = "packed"
     answers_only: bool = True
 
@@ -290,7 +290,7 @@ def ladder(arguments: argparse.Namespace) -> None:
         task = Path(folder) / "task.safetensors"
         learned.of(full, lambda: learn(lesson, full, arguments, task))
         heads = learned.heads(lambda: scored_heads(base, geometry, task), geometry)
-    only = lambda chosen: Plan(qkv="heads", rest=False, heads=chosen)  # noqa: E731
+    only = lambda chosen: TrainingPlan(qkv="heads", rest=False, heads=chosen)  # noqa: E731
     others = [
         Rung("LoRA r=128", by_name["LoRA r=128"]),
         Rung("LoRA of equal parameters", by_name["LoRA of equal parameters"]),

@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from alps.base.atomic import write_json
-from alps.evals.context import Subject
-from alps.evals.evaluate import evaluate, metrics_of, subject_of, uncertainty_of
+from alps.evals.context import EvaluationContext
+from alps.evals.evaluate import evaluate, evaluation_context, metrics_of, uncertainty_of
 from alps.heads.head_set import HeadSet
 from alps.methods.context import Context
 from alps.methods.scored import Scored
 from alps.models.architecture import read_geometry
-from alps.models.checkpoint import fetched, hub_commit, materialize, scorable
+from alps.models.checkpoint import fetch, hub_commit, materialize, materialize_qkv
 from alps.runs.completion import (
     base_result,
-    evaluations_finished,
-    finished,
-    places,
-    trained_weights,
+    evaluation_folders,
+    is_evaluated,
+    is_finished,
+    weights_fingerprint,
 )
 from alps.runs.evaluation import Evaluation
 from alps.runs.folder import RunFolder
@@ -52,7 +52,7 @@ def execute(run: Run, fit: Fit, needs: Weights = "drop") -> Result:
     """
     folder = RunFolder(run.folder)
     with folder.lock(waiting=lambda: log.info("%s: another process is at it; waiting", run.key)):
-        if finished(run, folder) and folder.trained(needs):
+        if is_finished(run, folder) and folder.trained(needs):
             if folder.status()["state"] != "finished":  # a benchmark that nobody asks for any more
                 folder.set_status("finished")
             return Result.read(folder.result_path)
@@ -67,8 +67,8 @@ def execute(run: Run, fit: Fit, needs: Weights = "drop") -> Result:
                         write_json(folder.heads_path, heads.to_json())
                 fit(run)
             result = describe(run, folder)
-            weights = trained_weights(run)
-            found = evaluate(run.evals, folder, weights, lambda: trained_subject(run))
+            weights = weights_fingerprint(run)
+            found = evaluate(run.evals, folder, weights, lambda: trained_context(run))
             result = with_scores(result, found, folder)
             result.write(folder.result_path)
         return result
@@ -80,7 +80,7 @@ def remember_commits(run: Run, folder: RunFolder) -> None:
     Raises:
         RunFailed: If a revision meant another commit when the run began.
     """
-    found = {"model": hub_commit(fetched(run.model)), "data": run.data.commit()}
+    found = {"model": hub_commit(fetch(run.model)), "data": run.data.commit()}
     now = {name: commit for name, commit in found.items() if commit}
     before = _commits(folder)
     for name in before.keys() & now.keys():
@@ -145,7 +145,7 @@ def task_checkpoint(run: Run, wanted: TaskModel, fit: Fit) -> tuple[Path, str]:
     task_run = run.task_run()
     if task_run is None:
         model = Model(name=wanted.name, path=wanted.path)
-        return scorable(model), model.fingerprint()
+        return materialize_qkv(model), model.fingerprint()
     from alps.training.restore import scorable_checkpoint
 
     log.info("%s needs the task model %s", run.key, task_run.key)
@@ -176,26 +176,26 @@ def describe(run: Run, folder: RunFolder) -> Result:
     )
 
 
-def trained_subject(run: Run) -> Subject:
+def trained_context(run: Run) -> EvaluationContext:
     """The trained model, ready to be examined: its frozen weights kept as they were in training."""
-    from alps.models.apply import keep_frozen_in
+    from alps.models.apply import cast_frozen
     from alps.training.restore import restore
 
     model = restore(run)
-    keep_frozen_in(model, run.optim.frozen_dtype)
+    cast_frozen(model, run.optim.frozen_dtype)
     checkpoint = merged_checkpoint(run) if run.evals.backend == "vllm" else None
-    return subject_of(run, _on_device(model), checkpoint)
+    return evaluation_context(run, _on_device(model), checkpoint)
 
 
 def merged_checkpoint(run: Run) -> Path:
     """The trained model as a folder that other programs load; made once."""
-    from alps.models.export import write
+    from alps.models.export import export_run
     from alps.training.restore import restore
 
     folder = RunFolder(run.folder)
     path = folder.path / "merged"
     if not path.exists():
-        write(run, "hf", path, restore, folder)
+        export_run(run, "hf", path, restore, folder)
     return path
 
 
@@ -205,10 +205,10 @@ def evaluate_base(run: Run) -> Result | None:
     Lives in `outputs/evals/base-<12 hex>`, named by model and template; what reads the run's data,
     in another such folder, named by the data, too.
     """
-    subject = cache(lambda: base_subject(run))
-    for place in places(run, trained=False):
+    subject = cache(lambda: base_context(run))
+    for place in evaluation_folders(run, trained=False):
         with place.folder.lock():
-            if evaluations_finished(place):
+            if is_evaluated(place):
                 continue
             found = evaluate(place.evals, place.folder, place.weights, subject)
             of_data = place.folder.path == run.base_data_folder
@@ -227,12 +227,12 @@ def evaluate_base(run: Run) -> Result | None:
     return base_result(run)
 
 
-def base_subject(run: Run) -> Subject:
+def base_context(run: Run) -> EvaluationContext:
     """The base model, ready to be examined."""
     from alps.models.load import load_model
 
     base = materialize(run.model)
-    return subject_of(run, _on_device(load_model(base)), checkpoint=base)
+    return evaluation_context(run, _on_device(load_model(base)), checkpoint=base)
 
 
 def with_scores(result: Result, found: Mapping[str, Evaluation], folder: RunFolder) -> Result:

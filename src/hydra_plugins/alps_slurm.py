@@ -28,7 +28,7 @@ class SlurmLauncher(Launcher):
         """Refuses settings and machines that cannot work, before any folder is made."""
         from omegaconf import OmegaConf
 
-        from alps.base.serialization import SettingsError, from_plain
+        from alps.base.serialization import SettingsError, from_dict
         from alps.config.errors import refuse
         from alps.launch.slurm import missing
         from alps.launch.slurm_settings import Slurm
@@ -37,7 +37,7 @@ class SlurmLauncher(Launcher):
         plain = OmegaConf.to_container(OmegaConf.create(self.settings), resolve=True)
         assert isinstance(plain, dict)
         try:
-            self.slurm = from_plain({str(k): v for k, v in plain.items()}, Slurm, "hydra.launcher")
+            self.slurm = from_dict({str(k): v for k, v in plain.items()}, Slurm, "hydra.launcher")
         except SettingsError as error:
             raise SystemExit(refuse(error.problems)) from None
         if problem := missing():

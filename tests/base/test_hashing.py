@@ -9,10 +9,10 @@ from alps.base.hashing import (
     cache_dir,
     canonical,
     digest,
+    excluded_at_default,
+    excluded_from_key,
     file_hash,
     folder_hash,
-    identity_unless,
-    not_identity,
 )
 
 HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"  # sha256sum of "hello"
@@ -21,14 +21,14 @@ HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"  # sh
 @dataclass(frozen=True, kw_only=True)
 class Part:
     size: int = 1
-    where: str = not_identity("here")
+    where: str = excluded_from_key("here")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Whole:
     parts: tuple[Part, ...] = (Part(),)
     more: dict = field(default_factory=dict)
-    path: str = not_identity("a")
+    path: str = excluded_from_key("a")
 
     def fingerprint(self) -> str:
         return "content"
@@ -154,7 +154,7 @@ def test_canonical_is_equal_for_what_differs_in_places_only():
 
 @dataclass(frozen=True)
 class Later:
-    since: int = identity_unless(3)
+    since: int = excluded_at_default(3)
 
 
 def test_a_later_setting_counts_only_away_from_its_default():

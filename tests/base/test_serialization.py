@@ -10,11 +10,11 @@ from alps.base.serialization import (
     SettingsError,
     argument_types,
     did_you_mean,
-    from_plain,
+    from_dict,
     name_problems,
     seed_problems,
     target_class,
-    to_plain,
+    to_dict,
     value_problems,
 )
 from alps.methods.dense import Full
@@ -48,7 +48,7 @@ class Outer:
 
 def problems(plain, cls=Outer, where="") -> list[str]:
     with pytest.raises(SettingsError) as error:
-        from_plain(plain, cls, where)
+        from_dict(plain, cls, where)
     assert str(error.value) == "; ".join(error.value.problems)
     return error.value.problems
 
@@ -61,23 +61,23 @@ def test_a_nested_dataclass_survives_the_way_there_and_back():
         numbers={"x": 1, "y": True},
         anything="text",
     )
-    assert from_plain(to_plain(value), Outer) == value
-    assert from_plain(to_plain(value), Outer).numbers["y"] is True
+    assert from_dict(to_dict(value), Outer) == value
+    assert from_dict(to_dict(value), Outer).numbers["y"] is True
 
 
 def test_the_class_is_named_and_found_without_being_expected():
-    plain = to_plain(Optim(lr=1e-3, batch_size=8, epochs=1))
+    plain = to_dict(Optim(lr=1e-3, batch_size=8, epochs=1))
     assert plain["_target_"] == "alps.settings.run.Optim"
     assert plain["betas"] == [0.9, 0.999]
-    assert from_plain(plain) == Optim(lr=1e-3, batch_size=8, epochs=1)
+    assert from_dict(plain) == Optim(lr=1e-3, batch_size=8, epochs=1)
 
 
 def test_a_family_is_built_as_the_member_it_names():
-    assert from_plain(FULL, Method) == Full(name="full")
+    assert from_dict(FULL, Method) == Full(name="full")
 
 
 def test_whole_numbers_are_numbers():
-    optim = from_plain({**OPTIM, "lr": 1}, Optim)
+    optim = from_dict({**OPTIM, "lr": 1}, Optim)
     assert optim.lr == 1.0 and isinstance(optim.lr, float)
 
 
@@ -155,9 +155,9 @@ def test_a_group_must_be_a_group(given):
 
 
 def test_an_optional_value_may_be_null_and_a_union_takes_either():
-    assert from_plain({"count": 1, "anything": None}, Outer).anything is None
-    assert from_plain({"count": 1, "anything": "x"}, Outer).anything == "x"
-    assert from_plain({"count": 1, "anything": 2}, Outer).anything == 2.0
+    assert from_dict({"count": 1, "anything": None}, Outer).anything is None
+    assert from_dict({"count": 1, "anything": "x"}, Outer).anything == "x"
+    assert from_dict({"count": 1, "anything": 2}, Outer).anything == 2.0
     assert len(problems({"count": 1, "anything": [1]})) == 1
 
 

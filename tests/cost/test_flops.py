@@ -11,7 +11,7 @@ from alps.heads.geometry import Geometry
 from alps.heads.head_set import HeadSet
 from alps.models.apply import apply
 from alps.models.loss import IGNORE, answer_loss
-from alps.models.training_plan import LoraShape, Plan
+from alps.models.training_plan import LoraShape, TrainingPlan
 
 GEOMETRY = Geometry(num_layers=3, num_heads=4, num_kv_heads=2, head_dim=10)
 QKV = ("q_proj", "k_proj", "v_proj")
@@ -19,19 +19,19 @@ LENGTHS, ANSWERS = (7, 12, 12, 3), (3, 4, 11, 1)
 WORK = Workload.of(LENGTHS, ANSWERS, batch_size=4)
 
 
-def of_heads(*heads: tuple[int, int], rest: bool = False, policy="any") -> Plan:
+def of_heads(*heads: tuple[int, int], rest: bool = False, policy="any") -> TrainingPlan:
     chosen = HeadSet(heads=heads, geometry=GEOMETRY)
-    return Plan(qkv="heads", rest=rest, heads=chosen, kv_policy=policy)
+    return TrainingPlan(qkv="heads", rest=rest, heads=chosen, kv_policy=policy)
 
 
-def lora(*targets: str) -> Plan:
-    return Plan(qkv="none", rest=False, lora=LoraShape(rank=3, alpha=3, targets=targets))
+def lora(*targets: str) -> TrainingPlan:
+    return TrainingPlan(qkv="none", rest=False, lora=LoraShape(rank=3, alpha=3, targets=targets))
 
 
 PLANS = {
     "full": FULL,
-    "no_attn": Plan(qkv="none", rest=True),
-    "qkv": Plan(qkv="all", rest=False),
+    "no_attn": TrainingPlan(qkv="none", rest=True),
+    "qkv": TrainingPlan(qkv="all", rest=False),
     "rest_trains": of_heads((0, 1), (2, 0), (2, 1), rest=True),
     "heads_only": of_heads((0, 1), (2, 0), (2, 1)),
     "heads_only in the top layer": of_heads((2, 0), (2, 3)),
@@ -148,7 +148,7 @@ def test_freezing_the_rest_saves_much_and_sparse_heads_alone_little():
 
     def ratio(rest: bool, layers: range) -> float:
         heads = HeadSet(heads=tuple((layer, 0) for layer in layers), geometry=geometry)
-        return flops_vs_full(shape, Plan(qkv="heads", rest=rest, heads=heads), work)
+        return flops_vs_full(shape, TrainingPlan(qkv="heads", rest=rest, heads=heads), work)
 
     assert ratio(True, range(30)) == pytest.approx(0.966, abs=0.01)
     assert ratio(False, range(30)) == pytest.approx(0.68, abs=0.02)

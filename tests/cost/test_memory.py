@@ -14,11 +14,11 @@ from alps.heads.geometry import Geometry
 from alps.heads.head_set import HeadSet
 from alps.models.apply import apply
 from alps.models.loss import IGNORE, answer_loss
-from alps.models.training_plan import LoraShape, Plan
+from alps.models.training_plan import LoraShape, TrainingPlan
 
 ROWS, LENGTH, ANSWERS = 3, 64, 24
 NUM_TOKENS, NUM_ANSWERS = ROWS * LENGTH, ROWS * ANSWERS
-FULL = Plan(qkv="all", rest=True)
+FULL = TrainingPlan(qkv="all", rest=True)
 MIXED = Storage(activation_bytes=2)
 NAMES = ["full", "no_attn", "rest_trains", "heads_only", "heads_only, top", "lora", "lora below"]
 
@@ -29,7 +29,7 @@ class Subject:
 
     model: torch.nn.Module
     shape: ModelShape
-    plan: Plan
+    plan: TrainingPlan
 
 
 @pytest.fixture
@@ -52,16 +52,18 @@ def subject(tmp_path):
     return make
 
 
-def plan_of(name: str, geometry: Geometry) -> Plan:
+def plan_of(name: str, geometry: Geometry) -> TrainingPlan:
     top = geometry.num_layers - 1
     if name.startswith("lora"):
         targets = ("k_proj", "o_proj", "down_proj") if "below" in name else ("q_proj", "v_proj")
-        return Plan(qkv="none", rest=False, lora=LoraShape(rank=4, alpha=4, targets=targets))
+        return TrainingPlan(
+            qkv="none", rest=False, lora=LoraShape(rank=4, alpha=4, targets=targets)
+        )
     if name in ("full", "no_attn"):
         return replace(FULL, qkv="all" if name == "full" else "none")
     chosen = ((top, 1),) if "top" in name else ((0, 1), (top, 0), (top, 3))
     heads = HeadSet(heads=chosen, geometry=geometry)
-    return Plan(qkv="heads", rest=name == "rest_trains", heads=heads)
+    return TrainingPlan(qkv="heads", rest=name == "rest_trains", heads=heads)
 
 
 class Living(TorchDispatchMode):

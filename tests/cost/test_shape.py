@@ -9,7 +9,7 @@ from alps.heads.geometry import Geometry
 from alps.heads.head_set import HeadSet
 from alps.models.apply import apply, num_parameters, num_trainable
 from alps.models.checkpoint import materialize
-from alps.models.training_plan import LoraShape, Plan
+from alps.models.training_plan import LoraShape, TrainingPlan
 
 SIZES = {
     "vocab_size": 40, "hidden_size": 24, "intermediate_size": 36, "num_hidden_layers": 3,
@@ -21,13 +21,13 @@ HEADS = HeadSet(
     geometry=Geometry(num_layers=3, num_heads=4, num_kv_heads=2, head_dim=10),
 )
 PLANS = {
-    "full": Plan(qkv="all", rest=True),
-    "no_attn": Plan(qkv="none", rest=True),
-    "qkv": Plan(qkv="all", rest=False),
-    "rest_trains": Plan(qkv="heads", rest=True, heads=HEADS),
-    "heads_only": Plan(qkv="heads", rest=False, heads=HEADS),
-    "majority": Plan(qkv="heads", rest=False, heads=HEADS, kv_policy="majority"),
-    "lora": Plan(
+    "full": TrainingPlan(qkv="all", rest=True),
+    "no_attn": TrainingPlan(qkv="none", rest=True),
+    "qkv": TrainingPlan(qkv="all", rest=False),
+    "rest_trains": TrainingPlan(qkv="heads", rest=True, heads=HEADS),
+    "heads_only": TrainingPlan(qkv="heads", rest=False, heads=HEADS),
+    "majority": TrainingPlan(qkv="heads", rest=False, heads=HEADS, kv_policy="majority"),
+    "lora": TrainingPlan(
         qkv="none", rest=False, lora=LoraShape(rank=3, alpha=3, targets=(*QKV, "down_proj"))
     ),
 }

@@ -55,7 +55,7 @@ def ask(tmp_path) -> Callable[..., Asked]:
     """Evaluates a benchmark on a model that gives `answer(request)`."""
     from lm_eval.api.model import LM
 
-    from alps.evals.context import Subject
+    from alps.evals.context import EvaluationContext
     from alps.evals.engine.journal import Journal
     from alps.evals.engine.language_model import LanguageModel
     from alps.evals.harness import run as harness_run
@@ -87,7 +87,7 @@ def ask(tmp_path) -> Callable[..., Asked]:
             journal = Journal(subject.folder, "told")
             return LanguageModel(Told(answer, asked), journal, tokenizer, template, title)
 
-        subject = Subject(
+        subject = EvaluationContext(
             engine=engine,
             model=None,
             tokenizer=tokenizer,
@@ -245,7 +245,7 @@ def make_subject(data_in, tmp_path, make_tokenizer):
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from alps.evals.context import Subject
+    from alps.evals.context import EvaluationContext
 
     def make(kind: str = "bytes", template: str = "alpaca", batch_size: Any = 2, **config):
         tokenizer = make_tokenizer(kind)
@@ -257,7 +257,7 @@ def make_subject(data_in, tmp_path, make_tokenizer):
             vocab_size=len(tokenizer), initializer_range=0.4,
         )  # fmt: skip
         model = LlamaForCausalLM(LlamaConfig(**{**shape, **config})).eval()
-        return Subject(
+        return EvaluationContext(
             engine=language_model,
             model=model,
             tokenizer=tokenizer,

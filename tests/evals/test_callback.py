@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from alps.evals.callback import Evaluations, as_found, first_documents, stoppable
 from alps.execute import evaluate_base, execute
-from alps.launch.ranks import examine_on_devices, fit_on_devices
+from alps.launch.ranks import evaluate_on_devices, fit_on_devices
 from alps.runs.folder import RunFolder
 from alps.training.fit import fit
 from alps.training.metrics import read_metrics
@@ -162,7 +162,7 @@ def test_two_ranks_score_as_one(make_run, tmp_path):
     one = make_run(*settings, output_dir=str(tmp_path / "one"))
     two = make_run(*settings, "trainer.devices=2", output_dir=str(tmp_path / "two"))
     evaluate_base(one)
-    examine_on_devices(two, trained=False)
+    evaluate_on_devices(two, trained=False)
     found = scores(two.base_folder)
     assert found == scores(one.base_folder)
     assert len(found) == 2 and len(list(two.base_folder.rglob("answers.?.jsonl"))) == 2
@@ -176,7 +176,7 @@ def test_two_ranks_examine_what_they_trained(make_run, tmp_path):
     result = execute(run, fit_on_devices)
     assert {p.name for p in run.folder.rglob("answers.*")} == {"answers.0.jsonl", "answers.1.jsonl"}
     again = make_run(*settings, "evals.limit=6", "trainer.devices=2")
-    examine_on_devices(again, RunFolder(run.folder))
+    evaluate_on_devices(again, RunFolder(run.folder))
     assert execute(again, fit_on_devices).evals.keys() == result.evals.keys()
 
 

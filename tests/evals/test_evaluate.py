@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from alps.evals.context import Scorecard, Uncertainty
-from alps.evals.evaluate import evaluate, subject_of
+from alps.evals.context import BenchmarkResult, Uncertainty
+from alps.evals.evaluate import evaluate, evaluation_context
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model
-from alps.runs.completion import all_remembered, trained_weights
+from alps.runs.completion import all_evaluated, weights_fingerprint
 from alps.runs.evaluation import read_evaluation
 from alps.runs.folder import RunFolder
 from alps.settings.infrastructure import Evals
@@ -38,7 +38,7 @@ class Count(Benchmark):
             file.write("x")
         times = len(path.read_text())
         sure = Uncertainty(stderr=0.5, low=0.0, high=2.0)
-        return Scorecard(
+        return BenchmarkResult(
             metrics={"times": times}, uncertainty={"times": sure}, num_documents=self.limit or 9
         )
 
@@ -52,9 +52,9 @@ def examine(make_run, tmp_path):
         given = str(data_dir) if data_dir else None
         evals = Evals(benchmarks=(Count(**settings),), data_dir=given)
         folder = RunFolder(tmp_path / "run")
-        subject = replace(subject_of(run, model), data_dir=data_dir)
+        subject = replace(evaluation_context(run, model), data_dir=data_dir)
         found = evaluate(evals, folder, weights, lambda: subject)
-        assert all_remembered(evals, folder, weights)
+        assert all_evaluated(evals, folder, weights)
         return found["count"].metrics["times"]
 
     return call
@@ -108,8 +108,8 @@ def test_a_training_done_again_is_another_model(make_run):
 
     run = make_run("method=full", "optim.max_steps=1")
     execute(run, fit)
-    before = trained_weights(run)
-    assert before == trained_weights(run)
+    before = weights_fingerprint(run)
+    assert before == weights_fingerprint(run)
     RunFolder(run.folder).training_path.unlink()
     execute(run, fit)
-    assert trained_weights(run) != before
+    assert weights_fingerprint(run) != before

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from alps.data.encoding.encode import encode_row
-from alps.evals.evaluate import subject_of
+from alps.evals.evaluate import evaluation_context
 from alps.evals.held_out import HeldOut
 from alps.evals.statistics import value
 from alps.models.checkpoint import materialize
@@ -19,7 +19,7 @@ BENCHMARK = HeldOut(name="held_out", protocol="answer_tokens", limit=7)
 @pytest.fixture
 def subject(make_run):
     run = make_run()
-    return subject_of(run, load_model(materialize(run.model)).eval())
+    return evaluation_context(run, load_model(materialize(run.model)).eval())
 
 
 def test_it_is_the_mean_over_answer_tokens_of_the_test_split(subject):
@@ -87,7 +87,7 @@ def test_data_without_held_out_rows_gives_no_number(subject, tmp_path):
 
 def test_rows_beyond_the_models_context_are_counted_and_told(make_run, caplog):
     run = make_run("model.random.max_position_embeddings=240")
-    subject = subject_of(run, load_model(materialize(run.model)).eval())
+    subject = evaluation_context(run, load_model(materialize(run.model)).eval())
     lengths = []
     subject.model.model.register_forward_pre_hook(
         lambda _, __, given: lengths.append(given["input_ids"].shape[1]), with_kwargs=True

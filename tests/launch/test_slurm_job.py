@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from alps.base.serialization import to_plain
+from alps.base.serialization import to_dict
 from alps.launch.slurm_job import Work
 from alps.runs.folder import RunFolder
 from alps.runs.result import Result
@@ -45,7 +45,7 @@ def test_a_training_that_listens_is_asked_and_has_its_time(handlers):
 
 def test_nothing_is_left_behind_by_a_run_that_ends_in_time(handlers, make_run):
     run, before = make_run("method=random"), signal.getsignal(signal.SIGUSR2)
-    Work(2, 60)(to_plain(run))
+    Work(2, 60)(to_dict(run))
     assert Result.read(RunFolder(run.folder).result_path).num_steps == 3
     assert signal.getsignal(signal.SIGUSR2) == before
     assert (run.folder / "train.log").exists()
@@ -54,5 +54,5 @@ def test_nothing_is_left_behind_by_a_run_that_ends_in_time(handlers, make_run):
 def test_a_failure_is_in_the_log_of_the_run(handlers, make_run):
     run = make_run("method=full", "optim.lr=1e30", "optim.clip_norm=null")
     with pytest.raises(RuntimeError, match="nan"):
-        Work(1, 60)(to_plain(run))
+        Work(1, 60)(to_dict(run))
     assert "Traceback" in (run.folder / "train.log").read_text()

@@ -1,6 +1,6 @@
 import pytest
 
-from alps.base.serialization import SettingsError, from_plain
+from alps.base.serialization import SettingsError, from_dict
 from alps.launch.slurm_settings import Slurm, minutes
 
 
@@ -18,10 +18,10 @@ def test_time_limits_are_read_as_sbatch_reads_them(limit, expected):
 def test_settings_that_cannot_be_asked_for():
     wrong = {"cpus": 0, "mem": "64GB", "time": "soon", "partitoin": "x"}
     with pytest.raises(SettingsError, match="did you mean 'partition'"):
-        from_plain(wrong, Slurm, "hydra.launcher")
+        from_dict(wrong, Slurm, "hydra.launcher")
     del wrong["partitoin"]
     with pytest.raises(SettingsError) as refused:
-        from_plain(wrong, Slurm, "hydra.launcher")
+        from_dict(wrong, Slurm, "hydra.launcher")
     assert len(refused.value.problems) == 3, refused.value
     assert all(p.startswith("hydra.launcher.") for p in refused.value.problems)
     (short,) = Slurm(time=2, signal_seconds=120).problems()

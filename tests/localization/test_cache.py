@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from alps.heads.geometry import Geometry
 from alps.localization import cache as remember
-from alps.localization.cache import Pair, localize_cached
+from alps.localization.cache import CheckpointPair, localize_cached
 from alps.localization.engine import localize
 from alps.models.qkv import qkv_names
 from alps.scores import differing
@@ -21,7 +21,7 @@ GEOMETRY = Geometry(num_layers=2, num_heads=4, num_kv_heads=2, head_dim=2)
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Pair:
+def pair(tmp_path: Path) -> CheckpointPair:
     generator = torch.Generator().manual_seed(0)
     rows = {n: 8 if "q_proj" in n else 4 for layer in range(2) for n in qkv_names(layer)}
     base = {n: torch.randn(r, 6, generator=generator) for n, r in rows.items()}
@@ -29,7 +29,7 @@ def pair(tmp_path: Path) -> Pair:
     for name, tensors in (("base", base), ("task", task)):
         save_file(tensors, tmp_path / f"{name}.safetensors")
     places = {n: tmp_path / f"{n}.safetensors" for n in ("base", "task")}
-    return Pair(**places, base_hash="b", task_hash="t", geometry=GEOMETRY)
+    return CheckpointPair(**places, base_hash="b", task_hash="t", geometry=GEOMETRY)
 
 
 @pytest.fixture

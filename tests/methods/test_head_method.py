@@ -1,12 +1,12 @@
 import pytest
 
-from alps.base.serialization import SettingsError, from_plain, to_plain
+from alps.base.serialization import SettingsError, from_dict, to_dict
 from alps.heads.geometry import Geometry
 from alps.heads.head_set import HeadSet
 from alps.methods.dense import Full, NoAttention
 from alps.methods.sampled import LayerConsistent, RandomHeads
 from alps.methods.scored import Scored
-from alps.models.training_plan import Plan
+from alps.models.training_plan import TrainingPlan
 from alps.settings.run import TaskModel
 
 HEADS = HeadSet(
@@ -67,12 +67,12 @@ def test_a_ratio_of_1_makes_the_full_run(make_run):
 @pytest.mark.parametrize(("scope", "rest"), [("rest_trains", True), ("heads_only", False)])
 def test_the_plan_is_the_rows_of_the_heads_and_the_rest_by_scope(scope, rest, policy):
     plan = random_heads(scope=scope, kv_policy=policy).plan(HEADS)
-    assert plan == Plan(qkv="heads", rest=rest, heads=HEADS, kv_policy=policy)
+    assert plan == TrainingPlan(qkv="heads", rest=rest, heads=HEADS, kv_policy=policy)
 
 
 def test_the_two_ends_plan_everything_and_everything_but_qkv():
-    assert Full(name="full").plan(None) == Plan(qkv="all", rest=True)
-    assert NoAttention(name="no_attn").plan(None) == Plan(qkv="none", rest=True)
+    assert Full(name="full").plan(None) == TrainingPlan(qkv="all", rest=True)
+    assert NoAttention(name="no_attn").plan(None) == TrainingPlan(qkv="none", rest=True)
     assert Full(name="full").choose(None) is None
 
 
@@ -84,6 +84,6 @@ def test_the_two_ends_plan_everything_and_everything_but_qkv():
     ],
 )
 def test_unknown_scopes_and_policies_are_refused(field, problem):
-    plain = {**to_plain(LayerConsistent(name="lc", ratio=0.1, scope="heads_only")), **field}
+    plain = {**to_dict(LayerConsistent(name="lc", ratio=0.1, scope="heads_only")), **field}
     with pytest.raises(SettingsError, match=problem):
-        from_plain(plain)
+        from_dict(plain)

@@ -1,12 +1,12 @@
 import pytest
 
-from alps.base.serialization import from_plain
+from alps.base.serialization import from_dict
 from alps.methods.lora import LoRA
-from alps.models.training_plan import LoraShape, Plan
+from alps.models.training_plan import LoraShape, TrainingPlan
 
 
 def test_the_plan_is_adapters_on_a_frozen_model():
-    assert LoRA(name="lora", rank=4, alpha=8.0, targets=("q_proj",)).plan(None) == Plan(
+    assert LoRA(name="lora", rank=4, alpha=8.0, targets=("q_proj",)).plan(None) == TrainingPlan(
         qkv="none", rest=False, lora=LoraShape(rank=4, alpha=8.0, targets=("q_proj",))
     )
 
@@ -39,4 +39,4 @@ def test_shapes_that_cannot_be_used_are_told(changes, problem):
 
 def test_a_list_of_targets_becomes_a_tuple():
     plain = {"_target_": "alps.methods.lora.LoRA", "name": "lora", "targets": ["q_proj", "v_proj"]}
-    assert from_plain(plain).targets == ("q_proj", "v_proj")
+    assert from_dict(plain).targets == ("q_proj", "v_proj")

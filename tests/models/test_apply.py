@@ -14,7 +14,7 @@ from alps.models.apply import (
 from alps.models.architecture import read_geometry
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model
-from alps.models.training_plan import LoraShape, Plan
+from alps.models.training_plan import LoraShape, TrainingPlan
 
 
 @pytest.fixture
@@ -33,9 +33,9 @@ def with_biases(tmp_path):
     return tmp_path
 
 
-def head_plan(base, scope_rest: bool, policy: str = "any") -> Plan:
+def head_plan(base, scope_rest: bool, policy: str = "any") -> TrainingPlan:
     heads = HeadSet(heads=((0, 1), (0, 2), (1, 7)), geometry=read_geometry(base))
-    return Plan(qkv="heads", rest=scope_rest, heads=heads, kv_policy=policy)
+    return TrainingPlan(qkv="heads", rest=scope_rest, heads=heads, kv_policy=policy)
 
 
 def trainable(model) -> set[str]:
@@ -43,12 +43,12 @@ def trainable(model) -> set[str]:
 
 
 def test_full_trains_everything(base):
-    model = apply(load_model(base), Plan(qkv="all", rest=True))
+    model = apply(load_model(base), TrainingPlan(qkv="all", rest=True))
     assert num_trainable(model) == num_parameters(model)
 
 
 def test_no_attn_trains_everything_but_qkv(base):
-    model = apply(load_model(base), Plan(qkv="none", rest=True))
+    model = apply(load_model(base), TrainingPlan(qkv="none", rest=True))
     frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
     assert frozen == {
         f"model.layers.{i}.self_attn.{p}_proj.weight" for i in range(2) for p in "qkv"
@@ -79,7 +79,7 @@ def test_the_chosen_kv_rows_are_those_of_the_heads_group(base):
 def test_rest_trains_adds_everything_outside_qkv(base):
     rows = trainable(apply(load_model(base), head_plan(base, scope_rest=False)))
     both = trainable(apply(load_model(base), head_plan(base, scope_rest=True)))
-    rest = trainable(apply(load_model(base), Plan(qkv="none", rest=True)))
+    rest = trainable(apply(load_model(base), TrainingPlan(qkv="none", rest=True)))
     assert both == rows | rest
 
 
@@ -92,7 +92,7 @@ def test_strict_policies_leave_a_shared_group_frozen(base, policy):
 def test_lora_freezes_the_model_and_starts_as_it(base):
     plain, ids = load_model(base), torch.tensor([[5, 6, 7]])
     shape = LoraShape(rank=4, alpha=4.0, targets=("q_proj", "k_proj", "v_proj"))
-    model = apply(load_model(base), Plan(qkv="none", rest=False, lora=shape))
+    model = apply(load_model(base), TrainingPlan(qkv="none", rest=False, lora=shape))
     assert all("lora_" in n for n in trainable(model))
     assert num_trainable(model) == 2 * 4 * (64 + 64 + 2 * (64 + 16))
     torch.testing.assert_close(model(ids).logits, plain(ids).logits)
@@ -102,7 +102,7 @@ def test_biases_of_frozen_projections_stay_frozen(with_biases):
     heads = HeadSet(heads=((0, 3),), geometry=read_geometry(with_biases))
     model = load_model(with_biases)
     before = model(torch.tensor([[1, 2]])).logits
-    model = apply(model, Plan(qkv="heads", rest=True, heads=heads))
+    model = apply(model, TrainingPlan(qkv="heads", rest=True, heads=heads))
     assert not [n for n in trainable(model) if "_proj.bias" in n]
     torch.testing.assert_close(model(torch.tensor([[1, 2]])).logits, before)
 
@@ -111,7 +111,7 @@ def test_biases_of_chosen_rows_train_where_asked(with_biases):
     from alps.cost.shape import ModelShape
 
     heads = HeadSet(heads=((0, 3),), geometry=read_geometry(with_biases))
-    plan = Plan(qkv="heads", rest=False, heads=heads, train_bias=True)
+    plan = TrainingPlan(qkv="heads", rest=False, heads=heads, train_bias=True)
     model, plain = apply(load_model(with_biases), plan), load_model(with_biases)
     assert num_trainable(model) == ModelShape.read(with_biases).num_trainable(plan)
     ids = torch.tensor([[1, 2, 3, 4]])

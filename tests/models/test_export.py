@@ -27,13 +27,13 @@ from alps.models.export import (
     check_format,
     export_lora,
     export_model,
+    export_run,
     new_folder,
     rank_warnings,
-    write,
 )
 from alps.models.load import load_model, load_tokenizer, pad_id
 from alps.models.rows import Part, Rows, merge, rows_of
-from alps.models.training_plan import LoraShape, Plan
+from alps.models.training_plan import LoraShape, TrainingPlan
 from alps.runs.folder import RunFolder
 from alps.settings.model import Model
 from alps.training.fit import fit
@@ -67,7 +67,7 @@ def base(request, tmp_path) -> Path:
 def trained(base: Path, rest: bool = False) -> nn.Module:
     """Whatever trains moved by chance."""
     chosen = HeadSet(heads=HEADS, geometry=read_geometry(base))
-    model = application.apply(load_model(base), Plan(qkv="heads", rest=rest, heads=chosen))
+    model = application.apply(load_model(base), TrainingPlan(qkv="heads", rest=rest, heads=chosen))
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -180,11 +180,13 @@ def test_what_servers_will_not_take_is_told(ranks, expected):
 @pytest.mark.parametrize(
     ("plan", "format", "message"),
     [
-        (Plan(qkv="all", rest=True), "rows", "format=rows holds rows of chosen heads"),
-        (Plan(qkv="all", rest=True), "lora", "use format=hf"),
-        (Plan(qkv="none", rest=True), "lora", "use format=hf"),
+        (TrainingPlan(qkv="all", rest=True), "rows", "format=rows holds rows of chosen heads"),
+        (TrainingPlan(qkv="all", rest=True), "lora", "use format=hf"),
+        (TrainingPlan(qkv="none", rest=True), "lora", "use format=hf"),
         (
-            Plan(qkv="none", rest=False, lora=LoraShape(rank=1, alpha=1.0, targets=("q_proj",))),
+            TrainingPlan(
+                qkv="none", rest=False, lora=LoraShape(rank=1, alpha=1.0, targets=("q_proj",))
+            ),
             "rows",
             "use format=lora or format=hf",
         ),
@@ -233,9 +235,9 @@ def heads_run(make_run):
 
 def test_all_formats_of_a_run_of_heads_are_the_same_model(heads_run, tmp_path):
     run, base = heads_run, materialize(heads_run.model)
-    assert write(run, "hf", tmp_path / "hf", restore) == {}
-    assert write(run, "rows", tmp_path / "rows", restore) == {}
-    ranks = write(run, "lora", tmp_path / "lora", restore)
+    assert export_run(run, "hf", tmp_path / "hf", restore) == {}
+    assert export_run(run, "rows", tmp_path / "rows", restore) == {}
+    ranks = export_run(run, "lora", tmp_path / "lora", restore)
     assert max(ranks.values()) >= 8
     assert {p.name for p in (tmp_path / "rows").iterdir()} == {"heads.safetensors", "run.yaml"}
     settings = RunFolder(run.folder).settings_path
@@ -250,9 +252,9 @@ def test_all_formats_of_a_run_of_heads_are_the_same_model(heads_run, tmp_path):
 
 
 def test_a_run_without_a_file_of_rows_has_them_in_its_weights(heads_run, tmp_path):
-    write(heads_run, "rows", tmp_path / "one", restore)
+    export_run(heads_run, "rows", tmp_path / "one", restore)
     (RunFolder(heads_run.folder).weights_path.parent / "heads.safetensors").unlink()
-    write(heads_run, "rows", tmp_path / "two", restore)
+    export_run(heads_run, "rows", tmp_path / "two", restore)
     one, two = (tmp_path / n / "heads.safetensors" for n in ("one", "two"))
     a, b = load_file(one), load_file(two)
     assert a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
@@ -267,14 +269,14 @@ def test_a_base_that_changed_is_refused(heads_run, tmp_path):
         (folder.path / name).write_bytes((old.path / name).read_bytes())
     for format in ("rows", "lora"):
         with pytest.raises(ValueError, match="bring the old base back"):
-            write(moved, format, tmp_path / "to", restore)
+            export_run(moved, format, tmp_path / "to", restore)
     assert not (tmp_path / "to").exists()
 
 
 def test_a_lora_run_exports_its_own_adapter(make_run, tmp_path):
     run = make_run("method=lora", "method.rank=4", "method.alpha=8", "optim.lr=1e-2")
     execute(run, fit)
-    ranks = write(run, "lora", tmp_path / "adapter", restore)
+    ranks = export_run(run, "lora", tmp_path / "adapter", restore)
     assert set(ranks.values()) == {4}
     base = materialize(run.model)
     config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())

@@ -7,15 +7,15 @@ from torch import nn
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 import alps
-from alps.execute import execute, trained_subject
+from alps.execute import execute, trained_context
 from alps.heads.head_set import HeadSet
-from alps.models.apply import apply, keep_frozen_in, merge
+from alps.models.apply import apply, cast_frozen, merge
 from alps.models.architecture import read_geometry
 from alps.models.checkpoint import materialize
 from alps.models.four_bit import PackedLinear, is_packed, pack, plain_linear, product, unpacked
 from alps.models.head_linear import HeadLinear
 from alps.models.load import load_model
-from alps.models.training_plan import LoraShape, Plan
+from alps.models.training_plan import LoraShape, TrainingPlan
 from alps.runs.folder import RunFolder
 from alps.training.fit import fit
 
@@ -95,7 +95,7 @@ def test_a_run_over_a_4_bit_base_trains_and_is_restored(make_run, method):
     assert {t.dtype for t in load_file(RunFolder(run.folder).weights_path).values()} == {
         torch.float32
     }
-    model = trained_subject(run).model
+    model = trained_context(run).model
     ids = torch.arange(3, 20)[None]
     with torch.no_grad():
         before = model(ids).logits
@@ -111,8 +111,8 @@ def test_frozen_weights_are_those_of_the_base_after_packing_it(make_run):
     execute(run, fit)
     base = materialize(run.model)
     expected = load_model(base).requires_grad_(False)
-    keep_frozen_in(expected, "nf4")
-    wanted, merged = merge(expected).state_dict(), merge(trained_subject(run).model).state_dict()
+    cast_frozen(expected, "nf4")
+    wanted, merged = merge(expected).state_dict(), merge(trained_context(run).model).state_dict()
     heads = RunFolder(run.folder).read_heads()
     geometry = heads.geometry
     for name, tensor in merged.items():
@@ -129,8 +129,8 @@ def test_frozen_weights_are_those_of_the_base_after_packing_it(make_run):
 def test_lora_is_packed_below_its_adapters(make_run):
     base = materialize(make_run().model)
     shape = LoraShape(rank=2, alpha=2.0, targets=("q_proj",))
-    model = apply(load_model(base), Plan(qkv="none", rest=False, lora=shape))
-    keep_frozen_in(model, "nf4")
+    model = apply(load_model(base), TrainingPlan(qkv="none", rest=False, lora=shape))
+    cast_frozen(model, "nf4")
     kinds = [type(m).__name__ for m in model.modules()]
     layers = read_geometry(base).num_layers
     assert kinds.count("PackedLinear") == 7 * layers

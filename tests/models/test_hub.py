@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from alps.models import hub, hub_repo
-from alps.models.architecture import read_geometry, trainable
+from alps.models.architecture import read_geometry, stored_in_float8
 from alps.models.checkpoint import materialize
 from alps.models.hub import download, fetch_qkv
 from alps.settings.model import Model
@@ -593,9 +593,9 @@ def test_a_whole_download_words_its_refusals_alike(serve, monkeypatch, tmp_path)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     serve({})
     with pytest.raises(ValueError, match=r"^the hub has no model acme/none@main, or it is private"):
-        download("acme/none", "main", trainable)
+        download("acme/none", "main", stored_in_float8)
     with pytest.raises(ValueError, match=r"^model.path=a/b/c is neither a folder nor a hub id"):
-        download("a/b/c", "main", trainable)
+        download("a/b/c", "main", stored_in_float8)
 
 
 def test_a_whole_download_takes_the_files_of_this_layout(serve, monkeypatch, tmp_path):

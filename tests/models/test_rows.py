@@ -18,7 +18,7 @@ from alps.models.checkpoint import materialize
 from alps.models.head_linear import HeadLinear
 from alps.models.load import load_model
 from alps.models.rows import Part, Rows, base_rows, compose, diff, merge, rows_of, unmerge
-from alps.models.training_plan import Plan
+from alps.models.training_plan import TrainingPlan
 from alps.runs.folder import RunFolder
 from alps.training.fit import fit
 from alps.training.restore import restore
@@ -61,7 +61,7 @@ def one_layer() -> Qwen2ForCausalLM:
 def trained(base: Path, heads=HEADS, seed: int = 1) -> nn.Module:
     """A model whose rows moved by chance, and that saw a forward pass before and after."""
     chosen = HeadSet(heads=heads, geometry=read_geometry(base))
-    model = application.apply(load_model(base), Plan(qkv="heads", rest=False, heads=chosen))
+    model = application.apply(load_model(base), TrainingPlan(qkv="heads", rest=False, heads=chosen))
     model(torch.tensor([[1, 2, 3]]))
     torch.manual_seed(seed)
     with torch.no_grad():

@@ -5,7 +5,7 @@ from alps.models.apply import apply
 from alps.models.checkpoint import materialize
 from alps.models.export import export_model
 from alps.models.load import load_model, load_tokenizer
-from alps.models.training_plan import Plan
+from alps.models.training_plan import TrainingPlan
 from alps.models.weights import load_trained, save_trained
 from alps.runs.result import RunFailed
 
@@ -16,21 +16,23 @@ def base(make_run):
 
 
 def test_only_trained_parameters_are_saved_and_come_back(base, tmp_path):
-    model = apply(load_model(base), Plan(qkv="none", rest=True))
+    model = apply(load_model(base), TrainingPlan(qkv="none", rest=True))
     with torch.no_grad():
         model.model.norm.weight += 1
     save_trained(model, tmp_path / "w.safetensors")
-    other = apply(load_model(base), Plan(qkv="none", rest=True))
+    other = apply(load_model(base), TrainingPlan(qkv="none", rest=True))
     load_trained(other, tmp_path / "w.safetensors")
     for (name, a), b in zip(model.named_parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b), name
 
 
 def test_weights_of_another_plan_are_refused(base, tmp_path):
-    save_trained(apply(load_model(base), Plan(qkv="all", rest=True)), tmp_path / "w.safetensors")
+    save_trained(
+        apply(load_model(base), TrainingPlan(qkv="all", rest=True)), tmp_path / "w.safetensors"
+    )
     with pytest.raises(RunFailed, match="other parameters"):
         load_trained(
-            apply(load_model(base), Plan(qkv="none", rest=True)), tmp_path / "w.safetensors"
+            apply(load_model(base), TrainingPlan(qkv="none", rest=True)), tmp_path / "w.safetensors"
         )
 
 

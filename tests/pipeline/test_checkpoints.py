@@ -14,7 +14,7 @@ from alps.localization.engine import localize
 from alps.models.architecture import read_geometry
 from alps.models.checkpoint import materialize
 from alps.models.qkv import qkv_names
-from alps.pipeline.checkpoints import Place, find
+from alps.pipeline.checkpoints import ResolvedCheckpoint, resolve_checkpoint
 from alps.runs.folder import RunFolder
 from alps.settings.run import Run
 from alps.training.fit import fit
@@ -34,8 +34,8 @@ def trained(output_dir: Path, *settings: str) -> Run:
     return run
 
 
-def look(text: str, output_dir: Path = Path("outputs")) -> Place:
-    return find("task", text, output_dir, model_choice)
+def look(text: str, output_dir: Path = Path("outputs")) -> ResolvedCheckpoint:
+    return resolve_checkpoint("task", text, output_dir, model_choice)
 
 
 def refusal(text: str, output_dir: Path = Path("outputs")) -> str:
@@ -119,7 +119,7 @@ def test_a_run_without_weights_says_what_to_do(make_run):
 def test_a_choice_of_model_is_made_and_named_by_its_content():
     place = look("tiny")
     model = model_choice("tiny")
-    assert place == Place(materialize(model), model.fingerprint())
+    assert place == ResolvedCheckpoint(materialize(model), model.fingerprint())
 
 
 def test_a_folder_goes_before_a_choice_of_the_same_name(tmp_path):
@@ -132,8 +132,8 @@ def test_a_hub_id_is_fetched_with_progress(monkeypatch):
     copy = cache_dir() / "qkv" / "org--name@0123"
     monkeypatch.setattr("alps.models.hub.fetch_qkv", lambda *about: asked.append(about) or copy)
     report = print
-    place = find("base", "org/name@v2", Path("outputs"), model_choice, report)
-    assert place == Place(copy, "hub qkv/org--name@0123")
+    place = resolve_checkpoint("base", "org/name@v2", Path("outputs"), model_choice, report)
+    assert place == ResolvedCheckpoint(copy, "hub qkv/org--name@0123")
     look("org/name")
     assert asked == [("org/name", "v2", report), ("org/name", "main", None)]
 

@@ -4,9 +4,14 @@ import pytest
 from safetensors.torch import load_file
 
 from alps.execute import execute
-from alps.pipeline.retention import found_before, reduce, reduce_unneeded, with_task_models
+from alps.pipeline.retention import (
+    already_trained_task_models,
+    reduce,
+    reduce_unneeded,
+    with_task_models,
+)
 from alps.plan.stages import planned
-from alps.runs.completion import finished
+from alps.runs.completion import is_finished
 from alps.runs.folder import RunFolder
 from alps.runs.result import RunFailed
 from alps.training.fit import fit
@@ -68,7 +73,7 @@ def test_all_but_weights_stays_and_the_run_counts_as_finished(make_run):
     reduce(run, "drop")
     assert weights_of(run) == [] and all(p.exists() for p in files)
     trained = []
-    assert finished(run, RunFolder(run.folder))
+    assert is_finished(run, RunFolder(run.folder))
     assert execute(run, counting(trained)) == result and not trained
     (one,) = planned({"table": [run]}).values()
     assert one.state == "done"
@@ -143,10 +148,13 @@ def test_heads_are_not_chosen_again_when_weights_are(make_run):
 
 def test_task_models_that_were_there_before_are_spared(make_run):
     full, alps = make_run("method=full"), make_run("method=alps", "ratio=0.2")
-    assert found_before([alps]) == set()
+    assert already_trained_task_models([alps]) == set()
     execute(full, fit)
-    assert found_before([alps]) == {full.key} and found_before([full, alps]) == set()
-    spared = found_before([alps])
+    assert (
+        already_trained_task_models([alps]) == {full.key}
+        and already_trained_task_models([full, alps]) == set()
+    )
+    spared = already_trained_task_models([alps])
     execute(alps, fit)
     reduce_unneeded([alps], "drop", spared)
     assert weights_of(alps) == [] and "trained.safetensors" in weights_of(full)

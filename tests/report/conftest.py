@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from alps.base.atomic import write_json
-from alps.base.serialization import to_plain
+from alps.base.serialization import to_dict
 from alps.data.sources.mini import Mini
 from alps.evals.evalplus.benchmark import EvalPlus
 from alps.evals.harness.benchmark import HarnessTask
@@ -189,7 +189,7 @@ class Made:
         part = Part([float(r) for r in right], share=not isinstance(benchmark, HeldOut))
         spread = uncertainty(part)
         found = Evaluation(
-            benchmark=to_plain(benchmark),
+            benchmark=to_dict(benchmark),
             weights="w",
             documents=f"{benchmark.name}@1",
             metrics={"loss" if isinstance(benchmark, HeldOut) else "accuracy": value(part)},

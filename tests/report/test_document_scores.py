@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from alps.base.serialization import to_plain
+from alps.base.serialization import to_dict
 from alps.evals.statistics import value
 from alps.report.outcomes import document_scores
 from alps.runs.evaluation import Evaluation
@@ -28,7 +28,7 @@ def leave(tmp_path):
         else:
             path.write_text(text)
         found = Evaluation(
-            benchmark=json.loads(json.dumps(to_plain(benchmark))), weights="w",
+            benchmark=json.loads(json.dumps(to_dict(benchmark))), weights="w",
             metrics={"headline": score}, num_documents=len(lines),
         )  # fmt: skip
         return document_scores(folder, found)

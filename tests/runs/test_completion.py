@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from alps.evals.context import Scorecard
+from alps.evals.context import BenchmarkResult
 from alps.evals.held_out import HeldOut
 from alps.execute import evaluate_base
 from alps.pipeline.preflight import check
-from alps.report.outcomes import Subject
-from alps.runs.completion import base_finished, base_result
+from alps.report.outcomes import RunOutcome
+from alps.runs.completion import base_is_finished, base_result
 from alps.settings.infrastructure import Evals
 from alps.settings.interfaces import Benchmark
 
@@ -26,7 +26,7 @@ class Question(Benchmark):
 
     def evaluate(self, subject):
         ASKED.append(subject.data.template)
-        return Scorecard(metrics={"times": float(len(ASKED))}, num_documents=1)
+        return BenchmarkResult(metrics={"times": float(len(ASKED))}, num_documents=1)
 
 
 BENCHMARKS = (Question(), HeldOut(name="held_out", protocol="answer_tokens", limit=4))
@@ -46,12 +46,12 @@ def test_one_question_serves_all_data_and_each_data_has_its_loss(runs):
     assert [each.data for each in found] == list(DATA)
     losses = [each.evals["held_out"]["loss"] for each in found]
     assert len(set(losses)) == 3 and all(each.evals["question"]["times"] == 1 for each in found)
-    subjects = [Subject(run, base=True) for run in runs]
+    subjects = [RunOutcome(run, base=True) for run in runs]
     assert [s.score("held_out").value for s in subjects] == losses
     assert [s.score("question").value for s in subjects] == [1.0] * 3
     assert len({s.key for s in subjects}) == 3, "each has documents of its own"
     for run in runs:
-        assert base_finished(run)
+        assert base_is_finished(run)
         assert evaluate_base(run).evals["held_out"] == base_result(run).evals["held_out"]
     assert ASKED == ["alpaca"]
 
@@ -65,11 +65,11 @@ def test_another_template_is_another_question(runs):
 def test_what_was_asked_for_one_data_is_there_for_another_before_its_loss_is(runs):
     evaluate_base(runs[0])
     other = runs[1]
-    assert not base_finished(other)
-    subject = Subject(other, base=True)
+    assert not base_is_finished(other)
+    subject = RunOutcome(other, base=True)
     assert subject.score("question").value == 1.0
     assert subject.score("held_out").trouble == "not evaluated"
-    assert base_finished(replace(other, evals=Evals(benchmarks=BENCHMARKS[:1])))
+    assert base_is_finished(replace(other, evals=Evals(benchmarks=BENCHMARKS[:1])))
 
 
 def test_nothing_asked_makes_no_folder(make_run, tmp_path):

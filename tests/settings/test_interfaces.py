@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from alps.base.hashing import canonical
-from alps.base.serialization import SettingsError, from_plain, to_plain
+from alps.base.serialization import SettingsError, from_dict, to_dict
 from alps.data.sources.mini import Mini
 from alps.settings.interfaces import PromptFile
 
@@ -27,13 +27,13 @@ def test_files_of_prompts_survive_as_plain_settings(tmp_path):
     path.write_text('{"question": "a"}\n')
     source = replace(SOURCE, decontaminate=(str(path),))
     assert source.prompt_files == (path,) and source.decontaminate == (PromptFile(str(path)),)
-    assert from_plain(to_plain(source)) == source
-    assert from_plain({**to_plain(SOURCE), "decontaminate": [str(path)]}) == source
+    assert from_dict(to_dict(source)) == source
+    assert from_dict({**to_dict(SOURCE), "decontaminate": [str(path)]}) == source
 
 
 def test_a_file_of_prompts_must_be_a_text():
     with pytest.raises(SettingsError, match=r"decontaminate\[0\] must be a text, got 3"):
-        from_plain({**to_plain(SOURCE), "decontaminate": [3]})
+        from_dict({**to_dict(SOURCE), "decontaminate": [3]})
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from alps.execute import execute
 from alps.runs.folder import RunFolder
 from alps.runs.result import RunFailed
-from alps.training.checkpoint import resume_point
+from alps.training.checkpoint import latest_checkpoint
 from alps.training.fit import fit
 from alps.training.metrics import read_metrics
 
@@ -140,7 +140,7 @@ def test_a_checkpoint_of_another_cut_into_micro_batches_is_refused(make_run):
 
 
 def test_without_a_checkpoint_there_is_nothing_to_go_on_from(tmp_path):
-    assert resume_point(tmp_path / "last.ckpt") is None
+    assert latest_checkpoint(tmp_path / "last.ckpt") is None
 
 
 def test_sigterm_leaves_a_resume_point_and_says_so(alps, make_run, tmp_path, uninterrupted):

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from alps.base.serialization import SettingsError
-from alps.execute import execute, trained_subject
+from alps.execute import execute, trained_context
 from alps.models.apply import merge
 from alps.models.architecture import read_geometry
 from alps.models.checkpoint import materialize
@@ -38,7 +38,7 @@ def test_a_bf16_base_has_float32_rows_and_frozen_bits(make_run):
     assert run.key != make_run(*HEADS_ONLY).key
     execute(run, fit)
     assert {t.dtype for t in weights(run).values()} == {torch.float32}
-    model, base = trained_subject(run).model, load_model(materialize(run.model)).bfloat16()
+    model, base = trained_context(run).model, load_model(materialize(run.model)).bfloat16()
     frozen = {n: p for n, p in model.named_parameters() if not p.requires_grad}
     plain = dict(base.named_parameters())
     assert all(torch.equal(p, plain[n]) for n, p in frozen.items())

@@ -7,10 +7,10 @@ from alps.cost.shape import ModelShape
 from alps.data.encoding.dataset import EncodedRows
 from alps.data.encoding.encode import EncodedRow
 from alps.models.checkpoint import materialize
-from alps.models.training_plan import Plan
-from alps.training.prediction import micro_batch_size, predicted
+from alps.models.training_plan import TrainingPlan
+from alps.training.prediction import micro_batch_size, predict_cost
 
-PLAN = Plan(qkv="all", rest=True)
+PLAN = TrainingPlan(qkv="all", rest=True)
 ROWS = EncodedRows.of([EncodedRow(list(range(n)), n - n // 4) for n in (8, 40, 12, 32, 16)])
 """Of each row the last quarter is its answer."""
 
@@ -21,7 +21,7 @@ ROWS = EncodedRows.of([EncodedRow(list(range(n)), n - n // 4) for n in (8, 40, 1
 def test_memory_is_that_of_the_longest_rows(make_run, batching, tokens):
     run = make_run("method=full", f"data.batching={batching}")
     base = materialize(run.model)
-    found = predicted(run, base, PLAN, ROWS, 2, "32-true")
+    found = predict_cost(run, base, PLAN, ROWS, 2, "32-true")
     kept = storage(run, "32-true")
     wanted = peak_memory(ModelShape.read(base), PLAN, tokens, 10 + 8, kept)
     assert found["predicted_memory_bytes"] == wanted.total

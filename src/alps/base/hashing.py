@@ -31,10 +31,10 @@ def file_hash(path: Path) -> str:
     """SHA-256 of a file's bytes, computed once for each (path, size, modification time)."""
     path = path.resolve()
     name = hashlib.sha256(str(path).encode()).hexdigest()
-    return remembered_hash(name, file_stamp(path), lambda: content_sha256(path))
+    return cached_hash(name, stat_fingerprint(path), lambda: content_sha256(path))
 
 
-def file_stamp(path: Path) -> list[int]:
+def stat_fingerprint(path: Path) -> list[int]:
     """What changes with a file: size, times and inode."""
     stat = path.stat()
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
@@ -46,7 +46,7 @@ def content_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def remembered_hash(name: str, stamp: Any, compute: Callable[[], str]) -> str:
+def cached_hash(name: str, stamp: Any, compute: Callable[[], str]) -> str:
     """What `compute` gave under this name and stamp, or gives now.
 
     Args:
@@ -75,7 +75,7 @@ def folder_hash(path: Path) -> str:
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
 
 
-def stamp(path: Path) -> str:
+def cheap_fingerprint(path: Path) -> str:
     """Names, sizes and times of a checkpoint's files: a stand-in for reading them all.
 
     It tells one state of a place from another, in no time; a copy elsewhere has another stamp.
@@ -93,12 +93,12 @@ def cache_lock(name: str) -> FileLock:
     return FileLock(folder / f"{name}.lock")
 
 
-def not_identity(default: Any = None) -> Any:
+def excluded_from_key(default: Any = None) -> Any:
     """A field that describes where or how, not what: it is left out of the key."""
     return field(default=default, metadata={"identity": False})
 
 
-def identity_unless(default: Any) -> Any:
+def excluded_at_default(default: Any) -> Any:
     """A field that came later: at its default the key is the one that runs had before."""
     return field(default=default, metadata={"unless": default})
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-Show = Literal["auto", "lines", "off"]
+ProgressMode = Literal["auto", "lines", "off"]
 SECONDS_OF_SILENCE = 3.0
 SECONDS_BETWEEN_LINES = 15.0
 
@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def shown(
-    title: str, total: int | None, show: Show, what: str = "rows", known: int = 0
+def track_progress(
+    title: str, total: int | None, show: ProgressMode, what: str = "rows", known: int = 0
 ) -> Iterator[Callable[[int], None]]:
     """Something to tell how much is done, once it takes long.
 

@@ -47,20 +47,20 @@ class SettingsError(ValueError):
         super().__init__("; ".join(self.problems))
 
 
-def to_plain(value: Any) -> Any:
+def to_dict(value: Any) -> Any:
     """Nested dataclasses as mappings that name their class, tuples as lists."""
     if is_dataclass(value) and not isinstance(value, type):
         cls = type(value)
-        plain = {f.name: to_plain(getattr(value, f.name)) for f in fields(value)}
+        plain = {f.name: to_dict(getattr(value, f.name)) for f in fields(value)}
         return {TARGET: f"{cls.__module__}.{cls.__qualname__}", **plain}
     if isinstance(value, Mapping):
-        return {k: to_plain(v) for k, v in value.items()}
+        return {k: to_dict(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [to_plain(v) for v in value]
+        return [to_dict(v) for v in value]
     return value
 
 
-def from_plain(
+def from_dict(
     plain: Mapping[str, Any], cls: type | None = None, where: str = "", check: bool = True
 ) -> Any:
     """Builds the dataclass that `plain` describes.

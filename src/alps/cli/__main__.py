@@ -115,26 +115,26 @@ def evaluate(arguments: Sequence[str]) -> None:
 
 def _examine(run: Any, trained: bool) -> None:
     from alps.execute import evaluate_base, execute
-    from alps.launch.ranks import examine_on_devices, fit_on_devices
+    from alps.launch.ranks import evaluate_on_devices, fit_on_devices
     from alps.report.runs.evaluations import print_evaluations
-    from alps.runs.completion import places
+    from alps.runs.completion import evaluation_folders
 
     with _one_sentence(run.key if trained else run.base_key):
-        examine_on_devices(run, trained)
+        evaluate_on_devices(run, trained)
         if trained:
             execute(run, fit_on_devices)
         else:
             evaluate_base(run)
-    print_evaluations(places(run, trained))
+    print_evaluations(evaluation_folders(run, trained))
 
 
 def _bases(arguments: Sequence[str]) -> list[tuple[Any, bool]]:
     """A run for each base model, data and set of a grid; none of them is to be trained."""
     from alps.base.hashing import digest
-    from alps.base.serialization import to_plain
+    from alps.base.serialization import to_dict
     from alps.config.build import runs_of
 
-    asked = {digest([run.base_data_key, to_plain(run.evals)]): run for run in runs_of(arguments)}
+    asked = {digest([run.base_data_key, to_dict(run.evals)]): run for run in runs_of(arguments)}
     return [(run, False) for run in asked.values()]
 
 
@@ -142,9 +142,9 @@ def _examined(arguments: Sequence[str]) -> tuple[Any, bool]:
     """The run whose model is examined, and whether that is the trained one."""
     from dataclasses import replace
 
-    from alps.base.serialization import SettingsError, from_plain
+    from alps.base.serialization import SettingsError, from_dict
     from alps.config import build as config
-    from alps.runs.completion import finished
+    from alps.runs.completion import is_finished
     from alps.runs.folder import find_run
     from alps.settings.infrastructure import Trainer
 
@@ -155,7 +155,7 @@ def _examined(arguments: Sequence[str]) -> tuple[Any, bool]:
     if not plain["run"]:
         raise ValueError("run= names no run; `alps runs` lists them")
     _refuse_settled(arguments)
-    trainer = from_plain(plain["trainer"], Trainer, "trainer")
+    trainer = from_dict(plain["trainer"], Trainer, "trainer")
     folder = find_run(Path(str(plain.get("output_dir"))), str(plain["run"]))
     run = folder.read_run()
     if outdated := folder.outdated(run):
@@ -165,7 +165,7 @@ def _examined(arguments: Sequence[str]) -> tuple[Any, bool]:
     if evals is None:
         raise SettingsError(problems)
     run = replace(run, evals=evals, trainer=trainer)
-    if not finished(run, folder) and (lacking := folder.lacks()):
+    if not is_finished(run, folder) and (lacking := folder.lacks()):
         raise ValueError(lacking)
     return run, True
 
@@ -201,7 +201,7 @@ def export(arguments: Sequence[str]) -> None:
     from alps.base.serialization import did_you_mean
     from alps.config.compose import sentences
     from alps.config.errors import refuse
-    from alps.models.export import FORMATS, rank_warnings, write
+    from alps.models.export import FORMATS, export_run, rank_warnings
     from alps.runs.folder import find_run
 
     known = {"run": None, "format": "hf", "to": None, "output_dir": "outputs"}
@@ -235,7 +235,7 @@ def export(arguments: Sequence[str]) -> None:
         from alps.training.restore import restore
 
         try:
-            ranks = write(run, given["format"], to, restore, folder)
+            ranks = export_run(run, given["format"], to, restore, folder)
         except ValueError as error:
             sys.exit(refuse([f"{key}: {failure(error)}"]))
     largest = f"; largest rank {max(ranks.values())}" if ranks else ""

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alps.base.serialization import SettingsError, did_you_mean, from_plain
+from alps.base.serialization import SettingsError, did_you_mean, from_dict
 from alps.cli.heads import problems_of, progress_bar, sentence
 from alps.embedding.request import Request, Settings
 
@@ -82,7 +82,7 @@ def requested(arguments: Sequence[str]) -> Request:
             plain[name] = _value(value)
         else:
             problems.append(_why_unknown(name, plain, of_data))
-    settings = _collected(problems, lambda: from_plain(plain, Settings))
+    settings = _collected(problems, lambda: from_dict(plain, Settings))
     model = _collected(problems, lambda: _built(of_model).model)
     sources = [_source(name, place, of_data[name], problems) for name, place in places.items()]
     if problems:

@@ -56,8 +56,8 @@ def _localized(request: Any) -> tuple[Path, dict[str, Any]]:
     """Scores, chosen heads and heat maps in the pair's folder."""
     from alps.base.atomic import write_json
     from alps.config.build import model_choice
-    from alps.localization.cache import Pair, localize_cached
-    from alps.pipeline.checkpoints import find
+    from alps.localization.cache import CheckpointPair, localize_cached
+    from alps.pipeline.checkpoints import resolve_checkpoint
     from alps.report.heads.heat_map import draw
     from alps.scores import differing
 
@@ -68,9 +68,9 @@ def _localized(request: Any) -> tuple[Path, dict[str, Any]]:
             f"fetching q, k, v of {getattr(request, name)}", in_bytes=True
         ) as progress:
             text = getattr(request, name)
-            places[name] = find(name, text, output_dir, model_choice, progress)
+            places[name] = resolve_checkpoint(name, text, output_dir, model_choice, progress)
     base, task = places["base"], places["task"]
-    pair = Pair(
+    pair = CheckpointPair(
         base=base.path,
         task=task.path,
         base_name=request.base,

@@ -16,8 +16,8 @@ from alps.cli.heads import problems_of
 
 if TYPE_CHECKING:
     from alps.heads.head_set import HeadSet
-    from alps.report.outcomes import Reader
-    from alps.report.table.cells import Filled
+    from alps.report.outcomes import OutcomeReader
+    from alps.report.table.cells import FilledTable
     from alps.report.table.comparison import Correction
     from alps.report.table.notes import Notes
     from alps.report.table.provenance import Provenance
@@ -159,7 +159,7 @@ def _published(folder: Path, asked: Asked) -> list[str]:
     return _report(found.experiment, again, found.read)
 
 
-def _report(experiment: str, asked: Asked, read: Reader | None = None) -> list[str]:
+def _report(experiment: str, asked: Asked, read: OutcomeReader | None = None) -> list[str]:
     """One experiment's report; returns what could not be read, or that there is nothing to read."""
     from alps.base.atomic import write_text
     from alps.cli.plan import printed
@@ -207,7 +207,9 @@ def _report(experiment: str, asked: Asked, read: Reader | None = None) -> list[s
     return [g.reason for g in filled.gaps if g.trouble == "unreadable"]
 
 
-def _figures(experiment: str, asked: Asked, title: str, filled: Filled, folder: Path) -> list[Path]:
+def _figures(
+    experiment: str, asked: Asked, title: str, filled: FilledTable, folder: Path
+) -> list[Path]:
     """Draws what belongs to the experiment; figures of heads need scores, not runs of their own."""
     from alps.cli.plan import printed
     from alps.config import build as config
@@ -254,7 +256,12 @@ def _heads(runs: Sequence[Run]) -> dict[tuple[str, str], HeadSet]:
 
 
 def _texts(
-    experiment: str, asked: Asked, command: str, filled: Filled, found: Provenance, notes: Notes
+    experiment: str,
+    asked: Asked,
+    command: str,
+    filled: FilledTable,
+    found: Provenance,
+    notes: Notes,
 ) -> dict[str, Callable[[], str]]:
     """Format -> what writes it."""
     from alps.report.table.formats import csv_text, json_text, markdown

@@ -15,7 +15,7 @@ from typing import Any
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
-from alps.base.serialization import TARGET, SettingsError, from_plain, target_class, value_problems
+from alps.base.serialization import TARGET, SettingsError, from_dict, target_class, value_problems
 from alps.config import errors as complaints
 from alps.config.compose import conf_dir, grid_problems, loader, paths_told, plain_config, sentences
 from alps.config.errors import refuse as refuse
@@ -135,7 +135,7 @@ def build_request(config: DictConfig) -> Request:
         raise SettingsError(missing)
     plain = plain_config(config)
     own = {f.name: plain.pop(f.name) for f in fields(Request) if f.name in plain}
-    return from_plain({**own, "options": plain}, Request)
+    return from_dict({**own, "options": plain}, Request)
 
 
 def build_assumed(overrides: Sequence[str]) -> Assumed:
@@ -144,14 +144,14 @@ def build_assumed(overrides: Sequence[str]) -> Assumed:
     Raises:
         SettingsError: All problems together.
     """
-    return from_plain(plain_config(compose_config(overrides, "plan")), Assumed)
+    return from_dict(plain_config(compose_config(overrides, "plan")), Assumed)
 
 
 def model_choice(name: str) -> Model | None:
     """The model of that name in `conf/model`, if there is one."""
     if not os.path.exists(conf_dir() / "model" / f"{name}.yaml"):
         return None
-    return from_plain(plain_config(compose_config([f"model={name}"]))["model"], Model, "model")
+    return from_dict(plain_config(compose_config([f"model={name}"]))["model"], Model, "model")
 
 
 def compose_config(
@@ -249,7 +249,7 @@ def _part(plain: Any, cls: type, where: str, problems: list[str], seen: Seen | N
     known, name = {} if seen is None else seen, f"{where} {plain!r}"
     try:
         if name not in known:
-            known[name] = from_plain(plain, cls, where)
+            known[name] = from_dict(plain, cls, where)
         return known[name]
     except SettingsError as error:
         problems += error.problems

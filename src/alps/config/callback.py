@@ -84,11 +84,11 @@ class Planned:
 
     def add(self, runs: Sequence[Run], weights: Weights) -> None:
         """Plans runs under a policy for their weights."""
-        from alps.pipeline.retention import found_before
+        from alps.pipeline.retention import already_trained_task_models
 
         self.runs += runs
         self.weights = weights
-        self.spared |= found_before(runs)
+        self.spared |= already_trained_task_models(runs)
 
     def reduce(self) -> None:
         """Gives disk back as the policy says; what a sweeper may still ask for stays."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from alps.cost.shape import ModelShape
-from alps.models.training_plan import Plan
+from alps.models.training_plan import TrainingPlan
 
 QKV = ("q_proj", "k_proj", "v_proj")
 
@@ -94,7 +94,7 @@ class Block:
         return scores + self.query_gradient + self.key_gradient + self.value_gradient
 
 
-def blocks(shape: ModelShape, plan: Plan) -> Iterator[Block]:
+def blocks(shape: ModelShape, plan: TrainingPlan) -> Iterator[Block]:
     """The layers of the model under a plan, from the bottom up."""
     below = plan.rest  # the embedding trains
     for layer in range(shape.geometry.num_layers):
@@ -103,13 +103,13 @@ def blocks(shape: ModelShape, plan: Plan) -> Iterator[Block]:
         below = block.in_graph
 
 
-def output_layer(shape: ModelShape, plan: Plan) -> Linear:
+def output_layer(shape: ModelShape, plan: TrainingPlan) -> Linear:
     """The layer that makes logits: frozen or not, a gradient passes through it."""
     rows = shape.vocab * plan.rest
     return Linear(inputs=shape.hidden, outputs=shape.vocab, num_rows=rows, passes_gradient=True)
 
 
-def _block(shape: ModelShape, plan: Plan, layer: int, below: bool) -> Block:
+def _block(shape: ModelShape, plan: TrainingPlan, layer: int, below: bool) -> Block:
     rows, found = _trainable_rows(shape, plan, layer), {}
 
     def add(name: str, gradient: bool) -> bool:
@@ -139,7 +139,7 @@ def _block(shape: ModelShape, plan: Plan, layer: int, below: bool) -> Block:
     )
 
 
-def _trainable_rows(shape: ModelShape, plan: Plan, layer: int) -> dict[str, int]:
+def _trainable_rows(shape: ModelShape, plan: TrainingPlan, layer: int) -> dict[str, int]:
     """Rows of each linear layer that train; norms train with the rest, but multiply nothing."""
     every = {name: outputs for name, (_, outputs) in shape.matrices.items()}
     if plan.heads is not None:

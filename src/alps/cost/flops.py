@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from alps.cost.autograd import blocks, output_layer
 from alps.cost.shape import ModelShape
-from alps.models.training_plan import Plan
+from alps.models.training_plan import TrainingPlan
 
 ADAMW_FLOPS = 14
 """Of one step, for each parameter: decay 1, averages 3 and 4, denominator 3, update 3."""
 
-FULL = Plan(qkv="all", rest=True)
+FULL = TrainingPlan(qkv="all", rest=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class Flops:
         return self.forward + self.backward + self.optimizer
 
 
-def step_flops(shape: ModelShape, plan: Plan, workload: Workload) -> Flops:
+def step_flops(shape: ModelShape, plan: TrainingPlan, workload: Workload) -> Flops:
     """Operations of a training step, for each token.
 
     Counted are all matrix products (adapters included), causal attention within a sample, logits at
@@ -105,7 +105,7 @@ def step_flops(shape: ModelShape, plan: Plan, workload: Workload) -> Flops:
     )
 
 
-def flops_vs_full(shape: ModelShape, plan: Plan, workload: Workload) -> float:
+def flops_vs_full(shape: ModelShape, plan: TrainingPlan, workload: Workload) -> float:
     """Operations of this plan over those of `method=full` on the same batches.
 
     The share of time that remains if time follows operations; a measured share below it owes the

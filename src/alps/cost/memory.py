@@ -37,7 +37,7 @@ from dataclasses import dataclass
 
 from alps.cost.autograd import Block, Linear, blocks, output_layer
 from alps.cost.shape import ModelShape
-from alps.models.training_plan import Plan
+from alps.models.training_plan import TrainingPlan
 from alps.settings.run import Run
 
 FULL_BYTES = 4
@@ -117,7 +117,7 @@ class Memory:
 
 def peak_memory(
     shape: ModelShape,
-    plan: Plan,
+    plan: TrainingPlan,
     num_tokens: int,
     num_answers: int,
     storage: Storage = Storage(),
@@ -174,7 +174,7 @@ def _largest_unit(shape: ModelShape) -> int:
 
 def largest_micro_batch(
     shape: ModelShape,
-    plan: Plan,
+    plan: TrainingPlan,
     length: int,
     answer_share: float,
     budget: int,
@@ -206,7 +206,7 @@ def largest_micro_batch(
     return bisect_right(range(fits, too_many), budget, key=peak) + fits - 1
 
 
-def _kept(shape: ModelShape, plan: Plan, block: Block, storage: Storage) -> int:
+def _kept(shape: ModelShape, plan: TrainingPlan, block: Block, storage: Storage) -> int:
     """Bytes for each token that autograd keeps of one layer."""
     m, g, number = block.linears, shape.geometry, storage.activation_bytes
     queries, keys = m["q_proj"].outputs, m["k_proj"].outputs
@@ -247,7 +247,7 @@ def _inputs_kept(linears: Iterable[Linear], storage: Storage) -> int:
     return width * (copies * storage.activation_bytes + shared * FULL_BYTES)
 
 
-def _weight_copies(shape: ModelShape, plan: Plan, storage: Storage) -> int:
+def _weight_copies(shape: ModelShape, plan: TrainingPlan, storage: Storage) -> int:
     """Bytes of the half-precision matrices that mixed precision keeps until the backward pass."""
     if not storage.mixed:
         return 0

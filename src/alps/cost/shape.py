@@ -9,7 +9,7 @@ from typing import Any
 
 from alps.heads.geometry import Geometry
 from alps.models.architecture import geometry_of, read_config
-from alps.models.training_plan import Plan
+from alps.models.training_plan import TrainingPlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,7 @@ class ModelShape:
         embedding = 0 if self.tied else self.vocab * d
         return self.num_matmul + embedding + g.num_layers * (norms + biases) + d
 
-    def num_trainable(self, plan: Plan) -> int:
+    def num_trainable(self, plan: TrainingPlan) -> int:
         """Parameters that train under a plan."""
         if plan.lora is not None:
             widths = sum(sum(self.matrices[name]) for name in plan.lora.targets)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alps.base.progress import Show
+from alps.base.progress import ProgressMode
 from alps.data.encoding.dataset import EncodedRows, encoded_rows, most_tokens
 from alps.settings.interfaces import Source
 
@@ -53,7 +53,7 @@ def describe(
     source: Source,
     tokenizer: Tokenizer,
     num_samples: int,
-    progress: Show = "off",
+    progress: ProgressMode = "off",
     context: int | None = None,
 ) -> Description:
     """Encodes the training rows (they stay in the cache) and measures them.

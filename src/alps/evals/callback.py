@@ -13,9 +13,9 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from alps.evals.evaluate import evaluate, subject_of
+from alps.evals.evaluate import evaluate, evaluation_context
 from alps.evals.random_state import random_state_kept
-from alps.runs.completion import trained_weights
+from alps.runs.completion import weights_fingerprint
 from alps.runs.folder import RunFolder
 from alps.settings.infrastructure import Evals
 from alps.settings.run import Run
@@ -52,7 +52,7 @@ class Evaluations(StepCallback):
         """Examines what the training has made."""
         if self.run.evals.allowed and completed(trainer, pl_module):
             folder = RunFolder(self.run.folder)
-            weights = trained_weights(self.run)
+            weights = weights_fingerprint(self.run)
             self._examine(trainer, pl_module, self.run.evals, folder, weights)
 
     def _examine(
@@ -61,7 +61,7 @@ class Evaluations(StepCallback):
         run = replace(self.run, evals=evals)
         with as_found(module.model), stoppable():
             module.model.eval()
-            found = evaluate(evals, folder, weights, lambda: subject_of(run, module.model))
+            found = evaluate(evals, folder, weights, lambda: evaluation_context(run, module.model))
         for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
             if isinstance(callback, Metrics):
                 callback.scores = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from alps.base.progress import Show
+from alps.base.progress import ProgressMode
 from alps.settings.interfaces import Protocol, Source
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ Backend = Literal["hf", "vllm"]
 
 
 @dataclass
-class Work:
+class GenerationCounts:
     """What answering took on one rank; answers from an earlier attempt don't count.
 
     Attributes:
@@ -35,7 +35,7 @@ class Work:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class EvaluationContext:
     """A model under examination.
 
     Attributes:
@@ -64,10 +64,10 @@ class Subject:
     data_dir: Path | None = None
     backend: Backend = "hf"
     checkpoint: Path | None = None
-    progress: Show = "off"
+    progress: ProgressMode = "off"
     allow_unsafe_code: bool = False
-    work: Work = field(default_factory=Work)
-    engine: Callable[[Subject, Protocol, str], LanguageModel] = field(repr=False)
+    work: GenerationCounts = field(default_factory=GenerationCounts)
+    engine: Callable[[EvaluationContext, Protocol, str], LanguageModel] = field(repr=False)
 
     def language_model(self, protocol: Protocol, title: str) -> LanguageModel:
         """The model as lm-eval wants it: `generate_until`, `loglikelihood` and the ranks' gather.
@@ -98,7 +98,7 @@ class Uncertainty:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scorecard:
+class BenchmarkResult:
     """What came out of one benchmark.
 
     Attributes:
@@ -117,7 +117,7 @@ class Scorecard:
 NOT_A_NUMBER = "the model computes NaN: its weights hold NaN or infinity, or are not all there"
 
 
-def no_room(max_new_tokens: int | None, context: int | None) -> str | None:
+def context_overflow_reason(max_new_tokens: int | None, context: int | None) -> str | None:
     """Why a model cannot be asked, or None.
 
     Args:

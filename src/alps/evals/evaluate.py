@@ -13,11 +13,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alps.base.serialization import to_plain
-from alps.evals.context import Subject, Work
+from alps.base.serialization import to_dict
+from alps.evals.context import EvaluationContext, GenerationCounts
 from alps.models.checkpoint import materialize
-from alps.runs.completion import missing
-from alps.runs.evaluation import Evaluation, remembered
+from alps.runs.completion import missing_benchmarks
+from alps.runs.evaluation import Evaluation, cached_evaluation
 from alps.runs.folder import RunFolder
 from alps.settings.infrastructure import Evals
 from alps.settings.interfaces import Benchmark
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(
-    evals: Evals, folder: RunFolder, weights: str, subject: Callable[[], Subject]
+    evals: Evals, folder: RunFolder, weights: str, subject: Callable[[], EvaluationContext]
 ) -> dict[str, Evaluation]:
     """Evaluation of every benchmark that may run, by name.
 
@@ -50,7 +50,7 @@ def evaluate(
     if problems:
         raise ValueError(problems[0])
     _warn(evals)
-    names = _agreed([b.name for b in missing(evals, folder, weights)])
+    names = _agreed([b.name for b in missing_benchmarks(evals, folder, weights)])
     todo = [b for b in evals.benchmarks if b.name in names]
     for benchmark in todo:
         benchmark.ready(evals.documents_dir)
@@ -61,7 +61,9 @@ def evaluate(
         mine = replace(loaded, weights=weights, allow_unsafe_code=consent)
         _evaluate_one(benchmark, folder, mine)
     _wait()
-    pairs = [(b, remembered(b, folder, weights, evals.documents_dir)) for b in evals.benchmarks]
+    pairs = [
+        (b, cached_evaluation(b, folder, weights, evals.documents_dir)) for b in evals.benchmarks
+    ]
     return {benchmark.name: evaluation for benchmark, evaluation in pairs if evaluation}
 
 
@@ -88,7 +90,7 @@ def refusals(evals: Evals, folder: RunFolder, weights: str) -> list[str]:
     from alps.evals.sandbox.sandbox import no_sandbox
 
     place = evals.documents_dir
-    names = [b.name for b in evals.refused if remembered(b, folder, weights, place) is None]
+    names = [b.name for b in evals.refused if cached_evaluation(b, folder, weights, place) is None]
     return [f"{', '.join(names)}: {no_sandbox()}"] if names else []
 
 
@@ -104,18 +106,18 @@ def _warn(evals: Evals) -> None:
             log.warning("%s is skipped: %s", benchmark.name, no_sandbox())
 
 
-def _evaluate_one(benchmark: Benchmark, folder: RunFolder, subject: Subject) -> None:
+def _evaluate_one(benchmark: Benchmark, folder: RunFolder, subject: EvaluationContext) -> None:
     log.info("evaluating %s", benchmark.name)
     began = time.perf_counter()
     path = folder.evaluation_path(benchmark.name, benchmark.protocol)
     documents = benchmark.fingerprint(subject.data_dir)
-    subject = replace(subject, folder=path.with_suffix(""), work=Work())
+    subject = replace(subject, folder=path.with_suffix(""), work=GenerationCounts())
     card = benchmark.evaluate(subject)
     generation = _over_ranks(subject.work)
     if card is None:
         return
     Evaluation(
-        benchmark=to_plain(benchmark),
+        benchmark=to_dict(benchmark),
         weights=subject.weights,
         documents=documents,
         metrics=card.metrics,
@@ -128,12 +130,12 @@ def _evaluate_one(benchmark: Benchmark, folder: RunFolder, subject: Subject) -> 
     ).write(folder)
 
 
-def _over_ranks(work: Work) -> dict[str, float]:
+def _over_ranks(work: GenerationCounts) -> dict[str, float]:
     import torch.distributed as dist
 
     works = [work]
     if dist.is_available() and dist.is_initialized():
-        works = [Work()] * dist.get_world_size()
+        works = [GenerationCounts()] * dist.get_world_size()
         dist.all_gather_object(works, work)
     seconds = max(w.seconds for w in works)
     tokens = sum(w.num_tokens for w in works)
@@ -163,7 +165,9 @@ def _wait() -> None:
         dist.barrier()
 
 
-def subject_of(run: Run, model: nn.Module, checkpoint: Path | None = None) -> Subject:
+def evaluation_context(
+    run: Run, model: nn.Module, checkpoint: Path | None = None
+) -> EvaluationContext:
     """A model to be examined under the run's settings.
 
     Args:
@@ -174,7 +178,7 @@ def subject_of(run: Run, model: nn.Module, checkpoint: Path | None = None) -> Su
     from alps.evals.engine.language_model import language_model
     from alps.models.load import load_tokenizer
 
-    return Subject(
+    return EvaluationContext(
         model=model,
         tokenizer=load_tokenizer(materialize(run.model)),
         data=run.data,

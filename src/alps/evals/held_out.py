@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from alps.base.atomic import write_json
 from alps.base.hashing import digest
-from alps.evals.context import NOT_A_NUMBER, Scorecard, Subject, Uncertainty
+from alps.evals.context import NOT_A_NUMBER, BenchmarkResult, EvaluationContext, Uncertainty
 from alps.evals.statistics import DocumentScores, Part, uncertainty, value
 from alps.settings.interfaces import Benchmark
 
@@ -27,7 +27,7 @@ class HeldOut(Benchmark):
 
     reads_data: ClassVar[bool] = True
 
-    def evaluate(self, subject: Subject) -> Scorecard:
+    def evaluate(self, subject: EvaluationContext) -> BenchmarkResult:
         """Runs the test split through the loss of training, row by row: no batch changes it.
 
         The loss of every document goes to `losses.json` in the subject's folder, so that two models
@@ -50,7 +50,7 @@ class HeldOut(Benchmark):
         if told := beyond_context(rows, subject.data, context):
             log.warning("%s: %s", self.name, told)
         if not int(rows.num_answers.sum()):
-            return Scorecard(metrics={}, num_documents=0)
+            return BenchmarkResult(metrics={}, num_documents=0)
         device = next(subject.model.parameters()).device
         sums = []
         with torch.no_grad():
@@ -68,7 +68,7 @@ class HeldOut(Benchmark):
         }
         write_json(subject.folder / LOSSES_FILE, losses)
         mean, sure = value(loss), uncertainty(loss)
-        return Scorecard(
+        return BenchmarkResult(
             metrics={"loss": mean, "perplexity": _perplexity(mean)},
             uncertainty={"loss": sure, "perplexity": _of_perplexity(mean, sure)} if sure else {},
             num_documents=len(rows),

@@ -21,8 +21,8 @@ import yaml
 
 import alps
 from alps.base.atomic import write_text
-from alps.base.serialization import to_plain
-from alps.runs.completion import places
+from alps.base.serialization import to_dict
+from alps.runs.completion import evaluation_folders
 from alps.runs.folder import RunFolder
 from alps.runs.result import RunFailed
 from alps.settings.run import Run
@@ -55,7 +55,7 @@ def fit_on_devices(run: Run) -> None:
     _on_ranks(run, RunFolder(run.folder))
 
 
-def examine_on_devices(run: Run, trained: bool) -> None:
+def evaluate_on_devices(run: Run, trained: bool) -> None:
     """Evaluates the benchmarks of `run.evals` on several local devices; for one there is nothing.
 
     Args:
@@ -69,9 +69,11 @@ def examine_on_devices(run: Run, trained: bool) -> None:
         return
     folder = RunFolder(run.folder if trained else run.base_folder)
     with ExitStack() as locks:
-        for path in sorted({folder.path, *(p.folder.path for p in places(run, trained))}):
+        for path in sorted(
+            {folder.path, *(p.folder.path for p in evaluation_folders(run, trained))}
+        ):
             locks.enter_context(RunFolder(path).lock())
-        write_text(folder.path / "examine.yaml", yaml.safe_dump(to_plain(run), sort_keys=False))
+        write_text(folder.path / "examine.yaml", yaml.safe_dump(to_dict(run), sort_keys=False))
         _on_ranks(run, folder, "examine")
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import alps
-from alps.base.serialization import to_plain
+from alps.base.serialization import to_dict
 from alps.launch.slurm_job import Work
 from alps.launch.slurm_settings import Slurm, minutes
 from alps.runs.folder import RunFolder
@@ -137,7 +137,7 @@ def submit(
         work = Work(slurm.cpus, slurm.signal_seconds)
         try:
             with _outside_of_jobs():
-                submitted = executor.map_array(work, [to_plain(run) for run in members])
+                submitted = executor.map_array(work, [to_dict(run) for run in members])
         except FailedJobError as error:
             refused |= dict.fromkeys((run.key for run in members), _refusal(error))
             continue
@@ -269,9 +269,9 @@ def _outside_of_jobs() -> Iterator[None]:
 
 
 def _finished(run: Run) -> bool:
-    from alps.runs.completion import finished
+    from alps.runs.completion import is_finished
 
-    return finished(run, RunFolder(run.folder))
+    return is_finished(run, RunFolder(run.folder))
 
 
 def _refusal(error: Exception) -> str:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from alps.base.serialization import from_plain
+from alps.base.serialization import from_dict
 from alps.runs.folder import RunFolder
 from alps.settings.run import Run
 
@@ -38,7 +38,7 @@ class Work:
 
     def __call__(self, plain: Mapping[str, Any]) -> None:
         """Does the run that `plain` describes; what it leaves is in its folder."""
-        run = from_plain(plain, Run, check=False)
+        run = from_dict(plain, Run, check=False)
         # Threads for the CPUs we have, not for all the node has; before torch is imported.
         threads = max(1, self.cpus // run.trainer.devices)
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))

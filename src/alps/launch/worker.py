@@ -51,8 +51,8 @@ def examine(folder: RunFolder) -> None:
     import torch.distributed as dist
 
     from alps.evals.evaluate import evaluate
-    from alps.execute import base_subject, trained_subject
-    from alps.runs.completion import places
+    from alps.execute import base_context, trained_context
+    from alps.runs.completion import evaluation_folders
     from alps.training.fit import PATIENCE
 
     run = RunFolder(folder.path).read_run("examine.yaml")
@@ -60,8 +60,8 @@ def examine(folder: RunFolder) -> None:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     trained = folder.path != run.base_folder
-    subject = cache(lambda: trained_subject(run) if trained else base_subject(run))
-    for place in places(run, trained):
+    subject = cache(lambda: trained_context(run) if trained else base_context(run))
+    for place in evaluation_folders(run, trained):
         evaluate(place.evals, place.folder, place.weights, subject)
 
 

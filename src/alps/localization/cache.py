@@ -25,7 +25,7 @@ from alps.settings.run import ALGORITHM_VERSION
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class CheckpointPair:
     """Two checkpoints, and how their heads are compared.
 
     Attributes:
@@ -62,7 +62,7 @@ class Pair:
 
 
 def localize_cached(
-    output_dir: Path, pair: Pair, metrics: list[str], progress: Progress | None = None
+    output_dir: Path, pair: CheckpointPair, metrics: list[str], progress: Progress | None = None
 ) -> dict[str, Scores]:
     """`localize_metrics`, remembered by content; only metrics that are missing are computed.
 
@@ -86,19 +86,19 @@ def localize_cached(
     return {m: _named(known[m], pair) for m in metrics}  # as this caller calls them
 
 
-def cached(output_dir: Path, pair: Pair, metric: str) -> Scores | None:
+def cached_scores(output_dir: Path, pair: CheckpointPair, metric: str) -> Scores | None:
     """Scores that were computed before, if they were; neither checkpoint is opened."""
     return _read(pair.folder(output_dir), pair).get(metric)
 
 
-def _own(pair: Pair, metric: str) -> dict[str, Any]:
+def _own(pair: CheckpointPair, metric: str) -> dict[str, Any]:
     """A metric's options, the defaults among them; those of the authors' script are fixed."""
     own = options_of(metric)
     chosen = {k: v for k, v in pair.options.items() if k in own}
     return own | chosen if pair.compat is None else chosen
 
 
-def _named(scores: Scores, pair: Pair) -> Scores:
+def _named(scores: Scores, pair: CheckpointPair) -> Scores:
     names = {"base": pair.base_name, "task": pair.task_name}
     provenance = {**scores.provenance, **{k: v for k, v in names.items() if v}}
     return replace(
@@ -120,7 +120,7 @@ def _write(folder: Path, scores: Mapping[str, Scores]) -> None:
     write_json(folder / "scores.json", about)
 
 
-def _read(folder: Path, pair: Pair) -> dict[str, Scores]:
+def _read(folder: Path, pair: CheckpointPair) -> dict[str, Scores]:
     """What is there with these options; damaged files count as nothing and are written again.
 
     The folder's name leaves out options that are the default, and a default can have been another

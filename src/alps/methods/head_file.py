@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from alps.base.hashing import not_identity
+from alps.base.hashing import excluded_from_key
 from alps.heads.geometry import Geometry
 from alps.heads.head_set import HeadSet
 from alps.methods.context import Context
-from alps.models.training_plan import Plan
+from alps.models.training_plan import TrainingPlan
 from alps.settings.interfaces import KvPolicy, Method, Scope
 
 
@@ -25,7 +25,7 @@ class Given(Method):
         train_bias: Whether the biases of the chosen rows train too, in models that have some.
     """
 
-    path: str | None = not_identity()
+    path: str | None = excluded_from_key()
     scope: Scope
     kv_policy: KvPolicy = "any"
     train_bias: bool = False
@@ -60,9 +60,9 @@ class Given(Method):
         heads.refuse_other_base(context.base_hash)
         return heads
 
-    def plan(self, heads: HeadSet | None) -> Plan:
+    def plan(self, heads: HeadSet | None) -> TrainingPlan:
         """Rows of the heads, and the rest by scope."""
-        return Plan.of_heads(heads, self.scope, self.kv_policy, self.train_bias)
+        return TrainingPlan.of_heads(heads, self.scope, self.kv_policy, self.train_bias)
 
     def _heads(self) -> HeadSet:
         assert self.path is not None

@@ -11,7 +11,7 @@ from alps.heads.geometry import Geometry, Head
 from alps.heads.head_set import HeadSet
 from alps.methods.context import Context
 from alps.methods.dense import Full
-from alps.models.training_plan import Plan
+from alps.models.training_plan import TrainingPlan
 from alps.settings.interfaces import KvPolicy, Method, Scope
 
 Picker = Callable[[int], Sequence[Head]]
@@ -90,9 +90,9 @@ class HeadMethod(Method):
         pick = self.picker(context, layers)
         return self.head_set(context, pick(self._count(pick, context.geometry, layers)))
 
-    def plan(self, heads: HeadSet | None) -> Plan:
+    def plan(self, heads: HeadSet | None) -> TrainingPlan:
         """Rows of the chosen heads, and the rest by scope."""
-        return Plan.of_heads(heads, self.scope, self.kv_policy, self.train_bias)
+        return TrainingPlan.of_heads(heads, self.scope, self.kv_policy, self.train_bias)
 
     def _count(self, pick: Picker, geometry: Geometry, layers: range) -> int:
         """K; under `params`, the largest that stays within the ratio (at least 1)."""

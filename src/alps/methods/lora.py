@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from alps.heads.head_set import HeadSet
-from alps.models.training_plan import LoraShape, Plan
+from alps.models.training_plan import LoraShape, TrainingPlan
 from alps.settings.interfaces import Method
 
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -37,9 +37,9 @@ class LoRA(Method):
         if unknown or not self.targets:
             yield f"method.targets must be one or more of {', '.join(LINEAR)}; got {unknown}"
 
-    def plan(self, heads: HeadSet | None) -> Plan:
+    def plan(self, heads: HeadSet | None) -> TrainingPlan:
         """Adapters, and nothing of the model itself."""
-        return Plan(
+        return TrainingPlan(
             qkv="none",
             rest=False,
             lora=LoraShape(rank=self.rank, alpha=self.alpha, targets=self.targets),

@@ -15,7 +15,7 @@ from alps.methods.head_method import HeadMethod, Picker
 from alps.settings.run import TaskModel
 
 if TYPE_CHECKING:
-    from alps.localization.cache import Pair
+    from alps.localization.cache import CheckpointPair
     from alps.localization.scores import Scores
 
 
@@ -74,16 +74,16 @@ class Scored(HeadMethod):
 
     def remembered(self, output_dir: Path, base_hash: str, task_hash: str) -> Scores | None:
         """Scores of a pair of this content, if they were computed before; opens no checkpoint."""
-        from alps.localization.cache import cached
+        from alps.localization.cache import cached_scores
 
-        return cached(output_dir, self._pair(base_hash, task_hash), self.metric)
+        return cached_scores(output_dir, self._pair(base_hash, task_hash), self.metric)
 
-    def _pair(self, base_hash: str, task_hash: str) -> Pair:
+    def _pair(self, base_hash: str, task_hash: str) -> CheckpointPair:
         """A pair that is known by its content alone."""
-        from alps.localization.cache import Pair
+        from alps.localization.cache import CheckpointPair
         from alps.scores import differing
 
-        return Pair(
+        return CheckpointPair(
             base="",
             task="",
             base_hash=base_hash,

@@ -12,14 +12,14 @@ from alps.base.serialization import did_you_mean
 from alps.heads.head_set import HeadSet
 from alps.models.four_bit import PackedLinear, is_packed, pack, plain_linear, unpacked
 from alps.models.head_linear import HeadLinear
-from alps.models.training_plan import Plan
+from alps.models.training_plan import TrainingPlan
 from alps.models.weights import geometry_of
 from alps.settings.interfaces import FrozenDtype, KvPolicy, Scope
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 
 
-def apply(model: nn.Module, plan: Plan) -> nn.Module:
+def apply(model: nn.Module, plan: TrainingPlan) -> nn.Module:
     """Freezes and unfreezes what the plan says, in place.
 
     Args:
@@ -67,7 +67,7 @@ def apply_heads(
     geometry = geometry_of(model)
     assert geometry is not None
     heads.refuse_other_geometry(geometry)
-    return apply(model, Plan.of_heads(heads, scope, kv_policy))
+    return apply(model, TrainingPlan.of_heads(heads, scope, kv_policy))
 
 
 def _refuse_inseparable(model: nn.Module) -> None:
@@ -92,7 +92,7 @@ def merge(model: nn.Module) -> nn.Module:
     """The plain model again, with trained rows or adapters written into its weights.
 
     A `HeadLinear` is replaced in place; the frozen rows keep their exact bits. What
-    `keep_frozen_in` packed becomes plain numbers; layers that transformers quantized stay so,
+    `cast_frozen` packed becomes plain numbers; layers that transformers quantized stay so,
     except those with trained rows.
     """
     _unpack(model)
@@ -143,7 +143,7 @@ def checkpoint_activations(model: nn.Module) -> None:
     decoder.disable_input_require_grads()
 
 
-def keep_frozen_in(model: nn.Module, kept: FrozenDtype) -> None:
+def cast_frozen(model: nn.Module, kept: FrozenDtype) -> None:
     """Stores all that does not train in less room; buffers stay as they are.
 
     Args:
@@ -195,7 +195,7 @@ def qkv_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
             yield from getattr(attention, name).parameters()
 
 
-def _split_chosen_heads(model: nn.Module, plan: Plan) -> None:
+def _split_chosen_heads(model: nn.Module, plan: TrainingPlan) -> None:
     assert plan.heads is not None
     geometry, chosen = plan.heads.geometry, plan.heads.by_layer()
     for layer, attention in enumerate(attentions(model)):
@@ -208,7 +208,7 @@ def _split_chosen_heads(model: nn.Module, plan: Plan) -> None:
                 setattr(attention, name, linear)
 
 
-def _with_lora(model: nn.Module, plan: Plan) -> nn.Module:
+def _with_lora(model: nn.Module, plan: TrainingPlan) -> nn.Module:
     from peft import LoraConfig, get_peft_model
 
     assert plan.lora is not None

@@ -88,7 +88,7 @@ def geometry_of(config: Mapping[str, Any], folder: Path | str) -> Geometry:
     )
 
 
-def trainable(folder: Path) -> bool:
+def stored_in_float8(folder: Path) -> bool:
     """Refuses by its `config.json` a model that cannot be trained.
 
     Returns:

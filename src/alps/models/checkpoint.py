@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from alps.base.hashing import cache_dir, cache_lock, digest
-from alps.models.architecture import trainable
+from alps.models.architecture import stored_in_float8
 from alps.settings.model import Model
 
 
@@ -25,14 +25,14 @@ def materialize(model: Model) -> Path:
     Raises:
         ValueError: If it cannot be had or cannot be trained; one sentence.
     """
-    stored = fetched(model)
-    if not trainable(stored):
+    stored = fetch(model)
+    if not stored_in_float8(stored):
         return stored
     content = digest([model.fingerprint(), hub_commit(stored)])
     return _made_once(f"{model.name}-float32", content, partial(_dequantize, stored))
 
 
-def fetched(model: Model) -> Path:
+def fetch(model: Model) -> Path:
     """The model as it is published: a folder of the user's or of the hub's cache, or one made here.
 
     Raises:
@@ -43,12 +43,12 @@ def fetched(model: Model) -> Path:
     if model.repo:
         from alps.models.hub import download
 
-        return download(model.repo, model.hub_revision, trainable)
+        return download(model.repo, model.hub_revision, stored_in_float8)
     make = _convert_gguf if model.package else _generate_random
     return _made_once(model.name, model.fingerprint(), partial(make, model))
 
 
-def scorable(model: Model) -> Path:
+def materialize_qkv(model: Model) -> Path:
     """As `materialize`, but of a hub model only q, k and v, which is what a score needs.
 
     Raises:

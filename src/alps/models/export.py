@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from alps.base.atomic import write_json
 from alps.models.checkpoint import materialize
-from alps.models.training_plan import Plan
+from alps.models.training_plan import TrainingPlan
 from alps.runs.folder import RunFolder
 from alps.settings.run import Run
 
@@ -31,7 +31,7 @@ Ranks = Mapping[str, int]
 """Module -> rank of its adapter."""
 
 
-def write(
+def export_run(
     run: Run,
     format: str,
     to: Path,
@@ -72,7 +72,7 @@ def write(
     return export_lora(rows, base, _origin(run, base), to)
 
 
-def check_format(format: str, plan: Plan) -> None:
+def check_format(format: str, plan: TrainingPlan) -> None:
     """Refuses a format that cannot hold all that a plan trains.
 
     Raises:

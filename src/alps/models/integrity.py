@@ -18,7 +18,7 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from alps.base.hashing import stamp
+from alps.base.hashing import cheap_fingerprint
 from alps.models.architecture import read_geometry
 from alps.models.qkv import DTYPES, QKV, stored_dtypes, tensor_files
 
@@ -42,7 +42,7 @@ def check_weights(folder: Path) -> int:
         ValueError: If a tensor is missing, has no place, has another shape or is no floating-point
             number; one sentence that names it.
     """
-    return _check_weights(folder, stamp(folder))
+    return _check_weights(folder, cheap_fingerprint(folder))
 
 
 @lru_cache(maxsize=64)

@@ -19,7 +19,7 @@ class LoraShape:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class TrainingPlan:
     """Which parameters train; everything else is frozen and stays bit-equal.
 
     Attributes:
@@ -41,7 +41,7 @@ class Plan:
     @classmethod
     def of_heads(
         cls, heads: HeadSet | None, scope: Scope, kv_policy: KvPolicy, train_bias: bool = False
-    ) -> Plan:
+    ) -> TrainingPlan:
         """Rows of the chosen heads, and the rest by scope."""
         rest = scope == "rest_trains"
         return cls(qkv="heads", rest=rest, heads=heads, kv_policy=kv_policy, train_bias=train_bias)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import yaml
 
-from alps.base.hashing import cache_dir, stamp
+from alps.base.hashing import cache_dir, cheap_fingerprint
 from alps.heads.geometry import Geometry
 from alps.runs.folder import RunFolder, list_runs
 from alps.settings.model import Model
@@ -17,7 +17,7 @@ from alps.settings.model import Model
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
-class Place(NamedTuple):
+class ResolvedCheckpoint(NamedTuple):
     """A checkpoint that was found.
 
     Attributes:
@@ -31,13 +31,13 @@ class Place(NamedTuple):
     geometry: Geometry | None = None
 
 
-def find(
+def resolve_checkpoint(
     name: str,
     text: str,
     output_dir: Path,
     model_choice: Callable[[str], Model | None],
     progress: Callable[[int, int], None] | None = None,
-) -> Place:
+) -> ResolvedCheckpoint:
     """The checkpoint that `text` names.
 
     Args:
@@ -55,14 +55,14 @@ def find(
     if run.settings_path.exists():
         return _of_run(run)
     if path.exists():
-        return Place(path, stamp(path))
+        return ResolvedCheckpoint(path, cheap_fingerprint(path))
     named = [f for f in list_runs(output_dir) if "/" not in text and text in f.path.name]
     if len(named) == 1:
         return _of_run(named[0])
     if model := model_choice(text):
         from alps.models.checkpoint import materialize
 
-        return Place(materialize(model), model.fingerprint())
+        return ResolvedCheckpoint(materialize(model), model.fingerprint())
     if not HUB_ID.fullmatch(text):
         raise ValueError(
             f"{name}={text} is no folder or safetensors file, no run in {output_dir / 'runs'}, "
@@ -72,10 +72,10 @@ def find(
 
     repo, _, revision = text.partition("@")
     copy = fetch_qkv(repo, revision or "main", progress)
-    return Place(copy, f"hub {copy.relative_to(cache_dir())}")
+    return ResolvedCheckpoint(copy, f"hub {copy.relative_to(cache_dir())}")
 
 
-def _of_run(folder: RunFolder) -> Place:
+def _of_run(folder: RunFolder) -> ResolvedCheckpoint:
     from alps.models.architecture import read_geometry
     from alps.models.checkpoint import materialize
     from alps.training.restore import scorable_checkpoint
@@ -87,4 +87,4 @@ def _of_run(folder: RunFolder) -> Place:
     if lacking := folder.lacks("qkv"):
         raise ValueError(lacking)
     geometry = read_geometry(materialize(run.model))
-    return Place(scorable_checkpoint(run, folder), folder.path.name, geometry)
+    return ResolvedCheckpoint(scorable_checkpoint(run, folder), folder.path.name, geometry)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alps.base.hashing import canonical, digest
-from alps.base.progress import Show
-from alps.base.serialization import to_plain
+from alps.base.progress import ProgressMode
+from alps.base.serialization import to_dict
 from alps.models.architecture import read_geometry
 from alps.models.checkpoint import materialize
 from alps.pipeline.preflight import check_task_model, checked_base
@@ -32,7 +32,7 @@ class Need:
     fetch: Callable[[], str]
 
 
-def needs(runs: Iterable[Run], progress: Show = "off") -> list[Need]:
+def needs(runs: Iterable[Run], progress: ProgressMode = "off") -> list[Need]:
     """All that these runs and their task models read, each once.
 
     Args:
@@ -54,7 +54,7 @@ def _with_task_runs(run: Run) -> Iterator[Run]:
         yield from _with_task_runs(task)
 
 
-def _of(run: Run, progress: Show) -> Iterator[tuple[object, Need]]:
+def _of(run: Run, progress: ProgressMode) -> Iterator[tuple[object, Need]]:
     model = run.model
     yield model.fingerprint(), Need("model", model.name, lambda: _model(model))
     wanted = getattr(run.method, "task_model", None)
@@ -68,7 +68,7 @@ def _of(run: Run, progress: Show) -> Iterator[tuple[object, Need]]:
     place = run.evals.documents_dir
     for benchmark in run.evals.benchmarks:
         fetch = lambda b=benchmark: _bench(b, place)  # noqa: E731
-        yield to_plain(benchmark), Need("benchmark", benchmark.name, fetch)
+        yield to_dict(benchmark), Need("benchmark", benchmark.name, fetch)
 
 
 def _model(model: Model) -> str:
@@ -84,7 +84,7 @@ def _task_model(task: Model, base: Model) -> str:
     return "q, k and v"
 
 
-def _data(source: Source, model: Model, progress: Show) -> str:
+def _data(source: Source, model: Model, progress: ProgressMode) -> str:
     from alps.data.encoding.dataset import encoded_rows
     from alps.models.load import context_length, load_tokenizer
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 from alps.base.atomic import can_hold_files
 from alps.base.hashing import canonical, digest
-from alps.base.serialization import SettingsError, to_plain
+from alps.base.serialization import SettingsError, to_dict
 from alps.data.subset import training_examples
-from alps.evals.context import no_room
+from alps.evals.context import context_overflow_reason
 from alps.evals.engine.vllm import vllm_problem
 from alps.evals.evaluate import refusals
 from alps.heads.geometry import Geometry
 from alps.models.architecture import read_geometry
-from alps.models.checkpoint import materialize, scorable
-from alps.runs.completion import missing, places
+from alps.models.checkpoint import materialize, materialize_qkv
+from alps.runs.completion import evaluation_folders, missing_benchmarks
 from alps.runs.folder import RunFolder
 from alps.settings.interfaces import Benchmark, Source
 from alps.settings.model import Model
@@ -65,7 +65,7 @@ def check_files(run: Run, trains: bool = True) -> None:
 
         check_id(task.repo, f"task_model.path={task.repo}")
     elif task is not None:
-        scorable(task)
+        materialize_qkv(task)
 
 
 def check_model(run: Run, trains: bool = True) -> None:
@@ -121,7 +121,7 @@ def check_task_model(task: Model, base: Model, geometry: Geometry) -> None:
     Raises:
         ValueError: One sentence.
     """
-    folder = scorable(task)
+    folder = materialize_qkv(task)
     if read_geometry(folder) != geometry:
         raise ValueError(
             f"base and task model differ in shape: {base.name} has {geometry}, "
@@ -148,14 +148,14 @@ def _asked(run: Run, trains: bool) -> list[Benchmark]:
     """Benchmarks that may run and have no result yet."""
     return [
         b
-        for place in places(run, trains)
-        for b in missing(place.evals, place.folder, place.weights)
+        for place in evaluation_folders(run, trains)
+        for b in missing_benchmarks(place.evals, place.folder, place.weights)
     ]
 
 
 def _check_benchmarks(run: Run, trains: bool) -> None:
     asked, problems = _asked(run, trains), []
-    for place in places(run, trains):
+    for place in evaluation_folders(run, trains):
         problems += refusals(place.evals, place.folder, place.weights)
     for benchmark in asked:
         try:
@@ -167,7 +167,7 @@ def _check_benchmarks(run: Run, trains: bool) -> None:
     if problems:
         raise SettingsError(problems)
     for benchmark in asked:
-        mark = digest([to_plain(benchmark), benchmark.fingerprint(run.evals.documents_dir)])
+        mark = digest([to_dict(benchmark), benchmark.fingerprint(run.evals.documents_dir)])
         if mark not in _checked:
             benchmark.dry_run(run.evals.documents_dir, run.evals.backend)
             _checked.add(mark)
@@ -193,7 +193,7 @@ def _check_answers(run: Run, base: Path) -> None:
 
     context = context_length(base)
     longest = [(b.name, getattr(b, "max_new_tokens", None)) for b in run.evals.allowed]
-    problems = [(name, no_room(tokens, context)) for name, tokens in longest]
+    problems = [(name, context_overflow_reason(tokens, context)) for name, tokens in longest]
     if problems := [f"benchmark {name}: {problem}" for name, problem in problems if problem]:
         raise SettingsError(problems)
 

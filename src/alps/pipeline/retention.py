@@ -13,7 +13,7 @@ from collections.abc import Container, Iterable, Iterator
 from alps.cost.memory import FULL_BYTES
 from alps.cost.shape import ModelShape
 from alps.models.checkpoint import materialize
-from alps.runs.completion import finished
+from alps.runs.completion import is_finished
 from alps.runs.folder import RunFolder
 from alps.runs.result import RunFailed
 from alps.settings.run import Run, Weights
@@ -21,7 +21,7 @@ from alps.settings.run import Run, Weights
 log = logging.getLogger(__name__)
 
 
-def found_before(runs: Iterable[Run]) -> set[str]:
+def already_trained_task_models(runs: Iterable[Run]) -> set[str]:
     """Keys of task models that were trained before these runs, which do not own their weights."""
     planned = list(runs)
     own = {run.key for run in planned}
@@ -87,7 +87,7 @@ def with_task_models(run: Run) -> Iterator[Run]:
 
 def _is_finished(run: Run) -> bool:
     try:
-        return finished(run, RunFolder(run.folder))
+        return is_finished(run, RunFolder(run.folder))
     except RunFailed:  # a damaged file: its run has to say so
         return False
 

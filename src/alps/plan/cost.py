@@ -17,7 +17,7 @@ from alps.heads.geometry import Geometry
 from alps.methods.context import Context
 from alps.methods.head_method import HeadMethod
 from alps.methods.sampled import LayerConsistent
-from alps.models.training_plan import Plan
+from alps.models.training_plan import TrainingPlan
 from alps.plan.assumed import GIB, Assumed
 from alps.settings.interfaces import Method, Source
 from alps.settings.model import Model
@@ -143,7 +143,9 @@ class Costs:
         kept = replace(storage(run, precision), shards=self.shards_of(run))
         return longest, most if asked == "auto" else min(asked, most), kept
 
-    def _peak(self, run: Run, shape: ModelShape, plan: Plan) -> tuple[int, int, int, int | None]:
+    def _peak(
+        self, run: Run, shape: ModelShape, plan: TrainingPlan
+    ) -> tuple[int, int, int, int | None]:
         """Memory, micro-batch, memory of one row, and the most rows that fit if not all do."""
         longest, size, kept = self._setting(run)
         share = self.assumed.answer_share
@@ -207,7 +209,7 @@ def stand_in(method: Method) -> Method:
     return LayerConsistent(**{**shared, "name": "spread"})
 
 
-def what_trains(method: Method, geometry: Geometry, seed: int) -> Plan:
+def what_trains(method: Method, geometry: Geometry, seed: int) -> TrainingPlan:
     """The plan of a method that needs no model to choose heads."""
     context = Context(geometry=geometry, seed=seed, base=Path(), base_hash="", output_dir=Path())
     return method.plan(method.choose(context))

@@ -11,7 +11,7 @@ from alps.plan.assumed import Assumed, Weights
 from alps.plan.cost import Cost, Costs
 from alps.plan.disk import peaks
 from alps.plan.stages import Planned, in_stages, planned
-from alps.runs.completion import base_result, places
+from alps.runs.completion import base_result, evaluation_folders
 from alps.runs.result import RunFailed
 from alps.settings.run import Run
 
@@ -201,7 +201,11 @@ def base_evaluations(vanilla: Mapping[str, Vanilla]) -> list[BaseEvaluation]:
     found: list[BaseEvaluation] = []
     for table, rows in vanilla.items():
         for run in rows.runs:
-            same = (e for e in found if places(e.run, False) == places(run, False))
+            same = (
+                e
+                for e in found
+                if evaluation_folders(e.run, False) == evaluation_folders(run, False)
+            )
             each = next(same, None)
             if each is None:
                 each = BaseEvaluation(run=run, key=run.base_key, command=rows.command)
@@ -214,10 +218,10 @@ def base_evaluations(vanilla: Mapping[str, Vanilla]) -> list[BaseEvaluation]:
 
 def _is_done(run: Run) -> tuple[bool, str | None]:
     """Whether nothing of a base model's evaluation is missing, and why it cannot be read."""
-    from alps.runs.completion import base_finished
+    from alps.runs.completion import base_is_finished
 
     try:
         base_result(run)
     except RunFailed as error:
         return False, str(error)
-    return base_finished(run), None
+    return base_is_finished(run), None

@@ -73,11 +73,11 @@ def state_of(variants: Sequence[Run]) -> tuple[State, str | None]:
     folder = RunFolder(variants[0].folder)
     if not folder.path.is_dir():
         return "missing", None
-    from alps.runs.completion import finished
+    from alps.runs.completion import is_finished
 
     status = folder.status()
     try:
-        if all(finished(run, folder) for run in variants):
+        if all(is_finished(run, folder) for run in variants):
             return "done", None
     except RunFailed as error:
         return "failed", str(error)

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from alps.base.serialization import from_plain, to_plain
+from alps.base.serialization import from_dict, to_dict
 from alps.evals.statistics import DocumentScores, value
 from alps.report.run_kind import BASE
 from alps.report.table.layout import Row
-from alps.runs.completion import base_finished, base_result, finished
+from alps.runs.completion import base_is_finished, base_result, is_finished
 from alps.runs.evaluation import Evaluation, read_evaluation
 from alps.runs.folder import RunFolder
 from alps.runs.result import Result, RunFailed
@@ -29,7 +29,7 @@ Trouble = Literal["missing", "running", "failed", "unreadable", "not evaluated"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gap:
+class MissingScore:
     """Why a number is not there.
 
     Attributes:
@@ -68,7 +68,7 @@ class Score:
     otherwise: str = ""
 
 
-class Subject:
+class RunOutcome:
     """A run, or its base model, as its files show it; each is read once."""
 
     def __init__(self, run: Run, base: bool = False):
@@ -77,7 +77,7 @@ class Subject:
         self.folder = RunFolder(run.base_folder if base else run.folder)
         self.key = run.base_data_key if base else run.key
         self.result, self.gap = self._read()
-        self._scores: dict[str, Score | Gap] = {}
+        self._scores: dict[str, Score | MissingScore] = {}
 
     @property
     def what(self) -> str:
@@ -89,13 +89,13 @@ class Subject:
         share = f" {100 * ratio:g}%" if ratio is not None else ""
         return f"{run.method.name}{share}, {run.model.name}, {run.data.name}, seed {run.seed}"
 
-    def score(self, benchmark: str) -> Score | Gap:
+    def score(self, benchmark: str) -> Score | MissingScore:
         """The headline of a benchmark."""
         if benchmark not in self._scores:
             self._scores[benchmark] = self._score(benchmark)
         return self._scores[benchmark]
 
-    def _score(self, name: str) -> Score | Gap:
+    def _score(self, name: str) -> Score | MissingScore:
         if self.result is None:
             assert self.gap is not None
             return self.gap
@@ -137,7 +137,7 @@ class Subject:
         protocols = [p.stem for p in (folder.path / "evals" / name).glob("*.json")]
         return read_evaluation(folder, name, protocols[0]) if len(protocols) == 1 else None
 
-    def _read(self) -> tuple[Result | None, Gap | None]:
+    def _read(self) -> tuple[Result | None, MissingScore | None]:
         status = self.folder.status()
         state, reason = status["state"], status["reason"] or ""
         if state == "failed" and not self._is_whole():
@@ -160,15 +160,15 @@ class Subject:
     def _is_whole(self) -> bool:
         """Whether all that this experiment asks of it is there, as only something else failed."""
         try:
-            done = base_finished(self.run) if self.base else finished(self.run, self.folder)
+            done = base_is_finished(self.run) if self.base else is_finished(self.run, self.folder)
             asked = {b.name for b in self.run.evals.benchmarks}
             result = self._result()
             return done and result is not None and asked <= set(result.evals)
         except Exception:  # a damaged file hides no failure
             return False
 
-    def _gap(self, trouble: Trouble, reason: str) -> Gap:
-        return Gap(
+    def _gap(self, trouble: Trouble, reason: str) -> MissingScore:
+        return MissingScore(
             key=self.key,
             what=self.what,
             trouble=trouble,
@@ -177,19 +177,19 @@ class Subject:
         )
 
 
-Reader = Callable[[Row, Run], Subject]
+OutcomeReader = Callable[[Row, Run], RunOutcome]
 """Gives what became of a run of a row."""
 
 
-def from_folders() -> Reader:
+def read_outcomes() -> OutcomeReader:
     """A reader of run folders that reads no file twice."""
-    known: dict[str, Subject] = {}
+    known: dict[str, RunOutcome] = {}
 
-    def read(row: Row, run: Run) -> Subject:
+    def read(row: Row, run: Run) -> RunOutcome:
         base = row.kind.method == BASE
         key = run.base_data_key if base else run.key
         if key not in known:
-            known[key] = Subject(run, base)
+            known[key] = RunOutcome(run, base)
         return known[key]
 
     return read
@@ -208,7 +208,7 @@ def document_scores(folder: RunFolder, evaluation: Evaluation) -> DocumentScores
     """
     own = folder.evaluation_path(evaluation.name, evaluation.protocol).with_suffix("")
     try:
-        benchmark = from_plain(evaluation.benchmark, Benchmark, check=False)
+        benchmark = from_dict(evaluation.benchmark, Benchmark, check=False)
         found = benchmark.document_scores(own)
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zlib.error):
         return None
@@ -223,7 +223,7 @@ def _otherwise(asked: Benchmark | None, found: Evaluation) -> str:
     """Settings in which an evaluation differs from what the experiment asks."""
     if asked is None:
         return ""
-    wanted = json.loads(json.dumps(to_plain(asked)))  # as the file has it
+    wanted = json.loads(json.dumps(to_dict(asked)))  # as the file has it
     names = [n for n in wanted if wanted[n] != found.benchmark.get(n)]
     return ", ".join(_setting(n, found.benchmark) for n in names)
 

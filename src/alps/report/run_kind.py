@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from alps.base.serialization import TARGET, to_plain
+from alps.base.serialization import TARGET, to_dict
 from alps.settings.run import Run
 
 BASE = "base"
@@ -78,7 +78,7 @@ def variants(runs: Sequence[Run]) -> dict[str, list[Run]]:
     Returns:
         Those settings as text, empty where there are none -> its runs, in order.
     """
-    told = [telling_settings(run) for run in runs]
+    told = [identifying_settings(run) for run in runs]
     by_data: dict[str, list[dict]] = {}
     for each in told:
         by_data.setdefault(each["data"], []).append(each)
@@ -101,7 +101,7 @@ def apart(runs: Sequence[Run]) -> list[str]:
     Of a choice with another name it is the name alone; empty where only files differ.
     """
     parts = ("method", "model", "data", "optim")
-    told = [dict(_flat({p: to_plain(getattr(run, p)) for p in parts})) for run in runs]
+    told = [dict(_flat({p: to_dict(getattr(run, p)) for p in parts})) for run in runs]
     names = [
         name
         for name in dict.fromkeys(n for each in told for n in each)
@@ -130,7 +130,7 @@ def _typed(name: str) -> str:
     return name.removeprefix("method.").removesuffix(".name")
 
 
-def telling_settings(run: Run) -> dict[str, Any]:
+def identifying_settings(run: Run) -> dict[str, Any]:
     """Science settings under the names of the command line, for runs to be told apart by."""
     task_model = getattr(run.method, "task_model", None)
     told = {"model": run.model.name, "data": run.data.name, "seed": run.seed}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from alps.base.hashing import digest
-from alps.runs.evaluation import remembered
+from alps.runs.evaluation import cached_evaluation
 from alps.runs.folder import RunFolder
 from alps.runs.result import Result
 from alps.settings.infrastructure import Evals
@@ -14,40 +14,40 @@ from alps.settings.interfaces import Benchmark
 from alps.settings.run import Run
 
 
-def finished(run: Run, folder: RunFolder) -> bool:
+def is_finished(run: Run, folder: RunFolder) -> bool:
     """Whether weights, result and every benchmark asked for are there."""
     return (
         folder.result_path.exists()
         and folder.training_path.exists()
-        and all_remembered(run.evals, folder, trained_weights(run))
+        and all_evaluated(run.evals, folder, weights_fingerprint(run))
         and {b.name for b in run.evals.allowed} <= set(Result.read(folder.result_path).evals)
     )
 
 
-def base_finished(run: Run) -> bool:
+def base_is_finished(run: Run) -> bool:
     """Whether every benchmark asked for is there of the base model."""
-    return all(map(evaluations_finished, places(run, trained=False)))
+    return all(map(is_evaluated, evaluation_folders(run, trained=False)))
 
 
-def evaluations_finished(place: Place) -> bool:
+def is_evaluated(place: EvaluationFolder) -> bool:
     """Whether every benchmark of the place has a result."""
     done = place.folder.result_path.exists()
-    return done and all_remembered(place.evals, place.folder, place.weights)
+    return done and all_evaluated(place.evals, place.folder, place.weights)
 
 
-def missing(evals: Evals, folder: RunFolder, weights: str) -> Sequence[Benchmark]:
+def missing_benchmarks(evals: Evals, folder: RunFolder, weights: str) -> Sequence[Benchmark]:
     """Benchmarks that may run and have no result of these weights yet."""
     place = evals.documents_dir
-    return [b for b in evals.allowed if remembered(b, folder, weights, place) is None]
+    return [b for b in evals.allowed if cached_evaluation(b, folder, weights, place) is None]
 
 
-def all_remembered(evals: Evals, folder: RunFolder, weights: str) -> bool:
+def all_evaluated(evals: Evals, folder: RunFolder, weights: str) -> bool:
     """Whether `evaluate` would need no model."""
-    return not missing(evals, folder, weights)
+    return not missing_benchmarks(evals, folder, weights)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class EvaluationFolder:
     """Where some benchmarks of a model are kept.
 
     Attributes:
@@ -61,7 +61,7 @@ class Place:
     evals: Evals
 
 
-def places(run: Run, trained: bool) -> list[Place]:
+def evaluation_folders(run: Run, trained: bool) -> list[EvaluationFolder]:
     """Where the run's benchmarks are kept.
 
     A base model answers the same prompts whatever the data, so one evaluation serves the runs of
@@ -73,14 +73,14 @@ def places(run: Run, trained: bool) -> list[Place]:
     """
     if trained:
         folder = RunFolder(run.folder)
-        weights = trained_weights(run) if folder.training_path.exists() else ""
-        return [Place(folder=folder, weights=weights, evals=run.evals)]
+        weights = weights_fingerprint(run) if folder.training_path.exists() else ""
+        return [EvaluationFolder(folder=folder, weights=weights, evals=run.evals)]
     found = []
     for folder, reads_data in ((run.base_folder, False), (run.base_data_folder, True)):
         own = tuple(b for b in run.evals.benchmarks if b.reads_data == reads_data)
         weights = digest([folder.name, run.model.fingerprint()])
         evals = replace(run.evals, benchmarks=own)
-        found.append(Place(folder=RunFolder(folder), weights=weights, evals=evals))
+        found.append(EvaluationFolder(folder=RunFolder(folder), weights=weights, evals=evals))
     return [place for place in found if place.evals.benchmarks]
 
 
@@ -103,6 +103,6 @@ def base_result(run: Run) -> Result | None:
     )
 
 
-def trained_weights(run: Run) -> str:
+def weights_fingerprint(run: Run) -> str:
     """Names the weights a training made: the run, and which of its trainings."""
     return digest([run.key, RunFolder(run.folder).training])

@@ -10,7 +10,7 @@ from typing import Any
 
 from alps.base.atomic import write_json
 from alps.base.provenance import utc_now, versions_of
-from alps.base.serialization import from_plain, to_plain, with_current_targets
+from alps.base.serialization import from_dict, to_dict, with_current_targets
 from alps.runs.folder import RunFolder
 from alps.runs.result import RunFailed
 from alps.settings.interfaces import Benchmark
@@ -68,7 +68,7 @@ class Evaluation:
         """Whether it answers the same question about the same model."""
         documents = benchmark.fingerprint(data_dir)
         same_documents = None in (documents, self.documents) or documents == self.documents
-        asked = json.loads(json.dumps(to_plain(benchmark)))
+        asked = json.loads(json.dumps(to_dict(benchmark)))
         return self.weights == weights and self.benchmark == asked and same_documents
 
     def write(self, folder: RunFolder) -> None:
@@ -95,7 +95,7 @@ def read_evaluation(folder: RunFolder, benchmark: str, protocol: str) -> Evaluat
         raise RunFailed(f"{path} cannot be read ({text}); delete it to make it again") from None
 
 
-def remembered(
+def cached_evaluation(
     benchmark: Benchmark, folder: RunFolder, weights: str, data_dir: Path | None
 ) -> Evaluation | None:
     """The stored evaluation, if it was made under the same settings from the same documents."""
@@ -121,4 +121,4 @@ def _evaluation(plain: Any) -> Evaluation:
     known = {f.name for f in fields(Evaluation)}
     own = {k: v for k, v in plain.items() if k in known}
     own["benchmark"] = with_current_targets(own.get("benchmark"))
-    return from_plain(own, Evaluation, check=False)
+    return from_dict(own, Evaluation, check=False)

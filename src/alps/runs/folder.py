@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from alps.base.atomic import write_json, write_text
 from alps.base.hashing import file_hash
 from alps.base.provenance import utc_now
-from alps.base.serialization import from_plain, to_plain
+from alps.base.serialization import from_dict, to_dict
 from alps.heads.head_set import HeadSet
 from alps.runs.result import RunFailed
 from alps.settings.run import Run, Weights
@@ -75,7 +75,7 @@ class RunFolder:
 
     def write_run(self, run: Run) -> None:
         """Writes `run.yaml`."""
-        write_text(self.settings_path, yaml.safe_dump(to_plain(run), sort_keys=False))
+        write_text(self.settings_path, yaml.safe_dump(to_dict(run), sort_keys=False))
 
     def read_run(self, name: str = "run.yaml") -> Run:
         """Reads `run.yaml`; a data file or package that is gone by now doesn't matter here.
@@ -83,7 +83,7 @@ class RunFolder:
         The run's outputs are those around this folder, also if they were moved or copied, or named
         from another working directory, since.
         """
-        run: Run = from_plain(yaml.safe_load((self.path / name).read_text()), check=False)
+        run: Run = from_dict(yaml.safe_load((self.path / name).read_text()), check=False)
         here = Path(os.path.abspath(self.path))
         written = Path(run.output_dir, *here.parts[-2:])
         if os.path.realpath(written) == os.path.realpath(here):

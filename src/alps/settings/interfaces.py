@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from alps.base.hashing import file_hash, identity_unless, not_identity
+from alps.base.hashing import excluded_at_default, excluded_from_key, file_hash
 
 if TYPE_CHECKING:  # types only: never executed, so the import law holds
     from alps.data.example import Example, Split, Tally
-    from alps.evals.context import Backend, Scorecard, Subject
+    from alps.evals.context import Backend, BenchmarkResult, EvaluationContext
     from alps.evals.statistics import DocumentScores
     from alps.heads.geometry import Geometry
     from alps.heads.head_set import HeadSet
     from alps.methods.context import Context
-    from alps.models.training_plan import Plan
+    from alps.models.training_plan import TrainingPlan
 
 KvPolicy = Literal["any", "all", "majority", "none"]
 Scope = Literal["rest_trains", "heads_only"]
@@ -39,7 +39,7 @@ class PromptFile:
         path: The file.
     """
 
-    path: str = not_identity("")
+    path: str = excluded_from_key("")
 
     def fingerprint(self) -> str:
         """Hash of the file."""
@@ -73,20 +73,20 @@ class Source(ABC):
             similar length), `padded` (rows as drawn), or `auto`, which is `packed`.
     """
 
-    name: str = not_identity("data")
-    task: Task = not_identity("general")
-    path: str | None = not_identity()
+    name: str = excluded_from_key("data")
+    task: Task = excluded_from_key("general")
+    path: str | None = excluded_from_key()
     max_examples: int | None = None
     fraction: float = 1.0
     subset_seed: int = 0
-    skip_examples: int = identity_unless(0)
+    skip_examples: int = excluded_at_default(0)
     template: Literal["alpaca", "chat", "plain"] = "alpaca"
     max_length: int = 2048
     too_long: Literal["truncate", "drop"] = "truncate"
     deduplicate: bool = False
     decontaminate: tuple[str | PromptFile, ...] = ()
     ngram: int = 13
-    batching: Literal["auto", "packed", "grouped", "padded"] = not_identity("auto")
+    batching: Literal["auto", "packed", "grouped", "padded"] = excluded_from_key("auto")
 
     def __post_init__(self) -> None:
         """Paths become files that have a content."""
@@ -170,7 +170,7 @@ class Method(ABC):
         return None
 
     @abstractmethod
-    def plan(self, heads: HeadSet | None) -> Plan:
+    def plan(self, heads: HeadSet | None) -> TrainingPlan:
         """What trains, given the chosen heads (Algorithm 1, lines 10 to 12)."""
 
 
@@ -250,7 +250,7 @@ class Benchmark(ABC):
         return None
 
     @abstractmethod
-    def evaluate(self, subject: Subject) -> Scorecard | None:
+    def evaluate(self, subject: EvaluationContext) -> BenchmarkResult | None:
         """Asks the model and judges its answers.
 
         Every rank calls it; those other than 0 may return None.

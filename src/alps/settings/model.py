@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from alps.base.hashing import digest, file_hash, folder_hash, not_identity
+from alps.base.hashing import digest, excluded_from_key, file_hash, folder_hash
 from alps.base.serialization import seed_problems
 
 DEFAULT_REVISION = "main"
@@ -34,17 +34,17 @@ class Model:
             AdamW's averages, 16 bytes a parameter are more than one of 80 GB has.
     """
 
-    name: str = not_identity("model")
-    path: str | None = not_identity()
-    hub: str | None = not_identity()
-    revision: str = not_identity(DEFAULT_REVISION)
-    package: str | None = not_identity()
-    file: str | None = not_identity()
-    random: Mapping[str, int | bool] | None = not_identity()  # the fingerprint holds these two
-    seed: int = not_identity(0)
-    shape: Mapping[str, str | int | bool] | None = not_identity()
-    tuned: Mapping[str, str] | None = not_identity()
-    sharded: bool = not_identity(False)
+    name: str = excluded_from_key("model")
+    path: str | None = excluded_from_key()
+    hub: str | None = excluded_from_key()
+    revision: str = excluded_from_key(DEFAULT_REVISION)
+    package: str | None = excluded_from_key()
+    file: str | None = excluded_from_key()
+    random: Mapping[str, int | bool] | None = excluded_from_key()  # the fingerprint holds these two
+    seed: int = excluded_from_key(0)
+    shape: Mapping[str, str | int | bool] | None = excluded_from_key()
+    tuned: Mapping[str, str] | None = excluded_from_key()
+    sharded: bool = excluded_from_key(False)
 
     def problems(self) -> Iterator[str]:
         """Sentences about settings that cannot be used."""

@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-from alps.base.hashing import canonical, digest, not_identity
+from alps.base.hashing import canonical, digest, excluded_from_key
 from alps.base.serialization import name_problems, seed_problems
 from alps.settings.infrastructure import Evals, Logger, Trainer
 from alps.settings.interfaces import FrozenDtype, Method, Source
@@ -48,7 +48,7 @@ class Optim:
             memory, or `nf4`: matrices of the layers in 4 bits. What trains is float32 in any case.
     """
 
-    name: str = not_identity("optim")
+    name: str = excluded_from_key("optim")
     lr: float
     batch_size: int
     epochs: int
@@ -95,11 +95,11 @@ class TaskModel:
         path: A finished task model: hub id or folder. Then nothing is trained.
     """
 
-    name: str = not_identity("sft")
-    method: Method | None = not_identity()
-    fraction: float = not_identity(1.0)
-    data: Source | None = not_identity()
-    path: str | None = not_identity()
+    name: str = excluded_from_key("sft")
+    method: Method | None = excluded_from_key()
+    fraction: float = excluded_from_key(1.0)
+    data: Source | None = excluded_from_key()
+    path: str | None = excluded_from_key()
 
     def problems(self) -> Iterator[str]:
         """Sentences about settings that cannot be used."""
@@ -128,7 +128,7 @@ class Run:
     trainer: Trainer = field(default=Trainer(), metadata={"identity": False})
     logger: Logger = field(default=Logger(), metadata={"identity": False})
     evals: Evals = field(default=Evals(), metadata={"identity": False})
-    output_dir: str = not_identity("outputs")
+    output_dir: str = excluded_from_key("outputs")
 
     def problems(self) -> Iterator[str]:
         """Sentences about parts that do not go together, or cannot name a folder."""

@@ -18,7 +18,7 @@ from alps.runs.result import RunFailed
 from alps.training.step_callback import StepCallback
 
 
-class Stopped(SystemExit):
+class StoppedBySignal(SystemExit):
     """A signal asked the training to end; a resume point was written. Exit code 128 + signal."""
 
 
@@ -35,7 +35,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, temporary)
 
 
-class ResumePoints(StepCallback):
+class CheckpointCallback(StepCallback):
     """Saves `checkpoint/last.ckpt` every few steps, and when the process is told to stop."""
 
     def __init__(self, path: Path, every_n_steps: int):
@@ -72,7 +72,7 @@ class ResumePoints(StepCallback):
         return int(shared)
 
 
-def resume_point(path: Path) -> Path | None:
+def latest_checkpoint(path: Path) -> Path | None:
     """The checkpoint to go on from, or None to start.
 
     Raises:

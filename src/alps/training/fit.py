@@ -23,8 +23,8 @@ from alps.data.batches import Batching, FromStep, MicroBatches, Schedule
 from alps.data.encoding.dataset import EncodedRows, encoded_rows
 from alps.models.apply import (
     apply,
+    cast_frozen,
     checkpoint_activations,
-    keep_frozen_in,
     num_parameters,
     num_trainable,
     qkv_parameters,
@@ -34,10 +34,15 @@ from alps.models.load import context_length, load_model, load_tokenizer, pad_id
 from alps.runs.folder import RunFolder
 from alps.runs.result import RunFailed
 from alps.settings.run import Run
-from alps.training.checkpoint import AtomicCheckpointIO, ResumePoints, Stopped, resume_point
+from alps.training.checkpoint import (
+    AtomicCheckpointIO,
+    CheckpointCallback,
+    StoppedBySignal,
+    latest_checkpoint,
+)
 from alps.training.metrics import Metrics, final_loss
 from alps.training.module import AlignmentModule
-from alps.training.prediction import micro_batch_size, predicted
+from alps.training.prediction import micro_batch_size, predict_cost
 from alps.training.progress import TrainingProgress
 from alps.training.save_weights import SaveTrained, completed
 from alps.training.wandb_log import WandbLog
@@ -79,13 +84,13 @@ def fit(run: Run, callbacks: Sequence[pl.Callback] = ()) -> None:
     total, total_qkv = num_parameters(model), sum(p.numel() for p in qkv_parameters(model))
     plan = run.method.plan(folder.read_heads())
     model = apply(model, plan)
-    keep_frozen_in(model, run.optim.frozen_dtype)
+    cast_frozen(model, run.optim.frozen_dtype)
     if run.trainer.activation_checkpointing:
         checkpoint_activations(model)
     size = micro_batch_size(run, base, plan, rows)
     module = AlignmentModule(model, run.optim, schedule_of(run, len(rows), size), run.seed)
     metrics = Metrics(folder.path / "metrics.csv")
-    resume = ResumePoints(folder.checkpoint_path, run.trainer.checkpoint_every_n_steps)
+    resume = CheckpointCallback(folder.checkpoint_path, run.trainer.checkpoint_every_n_steps)
     measured = lambda trainer: {  # noqa: E731
         "num_trainable": num_trainable(model),
         "trainable_fraction": num_trainable(model) / total,
@@ -103,17 +108,17 @@ def fit(run: Run, callbacks: Sequence[pl.Callback] = ()) -> None:
         "dropped": dict(rows.tally),
         "num_truncated": rows.num_truncated,
         "devices": run.trainer.devices,
-        **predicted(run, base, plan, rows, size, str(trainer.precision)),
+        **predict_cost(run, base, plan, rows, size, str(trainer.precision)),
     }
     own = [metrics, SaveTrained(run, measured), *callbacks]
     trainer = build_trainer(run, module, folder, own, resume)
     batching = "packed" if run.data.batching == "auto" else run.data.batching
     loader = build_loader(rows, module, trainer, pad_id(tokenizer), batching)
     with _worded_failures():
-        start = resume_point(folder.checkpoint_path)
+        start = latest_checkpoint(folder.checkpoint_path)
         trainer.fit(module, loader, ckpt_path=start, weights_only=True)
     if not completed(trainer, module):
-        raise Stopped(128 + resume.signal)
+        raise StoppedBySignal(128 + resume.signal)
 
 
 def deviations(run: Run, precision: str) -> list[str]:
@@ -148,7 +153,7 @@ def build_trainer(
     module: AlignmentModule,
     folder: RunFolder,
     own: Sequence[pl.Callback],
-    resume: ResumePoints,
+    resume: CheckpointCallback,
 ) -> pl.Trainer:
     """Lightning's trainer with our callbacks; ranks, if several, were started by torchrun."""
     gpu = run.trainer.accelerator == "gpu" or (

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 
-from alps.base.serialization import to_plain
+from alps.base.serialization import to_dict
 from alps.settings.run import Run
 from alps.training.metrics import Metrics
 from alps.training.step_callback import StepCallback
@@ -67,7 +67,7 @@ class WandbLog(StepCallback):
             resume="allow",
             mode=_mode(),
             dir=self.folder,
-            config=to_plain(run),
+            config=to_dict(run),
         )
 
     def _close(self, exit_code: int) -> None:

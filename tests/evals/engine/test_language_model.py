@@ -10,7 +10,7 @@ from alps.data.template import ALPACA
 from alps.evals.engine import language_model
 from alps.evals.engine.journal import Journal
 from alps.evals.engine.language_model import LanguageModel
-from alps.evals.evaluate import subject_of
+from alps.evals.evaluate import evaluation_context
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model, load_tokenizer
 
@@ -135,7 +135,7 @@ def test_progress_counts_documents_that_are_done(tmp_path, tokenizer, monkeypatc
         told.append((title, total, what, known))
         yield told.append
 
-    monkeypatch.setattr(language_model, "shown", shown)
+    monkeypatch.setattr(language_model, "track_progress", shown)
     lm = LanguageModel(Parrot(), Journal(tmp_path, "w"), tokenizer, "alpaca", "mmlu")
     lm.generate_until(asked("a"))
     choices = [
@@ -154,7 +154,7 @@ def test_progress_of_an_engine_that_works_in_batches(subject, monkeypatch):
     def shown(*_):
         yield told.append
 
-    monkeypatch.setattr(language_model, "shown", shown)
+    monkeypatch.setattr(language_model, "track_progress", shown)
     lm = replace(subject, batch_size=2).language_model("plain", "x")
     settings = {"until": [], "max_gen_toks": 2, "do_sample": False}
     asked = [(f"Why {n}?", settings) for n in range(5)]
@@ -197,7 +197,7 @@ def test_the_models_own_template_takes_several_turns(speak, tokenizer):
 def subject(make_run, tmp_path):
     run = make_run()
     model = load_model(materialize(run.model)).eval()
-    return replace(subject_of(run, model), folder=tmp_path / "answers", weights="w")
+    return replace(evaluation_context(run, model), folder=tmp_path / "answers", weights="w")
 
 
 def test_meta_needs_a_chat_template(subject):

@@ -11,8 +11,8 @@ from lm_eval.api.model import TemplateLM
 from alps.data.encoding.encode import encode_row
 from alps.data.example import Example
 from alps.evals.engine import vllm as vllm_engine
-from alps.evals.evaluate import subject_of
-from alps.execute import execute, trained_subject
+from alps.evals.evaluate import evaluation_context
+from alps.execute import execute, trained_context
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model
 from alps.training.fit import fit
@@ -65,7 +65,7 @@ def with_vllm(monkeypatch):
 def test_without_the_package_it_is_refused(make_run, tmp_path):
     run = make_run("evals.backend=vllm")
     base = materialize(run.model)
-    subject = replace(subject_of(run, load_model(base), base), folder=tmp_path)
+    subject = replace(evaluation_context(run, load_model(base), base), folder=tmp_path)
     with pytest.raises(ValueError, match="needs the vllm package and a GPU"):
         subject.language_model("plain", "x")
 
@@ -73,7 +73,7 @@ def test_without_the_package_it_is_refused(make_run, tmp_path):
 def test_it_answers_from_the_checkpoint_and_starts_once(make_run, tmp_path, with_vllm):
     run = make_run("evals.backend=vllm")
     base = materialize(run.model)
-    subject = replace(subject_of(run, load_model(base), base), folder=tmp_path, weights="w")
+    subject = replace(evaluation_context(run, load_model(base), base), folder=tmp_path, weights="w")
     lm = subject.language_model("plain", "x")
     lm.engine.says = subject.tokenizer("an answer")["input_ids"]
     assert lm.generate_until([Instance("generate_until", {}, ("a", {"until": []}), 0)]) == [
@@ -112,11 +112,11 @@ def test_a_trained_run_is_merged_for_it_once(make_run, with_vllm):
 
     run = make_run("method=random", "ratio=0.5", "evals.backend=vllm", "optim.max_steps=1")
     execute(run, fit)
-    subject = trained_subject(run)
+    subject = trained_context(run)
     assert subject.checkpoint is not None
     merged = AutoModelForCausalLM.from_pretrained(subject.checkpoint)
     trained = dict(subject.model.named_parameters())
     name = "model.embed_tokens.weight"
     assert trained[name].equal(dict(merged.named_parameters())[name])
     stamp = subject.checkpoint.stat().st_mtime_ns
-    assert trained_subject(run).checkpoint.stat().st_mtime_ns == stamp
+    assert trained_context(run).checkpoint.stat().st_mtime_ns == stamp

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from alps.data.template import ALPACA
-from alps.evals.context import Subject
+from alps.evals.context import EvaluationContext
 from alps.evals.engine.language_model import language_model
 from alps.evals.evalplus import benchmark as evalplus_benchmark
 from alps.evals.evalplus import scoring as evalplus_scoring
@@ -21,7 +21,7 @@ FILES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scripted(Subject):
+class Scripted(EvaluationContext):
     """A subject whose answers are made from the prompt."""
 
     answer: Callable[[str], str]
@@ -245,7 +245,7 @@ def test_a_real_model_under_every_protocol(make_run, data_dir, tmp_path):
     ].chat_template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
     for protocol in ("alpaca", "plain", "meta"):
         folder = tmp_path / "evals/humaneval" / protocol
-        subject = Subject(
+        subject = EvaluationContext(
             engine=language_model,
             **own,
             batch_size=2,
@@ -263,7 +263,9 @@ def test_every_choice_builds_and_needs_a_sandbox_or_consent(monkeypatch):
     from alps.config.build import build, compose_config
     from alps.evals.sandbox.backend import UNPROTECTED
 
-    monkeypatch.setattr("alps.evals.sandbox.sandbox.find", lambda: UNPROTECTED)  # here is one
+    monkeypatch.setattr(
+        "alps.evals.sandbox.sandbox.resolve_checkpoint", lambda: UNPROTECTED
+    )  # here is one
     small = ["model=tiny", "data=mini_code", "evals=code"]
     names = ["humaneval", "humaneval_plus", "mbpp", "mbpp_plus"]
     evals = build(compose_config(small)).evals
@@ -271,7 +273,7 @@ def test_every_choice_builds_and_needs_a_sandbox_or_consent(monkeypatch):
     assert loss.name == "held_out" and [b.name for b in judged] == names and evals.refused == ()
     assert [b.tests for b in judged] == ["base", "plus"] * 2
     assert {b.max_new_tokens for b in judged} == {768}
-    monkeypatch.setattr("alps.evals.sandbox.sandbox.find", lambda: None)
+    monkeypatch.setattr("alps.evals.sandbox.sandbox.resolve_checkpoint", lambda: None)
     assert evals.allowed == (loss,) and [b.name for b in evals.refused] == names
     consented = build(compose_config([*small, "evals.allow_unsafe_code=true"])).evals
     assert [b.name for b in consented.allowed] == ["held_out", *names] and consented.refused == ()

@@ -346,7 +346,7 @@ def test_a_missing_package_is_refused(make_benchmark, monkeypatch):
 @pytest.mark.parametrize("name", REAL)
 def test_real_rows(name, make_run, tmp_path):
     """Two documents of each benchmark whose files are there, on a model with random weights."""
-    from alps.evals.context import Subject
+    from alps.evals.context import EvaluationContext
     from alps.evals.harness.samples import rescored
     from alps.models.checkpoint import materialize
     from alps.models.load import load_model, load_tokenizer
@@ -362,7 +362,7 @@ def test_real_rows(name, make_run, tmp_path):
     except ValueError as error:
         pytest.skip(str(error))
     base = materialize(run.model)
-    subject = Subject(
+    subject = EvaluationContext(
         engine=language_model,
         model=load_model(base).eval(),
         tokenizer=load_tokenizer(base),

@@ -138,7 +138,7 @@ def test_settings_and_what_it_needs():
 
 @pytest.mark.sandbox
 def test_a_real_model_gets_a_number(make_run, tmp_path):
-    from alps.evals.context import Subject
+    from alps.evals.context import EvaluationContext
     from alps.models.checkpoint import materialize
     from alps.models.load import load_model, load_tokenizer
 
@@ -147,7 +147,7 @@ def test_a_real_model_gets_a_number(make_run, tmp_path):
     own = {"model": load_model(base).eval(), "tokenizer": load_tokenizer(base), "data": run.data}
     folder = tmp_path / "mini_code/alpaca"
     card = MINI.evaluate(
-        Subject(engine=language_model, **own, batch_size=4, folder=folder, weights="w")
+        EvaluationContext(engine=language_model, **own, batch_size=4, folder=folder, weights="w")
     )
     assert card.metrics == {"pass@1": 0.0} and card.num_documents == 5
     assert card.details["decoding"]["max_new_tokens"] == 96

@@ -23,7 +23,7 @@ from jaxtyping import Int
 
 from alps.base.atomic import write_json
 from alps.base.hashing import cache_dir, cache_lock, digest
-from alps.base.progress import Show, shown
+from alps.base.progress import ProgressMode, track_progress
 from alps.data.encoding.array_file import ArrayFile, mapped
 from alps.data.encoding.encode import EncodedChunk, EncodedRow, Rule, backend_of, rule_of
 from alps.data.encoding.pool import encode_chunks
@@ -108,7 +108,7 @@ def encoded_rows(
     tokenizer: Tokenizer,
     split: Split = "train",
     limit: int | None = None,
-    progress: Show = "off",
+    progress: ProgressMode = "off",
     context: int | None = None,
 ) -> EncodedRows:
     """The rows of a source as token ids, from the cache if they are there.
@@ -188,7 +188,7 @@ def _build(
     rule: Rule,
     split: Split,
     limit: int | None,
-    progress: Show,
+    progress: ProgressMode,
 ) -> None:
     """Writes an entry; only the holder of its lock may."""
     examples, total, tally = _rows(source, split, limit)
@@ -198,7 +198,7 @@ def _build(
     temporary.mkdir(parents=True)
     try:
         encoded = encode_chunks(chunks(examples, tokenizer, rule.template), tokenizer, rule)
-        with shown(f"encoding data={source.name}", total, progress) as report:
+        with track_progress(f"encoding data={source.name}", total, progress) as report:
             written = _write(temporary, encoded, rule, report)
         if total is not None and written.num_rows + written.num_dropped != total:
             raise ValueError(f"the rows of data={source.name} changed while they were read")

@@ -18,7 +18,7 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePath
 from typing import IO, Any
 
-from alps.base.hashing import content_sha256, digest, file_hash, file_stamp, remembered_hash
+from alps.base.hashing import cached_hash, content_sha256, digest, file_hash, stat_fingerprint
 from alps.data.files.json_text import MAX_ROW, json_rows
 
 SUFFIXES = (".parquet", ".arrow", ".json", ".jsonl", ".csv", ".zip", ".json.gz", ".jsonl.gz",
@@ -64,10 +64,10 @@ def content_hash(path: Path, files: Sequence[Path]) -> str:
     if files == [path]:
         return file_hash(path)
     names = [file.relative_to(path).as_posix() for file in files]
-    stamp = digest([names, [file_stamp(file) for file in files]])
+    stamp = digest([names, [stat_fingerprint(file) for file in files]])
     place = f"rows-{digest([str(path.resolve()), names])}"
     each = zip(names, files, strict=True)
-    return remembered_hash(place, stamp, lambda: digest([[n, content_sha256(f)] for n, f in each]))
+    return cached_hash(place, stamp, lambda: digest([[n, content_sha256(f)] for n, f in each]))
 
 
 def read_rows(

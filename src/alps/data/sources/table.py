@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from alps.base.hashing import not_identity
+from alps.base.hashing import excluded_from_key
 from alps.base.serialization import argument_types, did_you_mean, value_problems
 from alps.data.example import Example, Split, Tally
 from alps.data.files.read import content_hash, read_rows, row_files
@@ -77,12 +77,12 @@ class RowSource(Source):
             never moves between the splits when others come or go.
     """
 
-    hub: str | None = not_identity()
-    revision: str = not_identity("main")
-    files: tuple[str, ...] = not_identity(())
-    split: str = not_identity("train")
-    num_rows: int | None = not_identity()
-    licence: str | None = not_identity()
+    hub: str | None = excluded_from_key()
+    revision: str = excluded_from_key("main")
+    files: tuple[str, ...] = excluded_from_key(())
+    split: str = excluded_from_key("train")
+    num_rows: int | None = excluded_from_key()
+    licence: str | None = excluded_from_key()
     test_fraction: float = 0.05
 
     @abstractmethod

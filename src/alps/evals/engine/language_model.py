@@ -15,9 +15,9 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM, hash_args
 
 from alps.base.hashing import digest
-from alps.base.progress import Show, shown
+from alps.base.progress import ProgressMode, track_progress
 from alps.data.template import render
-from alps.evals.context import Subject, Work
+from alps.evals.context import EvaluationContext, GenerationCounts
 from alps.evals.engine.journal import Journal
 from alps.evals.engine.prompts import PrefilledPrompt, PromptEngine, with_response
 from alps.models.load import Tokenizer
@@ -42,8 +42,8 @@ class LanguageModel(LM):
         tokenizer: Tokenizer,
         template: str,
         title: str,
-        progress: Show = "off",
-        work: Work | None = None,
+        progress: ProgressMode = "off",
+        work: GenerationCounts | None = None,
     ):
         """Wraps an engine.
 
@@ -59,8 +59,8 @@ class LanguageModel(LM):
         super().__init__()
         self.engine, self.journal, self.tokenizer = engine, journal, tokenizer
         self.template, self.title = template, title
-        self.progress: Show = progress if rank_and_size()[0] == 0 else "off"
-        self.work = work or Work()
+        self.progress: ProgressMode = progress if rank_and_size()[0] == 0 else "off"
+        self.work = work or GenerationCounts()
         self._device = engine.device if engine.device is not None else torch.device("cpu")
         self._rank, self._world_size = rank_and_size()
         self._details: dict[str, Any] = {}
@@ -177,7 +177,7 @@ class LanguageModel(LM):
             documents = {name: _document(request) for name, request in open_ones.items()}
             total = len({_document(request) for request in requests})
             known = total - len(set(documents.values()))
-            with shown(self.title, total, self.progress, "documents", known) as report:
+            with track_progress(self.title, total, self.progress, "documents", known) as report:
                 hook: Any = _Hook(self.journal, documents, report, known)
                 self.engine.set_cache_hook(hook)
                 for group in _by_task(list(open_ones.values())):
@@ -242,7 +242,7 @@ class _Hook:
                 self.report(self.done)
 
 
-def language_model(subject: Subject, protocol: Protocol, title: str) -> LanguageModel:
+def language_model(subject: EvaluationContext, protocol: Protocol, title: str) -> LanguageModel:
     """The subject's model behind an engine of its backend.
 
     Args:

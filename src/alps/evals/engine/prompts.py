@@ -14,7 +14,7 @@ from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_tex
 
 from alps.data.encoding.encode import answer_ids
 from alps.data.template import open_ended, prompt_ids
-from alps.evals.context import no_room
+from alps.evals.context import context_overflow_reason
 
 if TYPE_CHECKING:
     from alps.models.load import Tokenizer
@@ -187,7 +187,7 @@ class PromptEngine(_Engine):
             ValueError: If the longest answer fills the model's context.
         """
         found = decoding(settings, "the benchmark", self.max_gen_toks, self.end_ids)
-        if problem := no_room(found.max_new_tokens, self.max_length):
+        if problem := context_overflow_reason(found.max_new_tokens, self.max_length):
             raise ValueError(problem)
         return found
 

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alps.evals.context import Subject
+    from alps.evals.context import EvaluationContext
     from alps.evals.engine.prompts import Decoding
 
 
@@ -23,7 +23,7 @@ def vllm_problem() -> str | None:
     )
 
 
-def vllm_engine(subject: Subject, template: str | None) -> Any:
+def vllm_engine(subject: EvaluationContext, template: str | None) -> Any:
     """The subject's checkpoint in vLLM; the engine of a checkpoint is started once.
 
     Args:

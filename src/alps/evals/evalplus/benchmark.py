@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from alps.base.hashing import digest, file_hash
-from alps.evals.context import Scorecard, Subject, Uncertainty
+from alps.evals.context import BenchmarkResult, EvaluationContext, Uncertainty
 from alps.evals.evalplus.problems import RELEASES, Dataset, Problems, Row, released
 from alps.evals.evalplus.prompts import ask, program, stops
 from alps.settings.interfaces import Benchmark
@@ -61,7 +61,7 @@ class CodeBenchmark(Benchmark):
         """
 
     @abstractmethod
-    def prompt(self, row: Row, lm: LanguageModel, subject: Subject) -> str:
+    def prompt(self, row: Row, lm: LanguageModel, subject: EvaluationContext) -> str:
         """How a problem is asked."""
 
     @abstractmethod
@@ -97,7 +97,7 @@ class CodeBenchmark(Benchmark):
             )
         self.read(data_dir)
 
-    def evaluate(self, subject: Subject) -> Scorecard | None:
+    def evaluate(self, subject: EvaluationContext) -> BenchmarkResult | None:
         """Asks on all ranks; rank 0 has the programs judged and keeps them."""
         from alps.evals.evalplus.scoring import score
 
@@ -136,7 +136,7 @@ class CodeBenchmark(Benchmark):
         return DocumentScores(pool=digest(list(passed)), parts=(part,))
 
     def _programs(
-        self, problems: Problems, lm: LanguageModel, subject: Subject
+        self, problems: Problems, lm: LanguageModel, subject: EvaluationContext
     ) -> dict[str, str] | None:
         """Task -> program before it is sanitized; None on ranks other than 0."""
         from lm_eval.api.instance import Instance
@@ -159,13 +159,15 @@ class CodeBenchmark(Benchmark):
         assert gathered is not None
         return {task: text for part in gathered for task, text in part.items()}
 
-    def _card(self, problems: Problems, judged: Judged, asked: Mapping[str, Any]) -> Scorecard:
+    def _card(
+        self, problems: Problems, judged: Judged, asked: Mapping[str, Any]
+    ) -> BenchmarkResult:
         from alps.evals.statistics import Part, uncertainty
 
         passed = judged.passed(plus=self.needs_added_tests)
         verdicts = [float(right) for right in passed.values()]
         sure: Uncertainty | None = uncertainty(Part(verdicts))
-        return Scorecard(
+        return BenchmarkResult(
             metrics={METRIC: sum(verdicts) / len(verdicts)},
             uncertainty={} if sure is None else {METRIC: sure},
             num_documents=len(verdicts),
@@ -217,7 +219,7 @@ class EvalPlus(CodeBenchmark):
         """HumanEval+ or MBPP+, of which the base benchmark is a part."""
         return released(self.dataset, data_dir, self.limit)
 
-    def prompt(self, row: Row, lm: LanguageModel, subject: Subject) -> str:
+    def prompt(self, row: Row, lm: LanguageModel, subject: EvaluationContext) -> str:
         """As EvalPlus asks."""
         return ask(self.protocol, row["prompt"], lm, subject.tokenizer)
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from alps.base.atomic import write_json, write_text
 from alps.base.hashing import cache_dir, digest
-from alps.base.progress import Show, shown
+from alps.base.progress import ProgressMode, track_progress
 from alps.evals.evalplus.problems import Dataset, Problems, Row
 from alps.runs.result import RunFailed
 
@@ -78,7 +78,7 @@ def score(
     base_only: bool = False,
     *,
     allow_unsafe: bool = False,
-    progress: Show = "off",
+    progress: ProgressMode = "off",
 ) -> Judged:
     """Runs the programs on the problems' tests, unless just these have been judged already.
 
@@ -116,7 +116,9 @@ def score(
         log.info("judging %d programs (%s)", len(problems.rows), problems.label)
         own = {"identity": identity, "allow_unsafe": allow_unsafe, "workers": workers()}
         journal = folder.resolve() / "judging"
-        with shown(f"judging {problems.label}", len(problems.rows), progress, "programs") as report:
+        with track_progress(
+            f"judging {problems.label}", len(problems.rows), progress, "programs"
+        ) as report:
             judged = _by_service(problems, {**request, **own}, journal, report)
         _write(folder, problems, request["programs"], judged, identity)
         shutil.rmtree(journal, ignore_errors=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from alps.base.hashing import digest
 from alps.base.serialization import did_you_mean
-from alps.evals.context import Backend, Scorecard, Subject
+from alps.evals.context import Backend, BenchmarkResult, EvaluationContext
 from alps.evals.harness.documents import Place, Row, Split
 from alps.evals.samples import read_samples
 from alps.evals.statistics import DocumentScores, Part, uncertainty, value
@@ -147,7 +147,7 @@ class HarnessTask(Benchmark):
 
         return TaskInMemory(config=specification(self, documents, num_fewshot))
 
-    def evaluate(self, subject: Subject) -> Scorecard | None:
+    def evaluate(self, subject: EvaluationContext) -> BenchmarkResult | None:
         """Runs the task, keeps every sample in the subject's folder, and sums up."""
         from alps.evals.harness.run import run
         from alps.evals.harness.samples import write_samples
@@ -165,7 +165,7 @@ class HarnessTask(Benchmark):
             if measure.key is not None:  # two ways of counting must agree
                 assert abs(metrics[name] - found.results[measure.key]) < 1e-9, name
         sure = {n: uncertainty(*m.parts, groups=m.groups) for n, m in measures.items()}
-        return Scorecard(
+        return BenchmarkResult(
             metrics=metrics,
             uncertainty={name: each for name, each in sure.items() if each is not None},
             num_documents=len(documents["test"]),

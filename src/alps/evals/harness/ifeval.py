@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from alps.evals.context import Scorecard, Subject
+from alps.evals.context import BenchmarkResult, EvaluationContext
 from alps.evals.harness.benchmark import HarnessTask, Measure, Sample, column
 from alps.evals.statistics import Part
 
@@ -41,7 +41,7 @@ class IFEval(HarnessTask):
                 )
         return f"{found}, NLTK's punkt_tab"
 
-    def evaluate(self, subject: Subject) -> Scorecard | None:
+    def evaluate(self, subject: EvaluationContext) -> BenchmarkResult | None:
         """Runs the task with a language detection that gives the same answer every time."""
         if not _has_punkt(subject.data_dir):  # also where a process did not ask `ready`
             self.ready(subject.data_dir)

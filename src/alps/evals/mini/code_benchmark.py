@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from alps.data.example import Example
 from alps.data.generators import mini_code
-from alps.evals.context import Subject
+from alps.evals.context import EvaluationContext
 from alps.evals.evalplus.benchmark import CodeBenchmark
 from alps.evals.evalplus.problems import Problems, Row, subset
 from alps.evals.evalplus.prompts import as_codegen_has_it, instruction_stops, stops
@@ -41,7 +41,7 @@ class MiniCode(CodeBenchmark):
         problems = tuple(problem(example, number) for number, example in rows)
         return subset("humaneval", f"mini_code {mini_code.VERSION}", problems)
 
-    def prompt(self, row: Row, lm: LanguageModel, subject: Subject) -> str:
+    def prompt(self, row: Row, lm: LanguageModel, subject: EvaluationContext) -> str:
         """The row's instruction as the model was trained on it; under `plain` its code alone."""
         if self.protocol == "plain":
             return as_codegen_has_it(row["prompt"])

@@ -22,7 +22,7 @@ from alps.report.style import (
     reach,
 )
 from alps.report.table.cell_text import number
-from alps.report.table.cells import Cell, Filled
+from alps.report.table.cells import Cell, FilledTable
 from alps.report.table.columns import Column
 from alps.report.table.layout import Row
 
@@ -50,7 +50,7 @@ class Group:
     bars: dict[str, Cell]
 
 
-def draw_bars(title: str, filled: Filled) -> Figure:
+def draw_bars(title: str, filled: FilledTable) -> Figure:
     """Scores of all benchmarks: a panel for each block of rows."""
     shown = [j for j, c in enumerate(filled.layout.columns) if c.kind in ("score", "average")]
     blocks: dict[str, list[int]] = {}
@@ -67,7 +67,7 @@ def draw_bars(title: str, filled: Filled) -> Figure:
     return _figure(title, _looks(filled.layout.rows), panels)
 
 
-def draw_averages(title: str, filled: Filled) -> Figure:
+def draw_averages(title: str, filled: FilledTable) -> Figure:
     """Averages over all benchmarks and over those of each task (Figure 2).
 
     A panel for each average, with a group for each model; of one model a single panel.
@@ -88,7 +88,7 @@ def draw_averages(title: str, filled: Filled) -> Figure:
     return _figure(title, _looks(filled.layout.rows), panels)
 
 
-def task_averages(filled: Filled) -> list[Column]:
+def task_averages(filled: FilledTable) -> list[Column]:
     """An average for each dataset with runs and several benchmarks, by the name of its task."""
     own = [c.data for c in filled.layout.columns if c.kind == "score" and len(c.data) == 1]
     tasks = _tasks(filled)
@@ -97,7 +97,7 @@ def task_averages(filled: Filled) -> list[Column]:
     return [Column(label=tasks[data[0]], kind="average", data=data) for data in several]
 
 
-def draw_transfer(title: str, filled: Filled, beside: Filled) -> Figure:
+def draw_transfer(title: str, filled: FilledTable, beside: FilledTable) -> Figure:
     """Figure 6: rows trained on other data of the tasks, each beside its own row of Table 1.
 
     Args:
@@ -125,7 +125,7 @@ def draw_transfer(title: str, filled: Filled, beside: Filled) -> Figure:
     return _figure(title, shown, panels)
 
 
-def _by_task(filled: Filled) -> tuple[Filled, dict[str, int]]:
+def _by_task(filled: FilledTable) -> tuple[FilledTable, dict[str, int]]:
     """The table with averages by task, and the column of each task and of the whole average."""
     filled = filled.with_columns(task_averages(filled))
     tasks, found = _tasks(filled), {}
@@ -139,13 +139,13 @@ def _by_task(filled: Filled) -> tuple[Filled, dict[str, int]]:
     return filled, {**{t: found[t] for t in found if t not in whole}, **whole}
 
 
-def _tasks(filled: Filled) -> dict[str, str]:
+def _tasks(filled: FilledTable) -> dict[str, str]:
     """Data -> its task."""
     runs = [runs for row in filled.layout.rows for runs in row.runs.values()]
     return {run.data.name: run.data.task for each in runs for run in each}
 
 
-def draw_hours(title: str, filled: Filled, column: int) -> Figure:
+def draw_hours(title: str, filled: FilledTable, column: int) -> Figure:
     """Hours of training as horizontal bars, and how often they go into those of w/ full."""
     lines = [(row, cells[column]) for row, cells in filled.lines()]
     figure = new_figure(title, 0.9 + BAR_ROW * len(lines))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from alps.heads.head_set import HeadSet
 from alps.report.figure import bars, ratio_curve
-from alps.report.outcomes import Subject
+from alps.report.outcomes import RunOutcome
 from alps.report.run_kind import kind_of, task_data
 from alps.report.style import SUFFIXES, save_all
-from alps.report.table.cells import Filled
+from alps.report.table.cells import FilledTable
 from alps.settings.run import Run
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ THE_METHOD = "alps"
 
 
 def draw_figures(
-    title: str, filled: Filled, folder: Path, beside: Filled | None = None
+    title: str, filled: FilledTable, folder: Path, beside: FilledTable | None = None
 ) -> list[Path]:
     """Draws every figure for which there are numbers or heads.
 
@@ -43,7 +43,7 @@ def draw_figures(
 
 
 def _of_numbers(
-    title: str, filled: Filled, beside: Filled | None = None
+    title: str, filled: FilledTable, beside: FilledTable | None = None
 ) -> Iterator[tuple[str, Figure]]:
     columns = filled.layout.columns
     has = [any(cells[j].value is not None for cells in filled.cells) for j in range(len(columns))]
@@ -65,14 +65,14 @@ def _of_numbers(
             yield "hours", bars.draw_hours(f"{title}: {column.label}", filled, j)
 
 
-def head_sets(filled: Filled) -> list[tuple[Subject, HeadSet]]:
+def head_sets(filled: FilledTable) -> list[tuple[RunOutcome, HeadSet]]:
     """The scored head sets, one for each model, data of the task model, method and task model.
 
     Of several seeds it is the first, of several ratios the smallest. Where there is `alps`, it is
     the only method, unless all runs are of one dataset.
     """
     subjects = [s for each in filled.subjects for s in each if not s.base]
-    found: dict[tuple[str, str, str], tuple[Subject, HeadSet]] = {}
+    found: dict[tuple[str, str, str], tuple[RunOutcome, HeadSet]] = {}
     for subject in sorted(subjects, key=lambda s: getattr(s.run.method, "ratio", 1.0)):
         run = subject.run
         place = (run.model.name, heads_from(run), _method(run))
@@ -96,7 +96,7 @@ def _method(run: Run) -> str:
     return run.method.name + (f", {task_model}" if task_model not in (None, "sft") else "")
 
 
-def _overlaps(chosen: Sequence[tuple[Subject, HeadSet]], folder: Path) -> list[Path]:
+def _overlaps(chosen: Sequence[tuple[RunOutcome, HeadSet]], folder: Path) -> list[Path]:
     """For each model, how far the heads of its tasks agree; of one task, those of its methods."""
     from alps.report.heads.overlap import compare
     from alps.report.heads.overlap_view import draw_overlap
@@ -117,7 +117,7 @@ def _overlaps(chosen: Sequence[tuple[Subject, HeadSet]], folder: Path) -> list[P
     return paths
 
 
-def _heat_maps(chosen: Sequence[tuple[Subject, HeadSet]], folder: Path) -> list[Path]:
+def _heat_maps(chosen: Sequence[tuple[RunOutcome, HeadSet]], folder: Path) -> list[Path]:
     from alps.report.heads.heat_map import draw
 
     paths = []

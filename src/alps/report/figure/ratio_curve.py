@@ -18,7 +18,7 @@ from alps.report.style import (
     reach,
 )
 from alps.report.table.aggregate import basis
-from alps.report.table.cells import Cell, Filled
+from alps.report.table.cells import Cell, FilledTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +57,7 @@ class Curve:
         return {r: c.printed for r, c in self.points.items() if c.printed is not None}
 
 
-def curves(filled: Filled) -> list[Curve]:
+def curves(filled: FilledTable) -> list[Curve]:
     """A curve for each block and method that has enough shares of heads."""
     if not any(c.kind == "score" for c in filled.layout.columns):
         return []

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from alps.report.run_kind import telling_settings
+from alps.report.run_kind import identifying_settings
 from alps.report.runs.table import Row
 from alps.runs.completion import base_result
 from alps.runs.folder import RunFolder
@@ -19,7 +19,7 @@ def collect(runs: Sequence[Run]) -> list[Row]:
         if run.base_data_key not in rows and (found := _base_row(run)):
             rows[run.base_data_key] = found
     for run in runs:
-        rows[run.key] = row(run.key, RunFolder(run.folder), telling_settings(run))
+        rows[run.key] = row(run.key, RunFolder(run.folder), identifying_settings(run))
     return list(rows.values())
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from alps.report.style import DASH
-from alps.runs.completion import Place
+from alps.runs.completion import EvaluationFolder
 from alps.runs.evaluation import Evaluation, read_evaluation
 
 
-def print_evaluations(places: Sequence[Place]) -> None:
+def print_evaluations(places: Sequence[EvaluationFolder]) -> None:
     """Prints one line for each metric of the benchmarks, and where their samples are."""
     from rich.console import Console
     from rich.table import Table

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alps.evals.statistics import Deviations, Spread, deviations, spread_of
-from alps.report.outcomes import Gap, Score, Subject
+from alps.report.outcomes import MissingScore, RunOutcome, Score
 from alps.report.run_kind import BASE
 from alps.report.table.columns import Column
 from alps.report.table.layout import Layout, Row
@@ -30,13 +30,13 @@ class Term(NamedTuple):
 class Line:
     """A row with its runs, whose numbers are computed once."""
 
-    def __init__(self, row: Row, subjects: Mapping[str, tuple[Subject, ...]]):
+    def __init__(self, row: Row, subjects: Mapping[str, tuple[RunOutcome, ...]]):
         """Of a row and the subjects of each dataset."""
         self.row, self.subjects = row, subjects
         self._deviations: dict[tuple[int, str, str], NDArray[np.float64] | None] = {}
 
     @property
-    def all(self) -> list[Subject]:
+    def all(self) -> list[RunOutcome]:
         """Every run of the row."""
         return [s for each in self.subjects.values() for s in each]
 
@@ -47,14 +47,14 @@ class Line:
             return (0,)
         return tuple(dict.fromkeys(s.run.seed for s in self.all))
 
-    def subject(self, seed: int, data: str) -> Subject | None:
+    def subject(self, seed: int, data: str) -> RunOutcome | None:
         """The run of a seed on some data."""
         own = self.subjects.get(data, ())
         if self.row.kind.method == BASE:
             return own[0] if own else None
         return next((s for s in own if s.run.seed == seed), None)
 
-    def score(self, seed: int, term: Term) -> Score | Gap | None:
+    def score(self, seed: int, term: Term) -> Score | MissingScore | None:
         """The number of a term; None where the grid has no such run."""
         subject = self.subject(seed, term.data)
         return subject.score(term.benchmark) if subject else None

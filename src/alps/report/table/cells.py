@@ -13,7 +13,7 @@ from statistics import mean, stdev
 from typing import Literal
 
 from alps.evals.statistics import Interval, uncertainty
-from alps.report.outcomes import Gap, Reader, Score, Subject, from_folders
+from alps.report.outcomes import MissingScore, OutcomeReader, RunOutcome, Score, read_outcomes
 from alps.report.run_kind import BASE
 from alps.report.table.aggregate import Line, Term, deviations_of, spread, terms, unit, values
 from alps.report.table.columns import Column
@@ -48,14 +48,14 @@ class Cell:
     from_random: Difference | None = None
     best: bool = False
     printed: float | None = None
-    gaps: tuple[Gap, ...] = ()
+    gaps: tuple[MissingScore, ...] = ()
     partial: bool = False
 
     unlike_random: Literal["", "models", "methods"] = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filled:
+class FilledTable:
     """A table with its numbers.
 
     Attributes:
@@ -71,11 +71,11 @@ class Filled:
     correction: Correction = "none"
 
     @cached_property
-    def subjects(self) -> tuple[tuple[Subject, ...], ...]:
+    def subjects(self) -> tuple[tuple[RunOutcome, ...], ...]:
         """For each row, every run that belongs to it."""
         return tuple(tuple(dict.fromkeys(line.all)) for line in self.sources)
 
-    def with_columns(self, columns: Sequence[Column]) -> Filled:
+    def with_columns(self, columns: Sequence[Column]) -> FilledTable:
         """The same rows with these columns more, right of all others."""
         layout = replace(self.layout, columns=(*self.layout.columns, *columns))
         return _filled(layout, self.sources, self.correction)
@@ -89,7 +89,7 @@ class Filled:
         """For each row, the least and the largest share of Q/K/V that trains in its runs."""
         return [_share(subjects) for subjects in self.subjects]
 
-    def without_empty(self, method: str) -> Filled:
+    def without_empty(self, method: str) -> FilledTable:
         """Without the rows of a method that have no number, unless a file cannot be read."""
         kept = [
             i
@@ -107,12 +107,14 @@ class Filled:
         )
 
     @property
-    def gaps(self) -> list[Gap]:
+    def gaps(self) -> list[MissingScore]:
         """Everything that is missing, each run and reason once."""
         return list(dict.fromkeys(g for row in self.cells for cell in row for g in cell.gaps))
 
 
-def fill(layout: Layout, read: Reader | None = None, correction: Correction = "none") -> Filled:
+def fill(
+    layout: Layout, read: OutcomeReader | None = None, correction: Correction = "none"
+) -> FilledTable:
     """Reads what came of all runs and computes every cell.
 
     Args:
@@ -120,7 +122,7 @@ def fill(layout: Layout, read: Reader | None = None, correction: Correction = "n
         read: Reads the runs; by default from their folders.
         correction: Applied to the comparisons with Random.
     """
-    read = read or from_folders()
+    read = read or read_outcomes()
     lines = tuple(
         Line(row, {d: tuple(read(row, run) for run in runs) for d, runs in row.runs.items()})
         for row in layout.rows
@@ -128,7 +130,7 @@ def fill(layout: Layout, read: Reader | None = None, correction: Correction = "n
     return _filled(layout, lines, correction)
 
 
-def _filled(layout: Layout, lines: Sequence[Line], correction: Correction) -> Filled:
+def _filled(layout: Layout, lines: Sequence[Line], correction: Correction) -> FilledTable:
     cells = [[_cell(line, column, layout) for column in layout.columns] for line in lines]
     from_full, from_random = (differences(lines, name, layout) for name in ("full", "random"))
     for i, row in enumerate(cells):
@@ -137,7 +139,7 @@ def _filled(layout: Layout, lines: Sequence[Line], correction: Correction) -> Fi
             row[j] = _as_change(cell) if column.kind == "change" else _marked(cell, correction)
     for j, column in enumerate(layout.columns):
         _mark_best(lines, column, cells, j)
-    return Filled(
+    return FilledTable(
         layout=layout,
         cells=tuple(map(tuple, cells)),
         sources=tuple(lines),
@@ -172,13 +174,13 @@ def _printed(row: Row, column: Column, layout: Layout) -> float | None:
     return mean(known) if len(known) == len(own) else None
 
 
-def _gaps(line: Line, column: Column, layout: Layout) -> tuple[Gap, ...]:
+def _gaps(line: Line, column: Column, layout: Layout) -> tuple[MissingScore, ...]:
     """What is missing for a cell, each once."""
     if column.kind == "hours":
         return tuple(s.gap for s in line.all if s.gap)
     own = terms(line.row, column, layout)
     scores = [line.score(seed, term) for seed in line.seeds for term in own]
-    return tuple(dict.fromkeys(s for s in scores if isinstance(s, Gap)))
+    return tuple(dict.fromkeys(s for s in scores if isinstance(s, MissingScore)))
 
 
 def _interval(
@@ -209,7 +211,7 @@ def _of_one(line: Line, seed: int, term: Term, scale: float) -> Interval | None:
     return None if low is None or high is None else Interval(scale * low, scale * high)
 
 
-def _share(subjects: Sequence[Subject]) -> tuple[float, float] | None:
+def _share(subjects: Sequence[RunOutcome]) -> tuple[float, float] | None:
     results = [s.result for s in subjects if s.result and not s.base]
     found = [r.qkv_fraction for r in results if r.qkv_fraction is not None]
     return (min(found), max(found)) if found else None

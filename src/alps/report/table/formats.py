@@ -12,7 +12,7 @@ from typing import Any
 from alps.evals.statistics import Interval
 from alps.report.table.aggregate import terms
 from alps.report.table.cell_text import SHARE, CellText, cell_text, share_text
-from alps.report.table.cells import Cell, Filled
+from alps.report.table.cells import Cell, FilledTable
 from alps.report.table.columns import Column
 from alps.report.table.comparison import Difference
 from alps.report.table.layout import Row
@@ -30,7 +30,7 @@ FIELDS: tuple[str, ...] = (
 )  # fmt: skip
 
 
-def markdown(title: str, filled: Filled, found: Provenance, notes: Notes) -> str:
+def markdown(title: str, filled: FilledTable, found: Provenance, notes: Notes) -> str:
     """The table with everything that is to be said about it.
 
     Args:
@@ -73,7 +73,7 @@ def _one(text: str) -> str:
     return " ".join(text.split())
 
 
-def csv_text(filled: Filled, found: Provenance) -> str:
+def csv_text(filled: FilledTable, found: Provenance) -> str:
     """One line for each cell, with every number in full."""
     out = io.StringIO()
     writer = csv.DictWriter(out, FIELDS, lineterminator="\n")
@@ -84,7 +84,7 @@ def csv_text(filled: Filled, found: Provenance) -> str:
 
 
 def json_text(
-    experiment: str, command: str, filled: Filled, found: Provenance, notes: Notes
+    experiment: str, command: str, filled: FilledTable, found: Provenance, notes: Notes
 ) -> str:
     """Cells, notes and the runs behind them, for other programs.
 
@@ -106,7 +106,7 @@ def json_text(
     return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
 
 
-def records(filled: Filled, found: Provenance) -> Iterator[dict[str, Any]]:
+def records(filled: FilledTable, found: Provenance) -> Iterator[dict[str, Any]]:
     """Every cell with its place, as plain values under the names of `FIELDS`."""
     for i, (row, cells) in enumerate(filled.lines()):
         share = filled.shares[i]
@@ -122,7 +122,7 @@ def records(filled: Filled, found: Provenance) -> Iterator[dict[str, Any]]:
             }
 
 
-def _place(row: Row, column: Column, filled: Filled) -> dict[str, Any]:
+def _place(row: Row, column: Column, filled: FilledTable) -> dict[str, Any]:
     own = terms(row, column, filled.layout) if column.kind != "hours" else []
     return {
         "row": row.label,
@@ -177,7 +177,7 @@ def _in_csv(value: Any) -> Any:
     return " ".join(value) if isinstance(value, list) else value
 
 
-def _runs(filled: Filled) -> Mapping[str, Any]:
+def _runs(filled: FilledTable) -> Mapping[str, Any]:
     found = {}
     for subject in (s for each in filled.subjects for s in each):
         result = subject.result

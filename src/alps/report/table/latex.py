@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from alps.report.table.cell_text import SHARE, CellText, cell_text, share_text
-from alps.report.table.cells import Filled
+from alps.report.table.cells import FilledTable
 from alps.report.table.formats import INTERVAL
 from alps.report.table.notes import Notes
 from alps.report.table.provenance import Provenance
@@ -23,7 +23,7 @@ UNKNOWN = "?"
 PREAMBLE = "% needs \\usepackage{booktabs} and \\usepackage{graphicx}\n"
 
 
-def latex(title: str, label: str, filled: Filled, found: Provenance, notes: Notes) -> str:
+def latex(title: str, label: str, filled: FilledTable, found: Provenance, notes: Notes) -> str:
     r"""A `table` environment as wide as the text.
 
     Args:
@@ -61,7 +61,7 @@ def _head(label: str) -> str:
     return f"\\shortstack[r]{{{escaped(name)}\\\\({escaped(told)}}}"
 
 
-def _body(filled: Filled, found: Provenance) -> list[str]:
+def _body(filled: FilledTable, found: Provenance) -> list[str]:
     lines: list[str] = []
     block = None
     for i, (row, cells) in enumerate(filled.lines()):

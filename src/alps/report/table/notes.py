@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from alps.report.outcomes import Gap
+from alps.report.outcomes import MissingScore
 from alps.report.run_kind import BASE
 from alps.report.style import DASH
 from alps.report.table.cell_text import PARTIAL, SHARE, UNLIKE_RANDOM
-from alps.report.table.cells import Filled
+from alps.report.table.cells import FilledTable
 from alps.report.table.provenance import Provenance
 
 MOST_LISTED = 8
@@ -32,7 +32,7 @@ class Notes:
     gaps: tuple[str, ...]
 
 
-def notes_of(filled: Filled, found: Provenance, command: str) -> Notes:
+def notes_of(filled: FilledTable, found: Provenance, command: str) -> Notes:
     """The sentences below a table.
 
     Args:
@@ -48,7 +48,7 @@ def notes_of(filled: Filled, found: Provenance, command: str) -> Notes:
     )
 
 
-def _reading(filled: Filled) -> Iterator[str]:
+def _reading(filled: FilledTable) -> Iterator[str]:
     cells = [cell for row in filled.cells for cell in row]
     kinds = {column.kind for column in filled.layout.columns}
     units = {"score": "scores in percent", "loss": "losses in nats per token",
@@ -95,7 +95,7 @@ def _reading(filled: Filled) -> Iterator[str]:
     yield from _compared(filled)
 
 
-def _unlike_random(filled: Filled) -> Iterator[str]:
+def _unlike_random(filled: FilledTable) -> Iterator[str]:
     cells = [cell for row in filled.cells for cell in row]
     found = {cell.unlike_random for cell in cells}
     compared = [c.from_random for c in cells if c.from_random and c.from_random.p_holm is not None]
@@ -115,7 +115,7 @@ def _unlike_random(filled: Filled) -> Iterator[str]:
         )
 
 
-def _compared(filled: Filled) -> Iterator[str]:
+def _compared(filled: FilledTable) -> Iterator[str]:
     """Which rows are compared over fewer seeds than one of the two has."""
     for name, reference in (("w/ full", "from_full"), ("Random", "from_random")):
         found: dict[str, None] = {}
@@ -128,7 +128,7 @@ def _compared(filled: Filled) -> Iterator[str]:
             yield f"compared with {name} over the seeds that both have: {'; '.join(found)}"
 
 
-def _gaps(filled: Filled, command: str) -> Iterator[str]:
+def _gaps(filled: FilledTable, command: str) -> Iterator[str]:
     gaps = filled.gaps
     for trouble in ("failed", "unreadable"):
         for gap in (g for g in gaps if g.trouble == trouble):
@@ -155,7 +155,7 @@ def _gaps(filled: Filled, command: str) -> Iterator[str]:
         yield f"rows of the paper without a run in this grid: {rows}"
 
 
-def _listed(gaps: Sequence[Gap]) -> str:
+def _listed(gaps: Sequence[MissingScore]) -> str:
     shown = "; ".join(g.what for g in gaps[:MOST_LISTED])
     more = len(gaps) - MOST_LISTED
     return f"{shown}; and {more} more" if more > 0 else shown

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from string import ascii_lowercase
 
-from alps.report.outcomes import Score, Subject
-from alps.report.table.cells import Filled
+from alps.report.outcomes import RunOutcome, Score
+from alps.report.table.cells import FilledTable
 from alps.runs.result import Result
 
 SHOWN_HASH = 10
@@ -33,7 +33,7 @@ class Provenance:
     facts: tuple[str, ...] = ()
 
 
-def provenance(filled: Filled) -> Provenance:
+def provenance(filled: FilledTable) -> Provenance:
     """What sets rows apart, by letter.
 
     Args:
@@ -70,11 +70,11 @@ def _letters() -> Iterator[str]:
         number += 1
 
 
-def _benchmarks(filled: Filled) -> list[str]:
+def _benchmarks(filled: FilledTable) -> list[str]:
     return list(dict.fromkeys(b for c in filled.layout.columns for b in c.benchmarks))
 
 
-def _aspects(subject: Subject, benchmarks: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _aspects(subject: RunOutcome, benchmarks: Sequence[str]) -> Iterator[tuple[str, str]]:
     """What ought to be the same in all rows: the aspect, and the value it has here."""
     result = subject.result
     if result is None:
@@ -107,7 +107,7 @@ def _different(aspect: str, found: Sequence[tuple[int, str]]) -> Iterator[tuple[
         yield f"{aspect}: {value}, where most have {usual}", rows
 
 
-def _asked_otherwise(subjects: Sequence[Subject], benchmarks: Sequence[str]) -> Iterator[str]:
+def _asked_otherwise(subjects: Sequence[RunOutcome], benchmarks: Sequence[str]) -> Iterator[str]:
     for subject in subjects:
         for name in benchmarks if subject.result else ():
             score = subject.score(name)
@@ -115,9 +115,9 @@ def _asked_otherwise(subjects: Sequence[Subject], benchmarks: Sequence[str]) -> 
                 yield f"{name} was asked otherwise than this experiment does: {score.otherwise}"
 
 
-def _facts(filled: Filled) -> Iterator[str]:
+def _facts(filled: FilledTable) -> Iterator[str]:
     trained = {s.key: s for each in filled.subjects for s in each if s.result and not s.base}
-    ways: dict[str, list[Subject]] = {}
+    ways: dict[str, list[RunOutcome]] = {}
     for subject in trained.values():
         assert subject.result is not None
         ways.setdefault(_way(subject.result), []).append(subject)
@@ -131,9 +131,9 @@ def _facts(filled: Filled) -> Iterator[str]:
         yield f"code: {code}" if len(codes) == 1 else f"code of most ({count}): {code}"
 
 
-def _deviations(subjects: Iterable[Subject]) -> dict[str, list[Subject]]:
+def _deviations(subjects: Iterable[RunOutcome]) -> dict[str, list[RunOutcome]]:
     """What ran otherwise than it was asked for, as the runs recorded it."""
-    found: dict[str, list[Subject]] = {}
+    found: dict[str, list[RunOutcome]] = {}
     for subject in subjects:
         for text in subject.result.deviations if subject.result else ():
             found.setdefault(f"deviation: {text}", []).append(subject)
@@ -145,7 +145,7 @@ def _way(result: Result) -> str:
     return f"{result.precision or 'an unknown precision'} on {devices}"
 
 
-def _some(subjects: Sequence[Subject], total: int) -> str:
+def _some(subjects: Sequence[RunOutcome], total: int) -> str:
     if len(subjects) == total:
         return "all runs" if total > 1 else "the one run"
     models = list(dict.fromkeys(s.run.model.name for s in subjects))

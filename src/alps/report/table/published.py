@@ -19,9 +19,9 @@ from typing import Any
 
 from alps.base.atomic import replacing, write_json
 from alps.evals.statistics import DocumentScores, Part
-from alps.report.outcomes import Gap, Reader, Score, Subject
+from alps.report.outcomes import MissingScore, OutcomeReader, RunOutcome, Score
 from alps.report.run_kind import BASE
-from alps.report.table.cells import Filled
+from alps.report.table.cells import FilledTable
 from alps.report.table.layout import Row
 from alps.runs.evaluation import Evaluation
 from alps.runs.folder import RunFolder
@@ -48,11 +48,11 @@ class Published:
 
     experiment: str
     settings: tuple[str, ...]
-    read: Reader
+    read: OutcomeReader
 
 
 def publish(
-    experiment: str, settings: Sequence[str], filled: Filled, folder: Path
+    experiment: str, settings: Sequence[str], filled: FilledTable, folder: Path
 ) -> tuple[Path, Path]:
     """Writes `runs.json` and `documents.csv.gz`; the same table is the same bytes.
 
@@ -114,8 +114,8 @@ class _Kept:
 
     key: str
     result: Result | None
-    gap: Gap | None
-    scores: Mapping[str, Score | Gap]
+    gap: MissingScore | None
+    scores: Mapping[str, Score | MissingScore]
 
 
 def _kept(
@@ -125,9 +125,9 @@ def _kept(
     return _Kept(
         key=key,
         result=Result(**_known(Result, result)) if result else None,
-        gap=Gap(**_known(Gap, gap)) if gap or not result else None,
+        gap=MissingScore(**_known(MissingScore, gap)) if gap or not result else None,
         scores={
-            name: Gap(**_known(Gap, score["gap"]))
+            name: MissingScore(**_known(MissingScore, score["gap"]))
             if "gap" in score
             else _score(score, parts.get((key, name)))
             for name, score in record["scores"].items()
@@ -135,7 +135,7 @@ def _kept(
     )
 
 
-class _Published(Subject):
+class _Published(RunOutcome):
     """A run as `runs.json` and `documents.csv.gz` have it."""
 
     def __init__(self, run: Run, row: Row, records: Mapping[Place, _Kept]):
@@ -149,7 +149,7 @@ class _Published(Subject):
         self._scores = dict(kept.scores) if kept else {}
 
 
-def _record(row: Row, subject: Subject, benchmarks: Sequence[str]) -> dict[str, Any]:
+def _record(row: Row, subject: RunOutcome, benchmarks: Sequence[str]) -> dict[str, Any]:
     label, data, seed = _place(row, subject.run, subject.base)
     scores = {name: subject.score(name) for name in benchmarks} if subject.result else {}
     return {
@@ -160,7 +160,7 @@ def _record(row: Row, subject: Subject, benchmarks: Sequence[str]) -> dict[str, 
         "result": asdict(replace(subject.result, uncertainty={})) if subject.result else None,
         "gap": asdict(subject.gap) if subject.gap else None,
         "scores": {
-            name: {"gap": asdict(score)} if isinstance(score, Gap) else _plain(score)
+            name: {"gap": asdict(score)} if isinstance(score, MissingScore) else _plain(score)
             for name, score in scores.items()
         },
     }
@@ -196,7 +196,7 @@ def _score(plain: Mapping[str, Any], parts: Sequence[Mapping[str, list]] | None)
     return Score(**own)
 
 
-def _documents(subject: Subject, benchmarks: Sequence[str]) -> Iterator[tuple]:
+def _documents(subject: RunOutcome, benchmarks: Sequence[str]) -> Iterator[tuple]:
     """Lines of `documents.csv.gz`."""
     for name in benchmarks if subject.result else ():
         score = subject.score(name)

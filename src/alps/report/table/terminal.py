@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from alps.report.table.cell_text import SHARE, CellText, cell_text, share_text
-from alps.report.table.cells import Filled
+from alps.report.table.cells import FilledTable
 from alps.report.table.formats import INTERVAL
 from alps.report.table.notes import Notes
 from alps.report.table.provenance import Provenance
@@ -11,7 +11,7 @@ from alps.report.table.provenance import Provenance
 WIDEST_CELL = 44
 
 
-def print_filled(title: str, filled: Filled, found: Provenance, notes: Notes) -> None:
+def print_filled(title: str, filled: FilledTable, found: Provenance, notes: Notes) -> None:
     """Prints the table and what is said about it; nothing is cut where output is no terminal.
 
     Args:
