@@ -74,7 +74,7 @@ def alps(tmp_path: Path):
 
     def call(*arguments: str, check: int | None = None, **options):
         done = subprocess.run(
-            [sys.executable, "-m", "alps.cli.__main__", *arguments],
+            [sys.executable, "-m", "alps.cli", *arguments],
             cwd=tmp_path,
             capture_output=True,
             text=True,

@@ -31,7 +31,7 @@ LAYERS = {
         "table": ("outcomes", "run_kind", "style"),
         "figure": ("outcomes", "run_kind", "style", "table", "heads"),
         "heads": ("style", "score_scale"),
-        "runs": (),
+        "runs": ("run_kind", "style"),
     },
 }
 """Package -> part -> what else of the package that part imports."""

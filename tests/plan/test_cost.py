@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from alps.config.build import build_assumed, model_choice
-from alps.plan.assumed import GIB
+from alps.plan.assumptions import GIB
 from alps.plan.cost import BYTE_TOKENS, Costs, num_training_rows, shape_of, stand_in
 
 

@@ -45,7 +45,7 @@ def sorted_out(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     Raises:
         ValueError: If something is no setting, or nothing says what is to be planned.
     """
-    from alps.plan.assumed import Assumed
+    from alps.plan.assumptions import Assumed
 
     for argument in arguments:
         if "=" not in argument:

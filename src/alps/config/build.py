@@ -23,7 +23,7 @@ from alps.config.errors import without_repeats
 from alps.config.grid import Choices
 from alps.config.overrides import check_form
 from alps.localization.request import Request
-from alps.plan.assumed import Assumed
+from alps.plan.assumptions import Assumed
 from alps.settings.infrastructure import Evals, Logger, Trainer
 from alps.settings.interfaces import Method, Protocol, Scope, Source, Task
 from alps.settings.model import DEFAULT_REVISION, Model

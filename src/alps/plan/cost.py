@@ -18,7 +18,7 @@ from alps.methods.context import Context
 from alps.methods.head_method import HeadMethod
 from alps.methods.sampled import LayerConsistent
 from alps.models.training_plan import TrainingPlan
-from alps.plan.assumed import GIB, Assumed
+from alps.plan.assumptions import GIB, Assumed
 from alps.settings.interfaces import Method, Source
 from alps.settings.model import Model
 from alps.settings.run import Run

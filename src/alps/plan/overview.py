@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from alps.plan.assumed import Assumed, Weights
+from alps.plan.assumptions import Assumed, Weights
 from alps.plan.cost import Cost, Costs
 from alps.plan.disk import peaks
 from alps.plan.stages import Planned, in_stages, planned

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from alps.plan.assumed import GIB
+from alps.plan.assumptions import GIB
 from alps.plan.cost import Cost
 from alps.plan.overview import STATES, Overview
 from alps.plan.stages import Planned
