@@ -4,8 +4,6 @@ The cache of converted models is shared by a session.
 """
 
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
+from preloaded import Preloaded
 
 os.environ["OMP_NUM_THREADS"] = "1"  # test processes share the cores; also makes sums repeatable
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -68,19 +67,20 @@ def make_run(tmp_path: Path):
     return make
 
 
+@pytest.fixture(scope="session")
+def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Preloaded]:
+    """Starts Python processes to which importing torch is no work."""
+    server = Preloaded(tmp_path_factory.mktemp("server"))
+    yield server
+    server.stop()
+
+
 @pytest.fixture
-def alps(tmp_path: Path):
+def alps(tmp_path: Path, preloaded: Preloaded):
     """Runs the command line in a folder of its own; returns the finished process."""
 
     def call(*arguments: str, check: int | None = None, **options):
-        done = subprocess.run(
-            [sys.executable, "-m", "alps.cli", *arguments],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            **options,
-        )
+        done = preloaded.run("-m", "alps.cli", *arguments, cwd=tmp_path, **options)
         if check is not None:
             assert done.returncode == check, done.stderr + done.stdout
         return done

@@ -12,6 +12,7 @@ import pytest
 import alps
 
 PACKAGE = Path(alps.__file__).parent
+ROOT = Path(__file__).resolve().parents[1]
 ORDER = (
     "base", "settings", "heads", "scores", "runs", "models", "cost", "data", "localization",
     "methods", "embedding", "training", "evals", "pipeline", "execute", "launch", "plan", "report",
@@ -148,3 +149,50 @@ def test_names_and_docstrings_say_what_a_file_holds():
     for path in MODULES.values():
         assert path.stem not in VAGUE, path
         assert ast.get_docstring(ast.parse(path.read_text())), path
+
+
+def layout() -> str:
+    """README's lines about the packages: the first line of each docstring."""
+    lines = []
+    for name in ORDER:
+        path = PACKAGE / name / "__init__.py"
+        shown, path = (
+            (f"{name}/", path) if path.exists() else (f"{name}.py", PACKAGE / f"{name}.py")
+        )
+        text = (ast.get_docstring(ast.parse(path.read_text())) or "").splitlines()[0]
+        lines.append(f"  {shown:<20} {text}")
+    return "\n".join(lines) + "\n"
+
+
+def law() -> str:
+    """CONTRIBUTING's lines about the parts of packages."""
+    return "".join(
+        f"  - `{package}/{part}` imports {', '.join(f'`{o}`' for o in others) or 'nothing'} of it"
+        f"{';' if (package, part) != ('report', 'runs') else '.'}\n"
+        for package, layers in LAYERS.items()
+        for part, others in layers.items()
+    )
+
+
+PAGES = {
+    "README.md": ("src/alps/\n", layout, "experiments/ "),
+    "CONTRIBUTING.md": ("Inside `evals` and `report`:\n", law, "  Only `config`"),
+}
+"""Page -> what stands before the generated lines, the lines, and what stands after them."""
+
+
+def generated(page: str) -> str:
+    """The page with its lines written anew."""
+    before, lines, after = PAGES[page]
+    head, rest = (ROOT / page).read_text().split(before, 1)
+    return head + before + lines() + after + rest.split(after, 1)[1]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_pages_show_the_layout_and_the_law(page: str):
+    assert generated(page) == (ROOT / page).read_text()
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        (ROOT / page).write_text(generated(page))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from alps.base.serialization import (
+    MOVED,
     SettingsError,
     argument_types,
     did_you_mean,
@@ -16,6 +17,7 @@ from alps.base.serialization import (
     target_class,
     to_dict,
     value_problems,
+    with_current_targets,
 )
 from alps.methods.dense import Full
 from alps.settings.infrastructure import Evals, Trainer
@@ -254,3 +256,24 @@ def test_a_seed_is_what_every_generator_takes():
 def test_did_you_mean_takes_the_closest_word_or_lists_all():
     assert did_you_mean("cosin", ["kl", "cosine"]) == ", did you mean 'cosine'?"
     assert did_you_mean("zzz", ["kl", "cosine"]) == " (one of: cosine, kl)"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "alps.settings.Run", "alps.settings.Model", "alps.settings.Optim", "alps.settings.Evals",
+        "alps.infrastructure.Trainer", "alps.families.PromptFile", "alps.methods.whole.Full",
+        "alps.methods.given.Given", "alps.data.table.Table", "alps.data.jsonl.Jsonl",
+        "alps.data.mini.Mini", "alps.evals.harness.HarnessTask", "alps.evals.ifeval.IFEval",
+        "alps.evals.mmlu.Mmlu", "alps.evals.evalplus_benchmark.EvalPlus",
+        "alps.evals.mini_tasks.MiniTask", "alps.evals.evalplus_mini.MiniCode",
+    ],
+)  # fmt: skip
+def test_files_of_earlier_versions_name_classes_where_they_were(path):
+    assert target_class(path).__name__ == path.rpartition(".")[2]
+    assert path.rpartition(".")[0] in MOVED
+
+
+def test_serialized_settings_of_an_earlier_version_become_those_of_this_one():
+    earlier = {"a": [{"_target_": "alps.methods.whole.Full", "name": "full"}], "b": 1}
+    assert with_current_targets(earlier) == {"a": [FULL], "b": 1}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from alps.base import serialization
 from alps.evals.context import BenchmarkResult, Uncertainty
 from alps.evals.evaluate import evaluate, evaluation_context
 from alps.models.checkpoint import materialize
@@ -113,3 +114,16 @@ def test_a_training_done_again_is_another_model(make_run):
     RunFolder(run.folder).training_path.unlink()
     execute(run, fit)
     assert weights_fingerprint(run) != before
+
+
+def test_an_evaluation_of_an_earlier_version_is_kept_though_its_class_has_moved(
+    examine, tmp_path, monkeypatch
+):
+    assert examine() == 1
+    (path,) = tmp_path.glob("run/evals/count/*.json")
+    own = f"{Count.__module__}.Count"
+    path.write_text(path.read_text().replace(f'"{own}"', '"alps.evals.counts.Count"'))
+    monkeypatch.setitem(serialization.MOVED, "alps.evals.counts", Count.__module__)
+    assert examine() == 1
+    monkeypatch.delitem(serialization.MOVED, "alps.evals.counts")
+    assert examine() == 2
