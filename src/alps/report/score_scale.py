@@ -15,7 +15,7 @@ WORTH_CAPPING = 1.5
 
 
 @dataclass(frozen=True)
-class Scale:
+class ColorScale:
     """A linear scale from `low` to `high`.
 
     Linear, because real PAD scores span over fifteen decades: on a log scale the differences
@@ -41,7 +41,7 @@ class Scale:
         return min(max((score - self.low) / (self.high - self.low), 0.0), 1.0)
 
 
-def scale(scores: np.ndarray) -> Scale:
+def color_scale(scores: np.ndarray) -> ColorScale:
     """The scale of these scores, capped at their 99th percentile where a few stand far above it."""
     import numpy as np
 
@@ -51,7 +51,7 @@ def scale(scores: np.ndarray) -> Scale:
         high = largest
     if high <= low:
         high = low + 1.0  # all scores are equal: any scale shows them in one shade
-    return Scale(low, high, largest)
+    return ColorScale(low, high, largest)
 
 
 def score_array(head_set: HeadSet, name: str = "this head set") -> np.ndarray | None:
@@ -72,7 +72,7 @@ def score_array(head_set: HeadSet, name: str = "this head set") -> np.ndarray | 
     return scores
 
 
-def facts(head_set: HeadSet) -> str:
+def selection_summary(head_set: HeadSet) -> str:
     """How many heads are chosen, and the share of weights that train with them."""
     count, total = len(head_set.heads), head_set.geometry.total_heads
     return (
@@ -81,7 +81,7 @@ def facts(head_set: HeadSet) -> str:
     )
 
 
-def pair_name(head_set: HeadSet) -> str:
+def checkpoint_names(head_set: HeadSet) -> str:
     """`base -> task` as far as the provenance names them, or nothing."""
     names = [str(head_set.provenance[n]) for n in ("base", "task") if head_set.provenance.get(n)]
     return " → ".join(names)

@@ -128,7 +128,7 @@ def draw_page(points: Sequence[Points], measures: Mapping[str, Any], path: Path)
         path,
         f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{first}</title>\n'
         f"<style>{style}</style></head>\n<body>\n<h1>{first}</h1>\n<p>{second}</p>\n{plot}\n"
-        f"{''.join(map(_html_table, tables(measures)))}</body>\n</html>\n",
+        f"{''.join(map(_html_table, measure_tables(measures)))}</body>\n</html>\n",
     )
 
 
@@ -159,7 +159,7 @@ def axis_labels(measures: Mapping[str, Any]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Grid:
+class TextTable:
     """A small table: what it holds, names of columns, and cells."""
 
     title: str
@@ -167,7 +167,7 @@ class Grid:
     rows: Sequence[Sequence[str]]
 
 
-def tables(measures: Mapping[str, Any]) -> list[Grid]:
+def measure_tables(measures: Mapping[str, Any]) -> list[TextTable]:
     """Datasets, silhouettes (of two datasets or more) and nearest neighbors, as text."""
     names = [d["name"] for d in measures["datasets"]]
     asked = measures["settings"]["num_rows"]
@@ -181,7 +181,7 @@ def tables(measures: Mapping[str, Any]) -> list[Grid]:
         for d in measures["datasets"]
     ]
     cut = f"cut at {measures['settings']['max_length']}"
-    found = [Grid("datasets", ["dataset", "rows", "tokens a row", cut], rows)]
+    found = [TextTable("datasets", ["dataset", "rows", "tokens a row", cut], rows)]
     if measures["silhouette"]:
         found.append(_silhouettes(measures["silhouette"], names))
     n = measures["neighbors"]
@@ -191,10 +191,10 @@ def tables(measures: Mapping[str, Any]) -> list[Grid]:
         for i, name in enumerate(names)
     ]  # fmt: skip
     title = f"share of a row's {n['num_neighbors']} nearest ({n['metric']}, full space) / chance"
-    return [*found, Grid(title, ["rows of", *names], rows)]
+    return [*found, TextTable(title, ["rows of", *names], rows)]
 
 
-def _silhouettes(silhouette: Mapping[str, Any], names: Sequence[str]) -> Grid:
+def _silhouettes(silhouette: Mapping[str, Any], names: Sequence[str]) -> TextTable:
     rows = []
     for place, label in (("full", "full space"), ("projected", "three dimensions")):
         s = silhouette[place]
@@ -203,7 +203,7 @@ def _silhouettes(silhouette: Mapping[str, Any], names: Sequence[str]) -> Grid:
         chance = f"{s['shuffled']['mean']:.3f}, at most {s['shuffled']['largest']:.3f}"
         mean = f"{s['mean']:.3f} [{low:.3f}, {high:.3f}]"
         rows.append([f"{label}, {s['metric']}", mean, chance, *each])
-    return Grid("silhouette", ["distances", "mean", "labels shuffled", *names], rows)
+    return TextTable("silhouette", ["distances", "mean", "labels shuffled", *names], rows)
 
 
 def print_measures(measures: Mapping[str, Any]) -> None:
@@ -216,7 +216,7 @@ def print_measures(measures: Mapping[str, Any]) -> None:
         console = Console(highlight=False, width=max(console.width, 400))
     for line in heading(measures):
         console.print(Text(line))
-    for grid in tables(measures):
+    for grid in measure_tables(measures):
         console.print()
         console.print(Text(grid.title))
         console.print(_rich_table(grid))
@@ -225,7 +225,7 @@ def print_measures(measures: Mapping[str, Any]) -> None:
     console.print("\nin brackets: 95 % interval")
 
 
-def _rich_table(grid: Grid) -> Table:
+def _rich_table(grid: TextTable) -> Table:
     from rich.table import Table
     from rich.text import Text
 
@@ -237,7 +237,7 @@ def _rich_table(grid: Grid) -> Table:
     return table
 
 
-def _html_table(grid: Grid) -> str:
+def _html_table(grid: TextTable) -> str:
     def line(tag: str, cells: Sequence[str]) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>\n"
 

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alps.heads.head_set import HeadSet
-from alps.report.score_scale import PERCENTILE, facts, pair_name, scale, score_array
+from alps.report.score_scale import (
+    PERCENTILE,
+    checkpoint_names,
+    color_scale,
+    score_array,
+    selection_summary,
+)
 from alps.report.style import DPI, WIDTH, save
 
 if TYPE_CHECKING:
@@ -24,7 +30,7 @@ MOST_TICKS, MOST_LINES = 17, 48
 """Denser labels, or lines between cells, would hide more than they show."""
 
 
-def draw(head_set: HeadSet, path: Path, title: str | None = None) -> None:
+def draw_heat_map(head_set: HeadSet, path: Path, title: str | None = None) -> None:
     """Draws layers (0 at the top) by heads, as PNG 1200 pixels wide.
 
     Colour is the score; a head set without scores shows only which heads are chosen. White gaps
@@ -71,7 +77,7 @@ def _draw_scores(
 ) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    shades = scale(scores)
+    shades = color_scale(scores)
     # A mesh, not an image: an image resamples its numbers, and these may be as small as 1e-22.
     mesh = axes.pcolormesh(scores, cmap=COLOURS, vmin=shades.low, vmax=shades.high)
     colour_bar = figure.colorbar(
@@ -99,9 +105,9 @@ def _draw_grid(axes: Axes, head_set: HeadSet) -> None:
     axes.set_xlabel("head", fontsize=9)
     axes.set_ylabel("layer", fontsize=9)
     axes.tick_params(labelsize=8, length=2)
-    layers = ticks(g.num_layers)
+    layers = tick_positions(g.num_layers)
     axes.set_yticks([i + 0.5 for i in layers], [str(i) for i in layers])
-    heads = ticks(g.num_heads, g.group_size if g.num_heads > MOST_TICKS else 1)
+    heads = tick_positions(g.num_heads, g.group_size if g.num_heads > MOST_TICKS else 1)
     axes.set_xticks([i + 0.5 for i in heads], [str(i) for i in heads])
     if max(g.num_layers, g.num_heads) <= MOST_LINES:
         axes.hlines(range(1, g.num_layers), 0, g.num_heads, color="white", linewidth=0.25)
@@ -112,14 +118,14 @@ def _draw_groups(axes: Axes, head_set: HeadSet) -> None:
     g = head_set.geometry
     borders = range(g.group_size, g.num_heads, g.group_size)
     axes.vlines(borders, 0, g.num_layers, color="white", linewidth=1.6)
-    groups = ticks(g.num_kv_heads)
+    groups = tick_positions(g.num_kv_heads)
     above = axes.secondary_xaxis("top")
     above.set_xticks([(i + 0.5) * g.group_size for i in groups], [str(i) for i in groups])
     above.set_xlabel("KV group", fontsize=9)
     above.tick_params(labelsize=8, length=0)
 
 
-def ticks(count: int, step: int = 1) -> Sequence[int]:
+def tick_positions(count: int, step: int = 1) -> Sequence[int]:
     """The few indices below `count` that get a label, `step` or a multiple of it apart."""
     return range(0, count, step * math.ceil(count / (step * MOST_TICKS)))
 
@@ -166,11 +172,11 @@ def _draw_counts(axes: Axes, head_set: HeadSet) -> None:
 
 
 def _write_title(figure: Figure, head_set: HeadSet, title: str | None) -> None:
-    first = title or pair_name(head_set) or f"{head_set.metric or 'chosen'} heads"
+    first = title or checkpoint_names(head_set) or f"{head_set.metric or 'chosen'} heads"
     height = figure.get_figheight()
     for text, below, size in (
         (first, 0.16, 11),
-        (f"{facts(head_set)}; chosen heads are red", 0.4, 9),
+        (f"{selection_summary(head_set)}; chosen heads are red", 0.4, 9),
     ):
         figure.text(
             LEFT / WIDTH, 1 - below / height, _shortened(text), fontsize=size, va="center",

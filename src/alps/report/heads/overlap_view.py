@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alps.report.heads.heat_map import BAR, COLOURS, ticks
+from alps.report.heads.heat_map import BAR, COLOURS, tick_positions
 from alps.report.heads.overlap import Comparison
 from alps.report.style import DASH, DPI, WIDTH, save
 
@@ -171,7 +171,7 @@ def _draw_profile(axes: Axes, c: Comparison, i: int) -> None:
     axes.set_yticks([highest], [str(highest)])
     axes.yaxis.tick_right()
     last = i == len(c.names) - 1
-    shown = ticks(layers)
+    shown = tick_positions(layers)
     axes.set_xticks(shown, [str(n) for n in shown] if last else [""] * len(shown))
     axes.tick_params(labelsize=8, length=2)
     for side in ("top", "left"):

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alps.heads.head_set import HeadSet
-from alps.report.heads.heat_map import COLOURS, MARK, ticks
-from alps.report.score_scale import PERCENTILE, scale, score_array
+from alps.report.heads.heat_map import COLOURS, MARK, tick_positions
+from alps.report.score_scale import PERCENTILE, color_scale, score_array
 from alps.report.style import SMALL, TEXT, new_figure, save_all
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def draw_sheet(
     models, data = (list(dict.fromkeys(place[i] for place in found)) for i in (0, 1))
     tables = {p: score_array(heads, " of ".join(p)) for p, heads in found.items()}
     known = {place: table for place, table in tables.items() if table is not None}
-    shades = scale(np.concatenate([table.ravel() for table in known.values()]))
+    shades = color_scale(np.concatenate([table.ravel() for table in known.values()]))
     figure = new_figure(title, BAR + PANEL * len(models))
     panels = figure.subplots(len(models), len(data), squeeze=False)
     mesh = None
@@ -80,8 +80,8 @@ def _panel(axes: Axes, chosen: HeadSet, name: str) -> None:
     axes.set_title(name, fontsize=TEXT, loc="left", parse_math=False)
     axes.set(xlim=(0, g.num_heads), ylim=(g.num_layers, 0))
     for shown, put in (
-        (ticks(g.num_heads), axes.set_xticks),
-        (ticks(g.num_layers), axes.set_yticks),
+        (tick_positions(g.num_heads), axes.set_xticks),
+        (tick_positions(g.num_layers), axes.set_yticks),
     ):
         put([i + 0.5 for i in shown], [str(i) for i in shown])
     axes.tick_params(labelsize=SMALL, length=2)

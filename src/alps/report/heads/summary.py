@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from alps.heads.head_set import HeadSet
-from alps.report.score_scale import facts, pair_name, scale, score_array
+from alps.report.score_scale import checkpoint_names, color_scale, score_array, selection_summary
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +39,7 @@ def print_heads(head_set: HeadSet, top: int = 10) -> None:
         console = Console(highlight=False, width=max(console.width, 400))
     console.print(_heading(head_set))
     if scores is not None and console.color_system and not console.no_color:
-        shades = scale(scores)
+        shades = color_scale(scores)
         largest = f" and above (largest {shades.largest:.1e})" if shades.capped else ""
         console.print(f"colour: score, dark {shades.low:.1e} to bright {shades.high:.1e}{largest}")
     console.print()
@@ -77,8 +77,8 @@ def _heading(head_set: HeadSet) -> Text:
 
     g = head_set.geometry
     metric = head_set.metric or "no metric"
-    lines = [f"{metric}: {facts(head_set)}"]
-    names = pair_name(head_set)
+    lines = [f"{metric}: {selection_summary(head_set)}"]
+    names = checkpoint_names(head_set)
     if names:
         lines.append(names)
     shared = f" in {g.num_kv_heads} KV groups" if g.group_size > 1 else ""
@@ -94,7 +94,7 @@ def _block(
 
     g = head_set.geometry
     chosen, by_layer = set(head_set.heads), head_set.by_layer()
-    shades = None if scores is None else scale(scores)
+    shades = None if scores is None else color_scale(scores)
     digits = len(str(g.num_layers - 1))
     # A label stands over the first head of its group; it must not touch the next one.
     title, step = Text(" " * (digits + 2)), max(1, g.group_size if gap else 4)

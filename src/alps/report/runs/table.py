@@ -15,7 +15,7 @@ from alps.runs.result import Result
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class RunRow:
     """A run in a table: its result, or why there is none.
 
     Attributes:
@@ -31,7 +31,7 @@ class Row:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+def table_cells(rows: Sequence[RunRow]) -> tuple[list[str], list[list[str]]]:
     """Column names and cells.
 
     Each benchmark gets a column for each of its metrics, and so does each setting in which the runs
@@ -54,15 +54,15 @@ def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     return names, cells
 
 
-def markdown(rows: Sequence[Row]) -> str:
+def markdown(rows: Sequence[RunRow]) -> str:
     """The table in Markdown."""
-    names, cells = table(rows)
+    names, cells = table_cells(rows)
     lines = [names, ["---"] * len(names), *cells]
     one_line = [[" ".join(c.replace("|", "/").split()) for c in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in one_line) + "\n"
 
 
-def csv_text(rows: Sequence[Row]) -> str:
+def csv_text(rows: Sequence[RunRow]) -> str:
     """The table as CSV, with every number in full."""
     metrics = _metrics(rows)
     out = io.StringIO()
@@ -78,7 +78,7 @@ def csv_text(rows: Sequence[Row]) -> str:
     return out.getvalue()
 
 
-def write_table(rows: Sequence[Row], folder: Path) -> list[Path]:
+def write_table(rows: Sequence[RunRow], folder: Path) -> list[Path]:
     """Writes `table.md` and `table.csv`; returns their paths."""
     paths = [folder / "table.md", folder / "table.csv"]
     write_text(paths[0], markdown(rows))
@@ -86,13 +86,13 @@ def write_table(rows: Sequence[Row], folder: Path) -> list[Path]:
     return paths
 
 
-def print_table(rows: Sequence[Row]) -> None:
+def print_table(rows: Sequence[RunRow]) -> None:
     """Prints the table for people; wide tables are not cut where output is no terminal."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    names, cells = table(rows)
+    names, cells = table_cells(rows)
     grid = Table(show_edge=False, pad_edge=False)
     for name in names:
         left = name in ("method", "scope", "run", "model", "data", "task_model")
@@ -113,22 +113,22 @@ class _Column:
     cell: Callable[[Result], str]
     always: bool = True
 
-    def shown(self, rows: Sequence[Row]) -> bool:
+    def shown(self, rows: Sequence[RunRow]) -> bool:
         return self.always or any(r.result and self.cell(r.result) != DASH for r in rows)
 
 
-def _metrics(rows: Sequence[Row]) -> list[tuple[str, str]]:
+def _metrics(rows: Sequence[RunRow]) -> list[tuple[str, str]]:
     evals = [r.result.evals for r in rows if r.result]
     return list(dict.fromkeys((b, m) for e in evals for b, values in e.items() for m in values))
 
 
-def _differing(rows: Sequence[Row]) -> list[str]:
+def _differing(rows: Sequence[RunRow]) -> list[str]:
     names = dict.fromkeys(n for r in rows for n in r.settings if n not in _NAMING)
     values = {n: {str(r.settings[n]) for r in rows if n in r.settings} for n in names}
     return [n for n in names if len(values[n]) > 1]
 
 
-def _named(row: Row) -> list[Any]:
+def _named(row: RunRow) -> list[Any]:
     if row.result:
         return [row.result.method, row.result.ratio, row.result.scope]
     return [row.key.rsplit("-", 1)[0], row.settings.get("ratio"), row.settings.get("scope")]
