@@ -6,10 +6,11 @@ import json
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from alps.base.serialization import from_dict, to_dict
-from alps.evals.statistics import DocumentScores, value
+from alps.evals.statistics import DocumentScores, Interval, deviations, uncertainty, value
 from alps.report.run_kind import BASE
 from alps.runs.completion import base_is_finished, base_result, is_finished
 from alps.runs.evaluation import Evaluation, read_evaluation
@@ -19,6 +20,9 @@ from alps.settings.interfaces import Benchmark
 from alps.settings.run import Run
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from alps.report.table.layout import Row
 
 LONGEST = 40
@@ -68,6 +72,21 @@ class Score:
     documents: DocumentScores | None = None
     evaluation: Evaluation | None = None
     otherwise: str = ""
+
+    @cached_property
+    def deviations(self) -> NDArray[np.float64] | None:
+        """Deviations of its documents, or None if they are unknown."""
+        own = self.documents
+        return deviations(*own.parts, groups=own.groups) if own else None
+
+    @property
+    def interval(self) -> Interval | None:
+        """The 95 % interval over documents."""
+        low, high = self.low, self.high
+        if self.documents:
+            found = uncertainty(*self.documents.parts, groups=self.documents.groups)
+            low, high = (found.low, found.high) if found else (None, None)
+        return None if low is None or high is None else Interval(low, high)
 
 
 class RunOutcome:
@@ -199,10 +218,6 @@ def outcome_reader() -> OutcomeReader:
 
 def document_scores(folder: RunFolder, evaluation: Evaluation) -> DocumentScores | None:
     """The headline metric of an evaluation by document.
-
-    Args:
-        folder: Of the run, or of the evaluations of a base model.
-        evaluation: Read from it.
 
     Returns:
         None if no samples are kept, or if they do not reproduce the metric.

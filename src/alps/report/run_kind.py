@@ -31,11 +31,7 @@ class Kind:
     task_model: str | None = None
 
     def label(self, styles: Mapping[str, MethodStyle]) -> str:
-        """Label where the paper has none: method, ratio and an unusual task model.
-
-        Args:
-            styles: Style of each method that has one.
-        """
+        """Label where the paper has none: method, ratio and an unusual task model."""
         style = styles.get(self.method)
         name = style.label if style and style.label else self.method
         ratio = "" if self.ratio is None else f", {100 * self.ratio:g}%"

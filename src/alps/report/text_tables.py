@@ -12,18 +12,13 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def terminal(min_width: int, highlight: bool = False) -> Console:
-    """A console; output that is no terminal gets at least `min_width` columns, so nothing is cut.
-
-    Args:
-        min_width: In characters.
-        highlight: Whether rich colors numbers and the like.
-    """
+def terminal(min_width: int) -> Console:
+    """A console, at least `min_width` characters wide where output is no terminal."""
     from rich.console import Console
 
-    console = Console(highlight=highlight)
+    console = Console(highlight=False)
     if not console.is_terminal:
-        console = Console(highlight=highlight, width=max(console.width, min_width))
+        console = Console(highlight=False, width=max(console.width, min_width))
     return console
 
 

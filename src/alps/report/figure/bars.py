@@ -95,13 +95,7 @@ def task_averages(filled: FilledTable) -> list[Column]:
 
 
 def draw_transfer(title: str, filled: FilledTable, beside: FilledTable) -> Figure:
-    """Figure 6: rows trained on other data of the tasks beside the same rows of Table 1.
-
-    Args:
-        title: First line.
-        filled: The table of transfer (Table 4).
-        beside: The table of the rows' own data (Table 1).
-    """
+    """Figure 6: rows trained on other data (Table 4) beside the same rows of `beside` (Table 1)."""
     tables = [(OWN_DATA, *_by_task(beside)), (OTHER_DATA, *_by_task(filled))]
     rows = filled.layout.rows
     styles = {

@@ -1,32 +1,29 @@
-"""Figure 7 for people: a picture, a page to turn with the mouse, and its numbers in a table."""
+"""Figure 7: datasets in embedding space as an image, an interactive page and tables."""
 
 from __future__ import annotations
 
 import csv
 import html
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from alps.base.atomic import write_text
 from alps.report.style import DASH, DPI, WIDTH, save
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from alps.report.text_tables import csv_table, terminal, terminal_table
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
-"""Okabe and Ito's, which colour-blind readers tell apart; shapes differ as well."""
+"""Okabe and Ito's, which color-blind readers distinguish; shapes differ as well."""
 SHAPES = (("o", "circle"), ("s", "square"), ("D", "diamond"), ("x", "x"), ("P", "cross"))
-"""In matplotlib and in plotly."""
+"""Markers in matplotlib and in plotly."""
 HEIGHT, EXCERPT = 6.4, 80
 
 
 @dataclass(frozen=True)
 class Points:
-    """Rows of a dataset in three dimensions, and how each begins."""
+    """Examples of a dataset in three dimensions, with the start of each instruction."""
 
     name: str
     places: Sequence[tuple[float, float, float]]
@@ -36,20 +33,12 @@ class Points:
 def write_points(
     path: Path, rows: Sequence[tuple[str, str]], places: Sequence[Sequence[float]]
 ) -> None:
-    """Writes `points.csv`: dataset, x, y, z, and the instruction's first 80 characters.
-
-    Args:
-        path: The file; written whole or not at all.
-        rows: Dataset and instruction of each point.
-        places: Coordinates of each point.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["dataset", "x", "y", "z", "instruction"])
+    """Writes `points.csv`: dataset, x, y, z, and the instruction's first 80 characters."""
+    lines = [["dataset", "x", "y", "z", "instruction"]]
     for (dataset, instruction), place in zip(rows, places, strict=True):
         excerpt = " ".join(instruction.split())[:EXCERPT]
-        writer.writerow([dataset, *(f"{value:.7g}" for value in place), excerpt])
-    write_text(path, text.getvalue())
+        lines.append([dataset, *(f"{value:.7g}" for value in place), excerpt])
+    write_text(path, csv_table(lines))
 
 
 def read_points(path: Path) -> list[Points]:
@@ -68,7 +57,7 @@ def read_measures(folder: Path) -> dict[str, Any]:
 
 
 def draw_picture(points: Sequence[Points], measures: Mapping[str, Any], path: Path) -> None:
-    """Draws the points as PNG, 1200 pixels wide, written whole or not at all."""
+    """Draws the points as PNG, 1200 pixels wide, written atomically."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI)
@@ -133,7 +122,7 @@ def draw_page(points: Sequence[Points], measures: Mapping[str, Any], path: Path)
 
 
 def heading(measures: Mapping[str, Any]) -> tuple[str, str]:
-    """Two lines that say what the picture shows."""
+    """Title and subtitle of the image."""
     counts = {d["num_rows"] for d in measures["datasets"]}
     s, projection = measures["settings"], measures["projection"]
     rows = f"{counts.pop()} rows" if len(counts) == 1 else "rows"
@@ -160,7 +149,7 @@ def axis_labels(measures: Mapping[str, Any]) -> list[str]:
 
 @dataclass(frozen=True)
 class TextTable:
-    """A small table: what it holds, names of columns, and cells."""
+    """A small table: title, headings and cells."""
 
     title: str
     columns: Sequence[str]
@@ -168,7 +157,7 @@ class TextTable:
 
 
 def measure_tables(measures: Mapping[str, Any]) -> list[TextTable]:
-    """Datasets, silhouettes (of two datasets or more) and nearest neighbors, as text."""
+    """Tables of datasets, silhouettes (of two datasets or more) and nearest neighbors."""
     names = [d["name"] for d in measures["datasets"]]
     asked = measures["settings"]["num_rows"]
     rows = [
@@ -207,34 +196,19 @@ def _silhouettes(silhouette: Mapping[str, Any], names: Sequence[str]) -> TextTab
 
 
 def print_measures(measures: Mapping[str, Any]) -> None:
-    """Prints the numbers as tables."""
-    from rich.console import Console
+    """Prints the measures as tables."""
     from rich.text import Text
 
-    console = Console(highlight=False)
-    if not console.is_terminal:  # a file has no right edge to respect
-        console = Console(highlight=False, width=max(console.width, 400))
+    console = terminal(400)
     for line in heading(measures):
         console.print(Text(line))
     for grid in measure_tables(measures):
         console.print()
         console.print(Text(grid.title))
-        console.print(_rich_table(grid))
+        console.print(terminal_table(grid.columns, grid.columns[:1], grid.rows))
     if not measures["silhouette"]:
         console.print(f"\nsilhouette: {DASH} (one dataset cannot be apart from another)")
     console.print("\nin brackets: 95 % interval")
-
-
-def _rich_table(grid: TextTable) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(show_edge=False, pad_edge=False)
-    for i, name in enumerate(grid.columns):
-        table.add_column(Text(name), justify="right" if i else "left")
-    for row in grid.rows:
-        table.add_row(*map(Text, row))
-    return table
 
 
 def _html_table(grid: TextTable) -> str:

@@ -1,4 +1,4 @@
-"""Runs become rows of a table, from the files they left."""
+"""The rows of a table of runs, from the files of their folders."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ from alps.settings.run import Run
 
 
 def collect(runs: Sequence[Run]) -> list[RunRow]:
-    """One row for each distinct run, in order, after the rows of their base models if evaluated."""
+    """The rows of the base models, where evaluated, and a row for each distinct run, in order."""
     rows = {}
     for run in runs:
         if run.base_data_key not in rows and (found := _base_row(run)):
@@ -24,7 +24,7 @@ def collect(runs: Sequence[Run]) -> list[RunRow]:
 
 
 def _base_row(run: Run) -> RunRow | None:
-    """The row of a run's base model, if something that the run asks, or its data, was evaluated."""
+    """The row of a run's base model, if a benchmark of the run or of its data was evaluated."""
     names = {"model": run.model.name, "data": run.data.name}
     try:
         result = base_result(run)
@@ -39,7 +39,7 @@ def _base_row(run: Run) -> RunRow | None:
 
 
 def row(key: str, folder: RunFolder, settings: Mapping[str, Any] | None = None) -> RunRow:
-    """The row of a run that finished or failed."""
+    """The row of a finished or failed run."""
     settings, status = settings or {}, folder.status()
     if folder.result_path.exists() and status["state"] != "failed":
         try:

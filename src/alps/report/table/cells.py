@@ -11,10 +11,10 @@ from functools import cached_property
 from statistics import mean, stdev
 from typing import Literal
 
-from alps.evals.statistics import Interval, uncertainty
+from alps.evals.statistics import Interval
 from alps.report.outcomes import MissingScore, OutcomeReader, RunOutcome, Score, outcome_reader
 from alps.report.run_kind import BASE
-from alps.report.table.columns import ChangeColumn, Column, WeightedScore
+from alps.report.table.columns import ChangeColumn, Column
 from alps.report.table.comparison import Correction, Difference, differences
 from alps.report.table.layout import Layout, Row
 from alps.report.table.row_outcomes import RowOutcomes, variance_components
@@ -170,28 +170,16 @@ def _interval(
     parts = column.weighted_scores(source.row, layout.columns)
     if not parts:
         return None
-    if len(parts) == len(values) == 1:
-        return _single_interval(source, next(iter(values)), parts[0], column.scale)
+    if len(parts) == len(values) == 1:  # the evaluation's own interval
+        score = source.score(next(iter(values)), parts[0])
+        found = score.interval if isinstance(score, Score) else None
+        return Interval(*(column.scale * end for end in found)) if found else None
     found = [source.cell_deviations(seed, parts) for seed in values]
     variance = variance_components(list(values.values()), found, column.scale)
     if variance is None:
         return None
     low, high = variance.interval(mean(values.values()))
     return Interval(max(low, 0.0), min(high, column.upper_bound))
-
-
-def _single_interval(
-    source: RowOutcomes, seed: int, part: WeightedScore, scale: float
-) -> Interval | None:
-    """The interval of one benchmark of one model, as its evaluation has it."""
-    score = source.score(seed, part)
-    if not isinstance(score, Score):
-        return None
-    low, high = score.low, score.high
-    if score.documents:
-        found = uncertainty(*score.documents.parts, groups=score.documents.groups)
-        low, high = (found.low, found.high) if found else (None, None)
-    return None if low is None or high is None else Interval(scale * low, scale * high)
 
 
 def _share(outcomes: Sequence[RunOutcome]) -> tuple[float, float] | None:

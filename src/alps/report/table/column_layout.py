@@ -69,12 +69,7 @@ def loss_columns(runs: Sequence[Run], paper: Sequence[PaperNumber]) -> list[Colu
 
 
 def _columns_of(runs: Sequence[Run], per_row: bool = False) -> list[Column]:
-    """A column for each benchmark of each dataset, or for each benchmark if rows have one dataset.
-
-    Args:
-        runs: Of the table.
-        per_row: Whether each row has one dataset.
-    """
+    """A column for each benchmark of each dataset; of all data if each row has one dataset."""
     if per_row:
         return [_benchmark_column(b) for b in _benchmarks(runs)]
     data = dict.fromkeys(r.data.name for r in runs)

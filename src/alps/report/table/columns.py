@@ -56,12 +56,7 @@ class Column:
     data: tuple[str, ...] = ()
 
     def weighted_scores(self, row: Row, columns: Sequence[Column]) -> list[WeightedScore]:
-        """The scores that a cell of this column averages.
-
-        Args:
-            row: Row of the cell.
-            columns: All columns of the table.
-        """
+        """The scores that a cell of this column averages."""
         pairs = [(data, b) for data in row.columns_data(self) for b in self.benchmarks]
         return [WeightedScore(1 / len(pairs), data, b) for data, b in pairs]
 

@@ -10,12 +10,15 @@ from typing import Literal
 from alps.evals.statistics import ALPHA, Deviations, Interval, Spread, holm, mcnemar
 from alps.report.outcomes import Score
 from alps.report.run_kind import BASE
-from alps.report.table.columns import ChangeColumn, Column, headline_column
+from alps.report.table.columns import ChangeColumn, Column, WeightedScore, headline_column
 from alps.report.table.layout import Layout
 from alps.report.table.row_outcomes import RowOutcomes, variance_components
 
 Correction = Literal["none", "holm"]
 """For the number of comparisons with Random, over all scores and losses of the table."""
+
+Side = tuple[RowOutcomes, Sequence[WeightedScore]]
+"""A row in a comparison, with the scores of its cell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,55 +114,36 @@ def _difference(
     each = {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
     if not each:
         return None
-    center, found = mean(each.values()), _variance(source, reference, each, column, layout)
-    exact = _mcnemar(source, reference, tuple(each), column, layout) if found else None
+    sides = [(x, column.weighted_scores(x.row, layout.columns)) for x in (source, reference)]
+    center, variance = mean(each.values()), _variance(sides, each, column.scale)
+    exact = _mcnemar(sides, tuple(each)) if variance else None
     return Difference(
         ours=mean(ours[seed] for seed in each),
         theirs=mean(theirs[seed] for seed in each),
         seeds=tuple(each),
         partial=ours.keys() != theirs.keys(),
-        interval=found.interval(center) if found else None,
-        p=found.p_value(center) if found and exact is None else exact,
+        interval=variance.interval(center) if variance else None,
+        p=variance.p_value(center) if variance and exact is None else exact,
         p_mcnemar=exact,
     )
 
 
-def _variance(
-    source: RowOutcomes,
-    reference: RowOutcomes,
-    each: Mapping[int, float],
-    column: Column,
-    layout: Layout,
-) -> Spread | None:
+def _variance(sides: Sequence[Side], each: Mapping[int, float], scale: float) -> Spread | None:
     """Variance of the difference, where both answered the same documents of each benchmark."""
-    own, its = (column.weighted_scores(x.row, layout.columns) for x in (source, reference))
-    if not own:
+    if not all(parts for _, parts in sides):
         return None
-    found = [
-        _subtract(source.cell_deviations(s, own), reference.cell_deviations(s, its)) for s in each
-    ]
-    return variance_components(list(each.values()), found, column.scale)
+    found: list[Deviations | None] = []
+    for seed in each:
+        ours, theirs = (outcomes.cell_deviations(seed, parts) for outcomes, parts in sides)
+        same = ours is not None and theirs is not None and ours.keys() == theirs.keys()
+        found.append({pool: ours[pool] - theirs[pool] for pool in ours} if same else None)
+    return variance_components(list(each.values()), found, scale)
 
 
-def _subtract(ours: Deviations | None, theirs: Deviations | None) -> Deviations | None:
-    if ours is None or theirs is None or ours.keys() != theirs.keys():
+def _mcnemar(sides: Sequence[Side], seeds: Sequence[int]) -> float | None:
+    """McNemar's exact p for one seed and one benchmark."""
+    if len(seeds) > 1 or any(len(parts) != 1 for _, parts in sides):
         return None
-    return {pool: ours[pool] - theirs[pool] for pool in ours}
-
-
-def _mcnemar(
-    source: RowOutcomes,
-    reference: RowOutcomes,
-    seeds: Sequence[int],
-    column: Column,
-    layout: Layout,
-) -> float | None:
-    own, its = (column.weighted_scores(x.row, layout.columns) for x in (source, reference))
-    if not len(seeds) == len(own) == len(its) == 1:
-        return None
-    ours, theirs = source.score(seeds[0], own[0]), reference.score(seeds[0], its[0])
-    if not isinstance(ours, Score) or not isinstance(theirs, Score):
-        return None
-    if ours.documents is None or theirs.documents is None:
-        return None
-    return mcnemar(ours.documents, theirs.documents)
+    scores = [outcomes.score(seeds[0], parts[0]) for outcomes, parts in sides]
+    ours, theirs = (s.documents if isinstance(s, Score) else None for s in scores)
+    return mcnemar(ours, theirs) if ours and theirs else None

@@ -35,14 +35,7 @@ RESULT_FIELDS = (
 
 
 def markdown(title: str, filled: FilledTable, found: Provenance, notes: Notes) -> str:
-    """The table in Markdown with its notes.
-
-    Args:
-        title: Heading.
-        filled: The table.
-        found: Provenance of its values.
-        notes: Sentences below it.
-    """
+    """The table in Markdown with its notes."""
     headings = ["", SHARE, *(c.label for c in filled.layout.columns)]
     lines = [headings, ["---"] + ["---:"] * (len(headings) - 1)]
     for row in row_texts(filled, found):
@@ -76,15 +69,7 @@ def csv_text(filled: FilledTable, found: Provenance) -> str:
 def json_text(
     experiment: str, command: str, filled: FilledTable, found: Provenance, notes: Notes
 ) -> str:
-    """Cells, notes and runs, for other programs.
-
-    Args:
-        experiment: Its name.
-        command: Command that runs it.
-        filled: The table.
-        found: Provenance of its values.
-        notes: Sentences below it.
-    """
+    """Cells, notes and runs, for other programs."""
     content = {
         "experiment": experiment,
         "command": command,

@@ -23,15 +23,7 @@ PREAMBLE = "% needs \\usepackage{booktabs} and \\usepackage{graphicx}\n"
 
 
 def latex(title: str, label: str, filled: FilledTable, found: Provenance, notes: Notes) -> str:
-    r"""A `table` environment as wide as the text.
-
-    Args:
-        title: Caption.
-        label: For `\ref`, without `tab:`.
-        filled: The table.
-        found: Provenance of its values.
-        notes: Sentences below it; missing runs become a comment.
-    """
+    r"""A `table` environment as wide as the text."""
     columns = filled.layout.columns
     headings = " & ".join(["", escaped(SHARE), *(_heading(c.label) for c in columns)])
     body = "\n".join(_body(filled, found))

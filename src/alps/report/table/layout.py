@@ -226,11 +226,7 @@ def _unprinted_rows(
 ) -> list[Row]:
     """Rows for runs that belong to no printed row.
 
-    Args:
-        runs: The runs.
-        per_dataset: Whether each row has one dataset.
-        styles: Style of each method that has one.
-        names: Kind with an empty model -> the paper's name.
+    `names` has the paper's names by kind, with an empty model.
     """
     groups: dict[tuple[Kind, str, bool], list[Run]] = {}
     for run in runs:

@@ -38,13 +38,7 @@ class Notes:
 
 
 def build_notes(filled: FilledTable, found: Provenance, command: str) -> Notes:
-    """The sentences below a table.
-
-    Args:
-        filled: The table.
-        found: Provenance of its values.
-        command: Command that runs the experiment.
-    """
+    """The sentences below a table."""
     return Notes(
         reading=tuple(_reading(filled)),
         marks=tuple(found.notes.items()),

@@ -57,12 +57,6 @@ def publish(
 ) -> tuple[Path, Path]:
     """Writes `runs.json` and `documents.csv.gz`; equal tables are equal bytes.
 
-    Args:
-        experiment: Its name.
-        settings: Of its grid, without those of the machine.
-        filled: The table.
-        folder: For the files.
-
     Returns:
         Their paths.
     """

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from alps.evals.statistics import Deviations, Spread, deviations, spread_of
+from alps.evals.statistics import Deviations, Spread, spread_of
 from alps.report.outcomes import MissingScore, RunOutcome, Score
 from alps.report.run_kind import BASE
 
@@ -19,12 +19,11 @@ if TYPE_CHECKING:
 
 
 class RowOutcomes:
-    """The outcomes of a row's runs; deviations of documents are computed once."""
+    """The outcomes of a row's runs."""
 
     def __init__(self, row: Row, by_data: Mapping[str, tuple[RunOutcome, ...]]):
         """Of a row, with its outcomes by training data."""
         self.row, self.by_data = row, by_data
-        self._deviations: dict[tuple[int, str, str], NDArray[np.float64] | None] = {}
 
     @property
     def all(self) -> list[RunOutcome]:
@@ -55,22 +54,11 @@ class RowOutcomes:
         total: dict[str, NDArray[np.float64]] = {}
         for part in parts:
             score = self.score(seed, part)
-            documents = score.documents if isinstance(score, Score) else None
-            found = self._score_deviations(seed, part)
-            if documents is None or found is None:
+            if not isinstance(score, Score) or not score.documents or score.deviations is None:
                 return None
-            total[documents.pool] = total.get(documents.pool, 0.0) + part.weight * found
+            pool = score.documents.pool
+            total[pool] = total.get(pool, 0.0) + part.weight * score.deviations
         return total
-
-    def _score_deviations(self, seed: int, part: WeightedScore) -> NDArray[np.float64] | None:
-        place = (seed, part.data, part.benchmark)
-        if place not in self._deviations:
-            score = self.score(seed, part)
-            documents = score.documents if isinstance(score, Score) else None
-            self._deviations[place] = (
-                deviations(*documents.parts, groups=documents.groups) if documents else None
-            )
-        return self._deviations[place]
 
 
 def variance_components(

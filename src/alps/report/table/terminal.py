@@ -17,14 +17,7 @@ WIDEST_CELL = 44
 
 
 def print_filled(title: str, filled: FilledTable, found: Provenance, notes: Notes) -> None:
-    """Prints the table and its notes.
-
-    Args:
-        title: First line.
-        filled: The table.
-        found: Provenance of its values.
-        notes: Sentences below it.
-    """
+    """Prints the table and its notes."""
     from rich.table import Table
     from rich.text import Text
 
