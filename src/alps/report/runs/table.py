@@ -65,7 +65,7 @@ def markdown(rows: Sequence[RunRow]) -> str:
 def csv_text(rows: Sequence[RunRow]) -> str:
     """The table as CSV, with all digits."""
     metrics = _metrics(rows)
-    lines = [[*_FIELDS, *(f"{b}/{m}" for b, m in metrics), "failure"]]
+    lines: list[list[Any]] = [[*_FIELDS, *(f"{b}/{m}" for b, m in metrics), "failure"]]
     for row in rows:
         if row.result is None:
             lines.append([row.key, *[None] * (len(_FIELDS) - 1 + len(metrics)), row.failure])

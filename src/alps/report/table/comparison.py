@@ -135,8 +135,9 @@ def _variance(sides: Sequence[Side], each: Mapping[int, float], scale: float) ->
     found: list[Deviations | None] = []
     for seed in each:
         ours, theirs = (outcomes.cell_deviations(seed, parts) for outcomes, parts in sides)
-        same = ours is not None and theirs is not None and ours.keys() == theirs.keys()
-        found.append({pool: ours[pool] - theirs[pool] for pool in ours} if same else None)
+        if ours is None or theirs is None or ours.keys() != theirs.keys():
+            return None
+        found.append({pool: ours[pool] - theirs[pool] for pool in ours})
     return variance_components(list(each.values()), found, scale)
 
 
