@@ -29,10 +29,10 @@ LAYERS = {
         "mini": ("context", "harness", "evalplus", "sandbox", "samples", "statistics"),
     },
     "report": {
-        "table": ("outcomes", "run_kind", "style"),
-        "figure": ("outcomes", "run_kind", "style", "table", "heads"),
-        "heads": ("style", "score_scale"),
-        "runs": ("run_kind", "style"),
+        "table": ("outcomes", "run_kind", "style", "text_tables"),
+        "figure": ("outcomes", "run_kind", "style", "text_tables", "table", "heads"),
+        "heads": ("style", "text_tables", "score_scale"),
+        "runs": ("run_kind", "style", "text_tables"),
     },
 }
 """Package -> part -> what else of the package that part imports."""

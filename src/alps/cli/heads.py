@@ -58,7 +58,7 @@ def _localized(request: Any) -> tuple[Path, dict[str, Any]]:
     from alps.config.build import model_choice
     from alps.localization.cache import CheckpointPair, localize_cached
     from alps.pipeline.checkpoints import resolve_checkpoint
-    from alps.report.heads.heat_map import draw
+    from alps.report.heads.heat_map import draw_heat_map
     from alps.scores import differing
 
     output_dir = Path(request.output_dir)
@@ -89,14 +89,14 @@ def _localized(request: Any) -> tuple[Path, dict[str, Any]]:
     folder = pair.folder(output_dir)
     for metric, chosen in sets.items():
         write_json(folder / f"heads-{metric}.json", chosen.to_json())
-        draw(chosen, folder / f"heat_map-{metric}.png")
+        draw_heat_map(chosen, folder / f"heat_map-{metric}.png")
     write_json(folder / "heads.json", sets[request.metric[0]].to_json())
     return folder, sets
 
 
 def _show(files: Sequence[str], settings: dict[str, str]) -> None:
     from alps.heads.head_set import HeadSet
-    from alps.report.heads.heat_map import draw
+    from alps.report.heads.heat_map import draw_heat_map
     from alps.report.heads.summary import print_heads
 
     _refuse_unknown(settings, ("png", "top"))
@@ -107,7 +107,7 @@ def _show(files: Sequence[str], settings: dict[str, str]) -> None:
     path = Path(files[0])
     head_set = HeadSet.read(path)
     picture = Path(settings.get("png", path.with_suffix(".png")))
-    draw(head_set, picture)
+    draw_heat_map(head_set, picture)
     print_heads(head_set, int(settings.get("top", "10")))
     print(f"picture: {picture}")
 

@@ -14,7 +14,7 @@ from alps.cli.heads import problems_of
 
 if TYPE_CHECKING:
     from alps.plan.overview import Vanilla
-    from alps.report.table.paper import Printed
+    from alps.report.table.paper import PaperNumber
     from alps.settings.run import Run
 
 
@@ -98,12 +98,12 @@ def vanilla(asked: Mapping[str, Sequence[Run]], arguments: Sequence[str]) -> dic
 def _base_runs(experiment: str, runs: Sequence[Run]) -> list[Run]:
     """One run for each evaluation of a model as it is that the experiment's report shows."""
     from alps.report.run_kind import BASE
-    from alps.report.table.layout import lay_out
+    from alps.report.table.layout import build_layout
 
     paper = printed(experiment)
     if not any(cell.method == BASE for cell in paper):
         return []
-    layout = lay_out(runs, paper)
+    layout = build_layout(runs, paper)
     found = {
         run.base_data_key: run
         for row in layout.rows
@@ -128,7 +128,7 @@ def _evaluate_command(experiment: str, runs: Sequence[Run], arguments: Sequence[
     return shlex.join(["alps", "evaluate", "-m", f"experiment={experiment}", *grid])
 
 
-def printed(experiment: str) -> list[Printed]:
+def printed(experiment: str) -> list[PaperNumber]:
     """What the paper printed in the table of an experiment; nothing where it has none."""
     from alps.config.compose import conf_dir
     from alps.report.table.paper import find_paper, read_paper

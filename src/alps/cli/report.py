@@ -164,10 +164,11 @@ def _report(experiment: str, asked: Asked, read: OutcomeReader | None = None) ->
     from alps.base.atomic import write_text
     from alps.cli.plan import printed
     from alps.config import build as config
+    from alps.config.method_styles import method_styles
     from alps.report.run_kind import BASE
-    from alps.report.table.cells import fill
-    from alps.report.table.layout import lay_out
-    from alps.report.table.notes import notes_of
+    from alps.report.table.cells import fill_table
+    from alps.report.table.layout import build_layout
+    from alps.report.table.notes import build_notes
     from alps.report.table.provenance import provenance
     from alps.report.table.published import publish
     from alps.report.table.terminal import print_filled
@@ -175,15 +176,17 @@ def _report(experiment: str, asked: Asked, read: OutcomeReader | None = None) ->
     overrides = [f"experiment={experiment}", *asked.settings]
     runs = config.runs_of(overrides)
     paper = printed(experiment)
-    filled = fill(lay_out(runs, paper, base=not paper), read, asked.correction)
+    filled = fill_table(
+        build_layout(runs, paper, base=not paper, styles=method_styles()), read, asked.correction
+    )
     if not paper:  # of its own accord, as in the table of a sweep
         filled = filled.without_empty(BASE)
     command = shlex.join(["alps", "train", *overrides])
-    if all(s.gap and s.gap.trouble == "missing" for each in filled.subjects for s in each):
+    if all(s.gap and s.gap.trouble == "missing" for each in filled.outcomes for s in each):
         runs_dir = asked.output_dir / "runs"
         return [f"{experiment}: no run of it has finished in {runs_dir}; `{command}` runs them"]
     found = provenance(filled)
-    notes = notes_of(filled, found, command)
+    notes = build_notes(filled, found, command)
     title = _title(experiment, asked)
     texts = _texts(experiment, asked, command, filled, found, notes)
 
@@ -213,10 +216,11 @@ def _figures(
     """Draws what belongs to the experiment; figures of heads need scores, not runs of their own."""
     from alps.cli.plan import printed
     from alps.config import build as config
+    from alps.config.method_styles import method_styles
     from alps.report.figure.figures import draw_figures
     from alps.report.heads.sheet import draw_sheet
-    from alps.report.table.cells import fill
-    from alps.report.table.layout import lay_out
+    from alps.report.table.cells import fill_table
+    from alps.report.table.layout import build_layout
     from alps.report.table.paper import HEAD_SHEETS
 
     own = [s for s in asked.settings if re.split("[=./]", s)[0] not in ("method", "transfer")]
@@ -230,7 +234,7 @@ def _figures(
     if experiment in OWN_DATA and asked.published is None:
         table = OWN_DATA[experiment]
         runs = config.runs_of([f"experiment={table}", *own])
-        beside = fill(lay_out(runs, printed(table)))
+        beside = fill_table(build_layout(runs, printed(table), styles=method_styles()))
     return draw_figures(title, filled, folder, beside)
 
 

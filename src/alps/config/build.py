@@ -21,6 +21,7 @@ from alps.config.compose import conf_dir, grid_problems, loader, paths_told, pla
 from alps.config.errors import refuse as refuse
 from alps.config.errors import without_repeats
 from alps.config.grid import Choices
+from alps.config.method_styles import without_report
 from alps.config.overrides import check_form
 from alps.localization.request import Request
 from alps.plan.assumptions import Assumed
@@ -267,7 +268,7 @@ def _method(plain: Mapping[str, Any], problems: list[str], seen: Seen) -> Method
         problems.append(f"method: {error}")
         return None
     shared = {n: plain[n] for n in SHARED_WITH_METHODS if n in wanted and n in plain}
-    method = _part({**settings, **shared}, Method, "method", problems, seen)
+    method = _part({**without_report(settings), **shared}, Method, "method", problems, seen)
     return method.normalized() if method else None
 
 

@@ -93,6 +93,8 @@ def form_problems(
     if re.match(r"hydra($|\.callbacks)", key):
         yield f"{text}: Hydra's callbacks hold the checks before a run; leave it out"
         return
+    if re.match(r"method\.report($|\.)", key):
+        yield f"{text}: labels and colors in reports are read from the file in conf/method"
     if not key:
         yield f"{text} names no setting"
     choices = options(key, loader)

@@ -1,1 +1,1 @@
-"""Reports: tables and figures, made from result files only."""
+"""Tables and figures, from result files only."""

@@ -1,4 +1,4 @@
-"""What became of a run: its result, or why there is none."""
+"""Outcomes of runs: results and scores, or the reason why there are none."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import json
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from alps.base.serialization import from_dict, to_dict
-from alps.evals.statistics import DocumentScores, value
+from alps.evals.statistics import DocumentScores, Interval, deviations, uncertainty, value
 from alps.report.run_kind import BASE
-from alps.report.table.layout import Row
 from alps.runs.completion import base_is_finished, base_result, is_finished
 from alps.runs.evaluation import Evaluation, read_evaluation
 from alps.runs.folder import RunFolder
@@ -19,45 +19,51 @@ from alps.runs.result import Result, RunFailed
 from alps.settings.interfaces import Benchmark
 from alps.settings.run import Run
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from alps.report.table.layout import Row
+
 LONGEST = 40
-"""Letters of a setting's value in a note."""
+"""Characters of a setting's value in a note."""
 
 TOLERANCE = 1e-9
-"""Between a headline and the same from its documents."""
+"""Between a headline metric and its value computed from documents."""
 
-Trouble = Literal["missing", "running", "failed", "unreadable", "not evaluated"]
+MissingStatus = Literal["missing", "running", "failed", "unreadable", "not evaluated"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class MissingScore:
-    """Why a number is not there.
+    """Why a score is missing.
 
     Attributes:
         key: Of the run.
-        what: The run in words.
-        trouble: Of what sort.
-        reason: One sentence, where there is more to say.
-        base_of: Of a model as it is: the data in whose template it is asked.
+        what: Description of the run.
+        trouble: Status of the run or its evaluation.
+        reason: One sentence, or empty.
+        base_of: For a base model, the data in whose template it is evaluated.
     """
 
     key: str
     what: str
-    trouble: Trouble
+    trouble: MissingStatus
     reason: str = ""
     base_of: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """The headline of one benchmark of one model.
+    """The headline metric of a benchmark for one model.
 
     Attributes:
-        value: As the benchmark has it: a share, or a loss.
+        value: As the benchmark reports it: a share, or a loss.
         low: Lower end of the 95 % interval over documents, or None.
         high: Its upper end.
-        documents: Behind it, where samples are kept.
-        evaluation: The file it was read from, or None if only `result.json` has it.
-        otherwise: How it was asked otherwise than the experiment asks, or empty.
+        documents: Scores of the documents, where samples are kept.
+        evaluation: The evaluation file, or None if only `result.json` has the score.
+        otherwise: Benchmark settings that differ from the experiment's, or empty.
     """
 
     value: float
@@ -67,12 +73,27 @@ class Score:
     evaluation: Evaluation | None = None
     otherwise: str = ""
 
+    @cached_property
+    def deviations(self) -> NDArray[np.float64] | None:
+        """Deviations of its documents, or None if they are unknown."""
+        own = self.documents
+        return deviations(*own.parts, groups=own.groups) if own else None
+
+    @property
+    def interval(self) -> Interval | None:
+        """The 95 % interval over documents."""
+        low, high = self.low, self.high
+        if self.documents:
+            found = uncertainty(*self.documents.parts, groups=self.documents.groups)
+            low, high = (found.low, found.high) if found else (None, None)
+        return None if low is None or high is None else Interval(low, high)
+
 
 class RunOutcome:
-    """A run, or its base model, as its files show it; each is read once."""
+    """The outcome of a run or of its base model's evaluation; each file is read once."""
 
     def __init__(self, run: Run, base: bool = False):
-        """Of a run."""
+        """Reads the run's result, or with `base` that of its base model."""
         self.run, self.base = run, base
         self.folder = RunFolder(run.base_folder if base else run.folder)
         self.key = run.base_data_key if base else run.key
@@ -80,8 +101,8 @@ class RunOutcome:
         self._scores: dict[str, Score | MissingScore] = {}
 
     @property
-    def what(self) -> str:
-        """The run in words."""
+    def description(self) -> str:
+        """Method, model, data and seed in words."""
         run = self.run
         if self.base:
             return f"{run.model.name} as it is, asked in the template of {run.data.name}"
@@ -90,7 +111,7 @@ class RunOutcome:
         return f"{run.method.name}{share}, {run.model.name}, {run.data.name}, seed {run.seed}"
 
     def score(self, benchmark: str) -> Score | MissingScore:
-        """The headline of a benchmark."""
+        """The headline metric of a benchmark, or why it is missing."""
         if benchmark not in self._scores:
             self._scores[benchmark] = self._score(benchmark)
         return self._scores[benchmark]
@@ -109,30 +130,30 @@ class RunOutcome:
             if not found.metrics:
                 return self._gap("not evaluated", f"{name} gave no number")
             metric, value = next(iter(found.metrics.items()))
-            sure = found.uncertainty.get(metric, {})
+            interval = found.uncertainty.get(metric, {})
             return Score(
                 value=value,
-                low=sure.get("low"),
-                high=sure.get("high"),
+                low=interval.get("low"),
+                high=interval.get("high"),
                 documents=document_scores(folder, found),
                 evaluation=found,
-                otherwise=_otherwise(asked, found),
+                otherwise=_differing_settings(asked, found),
             )
         values = self.result.evals.get(name)
         if values and not (folder.path / "evals" / name).exists():  # else of another protocol
             metric, value = next(iter(values.items()))
-            sure = self.result.uncertainty.get(name, {}).get(metric, {})
-            return Score(value=value, low=sure.get("low"), high=sure.get("high"))
+            interval = self.result.uncertainty.get(name, {}).get(metric, {})
+            return Score(value=value, low=interval.get("low"), high=interval.get("high"))
         return self._gap("not evaluated", f"{name} was not asked")
 
     def _folder(self, name: str) -> RunFolder:
-        """Where a benchmark is kept: of a base model, what reads the run's data stands apart."""
-        apart = RunFolder(self.run.base_data_folder)
+        """Folder of a benchmark; with base models, data that it reads have one of their own."""
+        own = RunFolder(self.run.base_data_folder)
         shared = (self.folder.path / "evals" / name).exists()
-        return apart if self.base and not shared else self.folder
+        return own if self.base and not shared else self.folder
 
     def _any(self, name: str) -> Evaluation | None:
-        """The evaluation of a benchmark that the grid does not ask for, if there is just one."""
+        """The only evaluation of a benchmark that is not in the grid, or None."""
         folder = self._folder(name)
         protocols = [p.stem for p in (folder.path / "evals" / name).glob("*.json")]
         return read_evaluation(folder, name, protocols[0]) if len(protocols) == 1 else None
@@ -140,7 +161,7 @@ class RunOutcome:
     def _read(self) -> tuple[Result | None, MissingScore | None]:
         status = self.folder.status()
         state, reason = status["state"], status["reason"] or ""
-        if state == "failed" and not self._is_whole():
+        if state == "failed" and not self._is_complete():
             return None, self._gap("failed", reason)
         try:
             if (result := self._result()) is not None:
@@ -157,8 +178,8 @@ class RunOutcome:
         path = self.folder.result_path
         return Result.read(path) if path.exists() else None
 
-    def _is_whole(self) -> bool:
-        """Whether all that this experiment asks of it is there, as only something else failed."""
+    def _is_complete(self) -> bool:
+        """Whether all evaluations of this experiment exist, so only others failed."""
         try:
             done = base_is_finished(self.run) if self.base else is_finished(self.run, self.folder)
             asked = {b.name for b in self.run.evals.benchmarks}
@@ -167,22 +188,22 @@ class RunOutcome:
         except Exception:  # a damaged file hides no failure
             return False
 
-    def _gap(self, trouble: Trouble, reason: str) -> MissingScore:
+    def _gap(self, trouble: MissingStatus, reason: str) -> MissingScore:
         return MissingScore(
             key=self.key,
-            what=self.what,
+            what=self.description,
             trouble=trouble,
             reason=reason,
             base_of=self.run.data.name if self.base else None,
         )
 
 
-OutcomeReader = Callable[[Row, Run], RunOutcome]
-"""Gives what became of a run of a row."""
+OutcomeReader: TypeAlias = "Callable[[Row, Run], RunOutcome]"
+"""Reads the outcome of a run of a row."""
 
 
-def read_outcomes() -> OutcomeReader:
-    """A reader of run folders that reads no file twice."""
+def outcome_reader() -> OutcomeReader:
+    """A reader of run folders; each is read once."""
     known: dict[str, RunOutcome] = {}
 
     def read(row: Row, run: Run) -> RunOutcome:
@@ -196,15 +217,10 @@ def read_outcomes() -> OutcomeReader:
 
 
 def document_scores(folder: RunFolder, evaluation: Evaluation) -> DocumentScores | None:
-    """The headline of an evaluation, document by document.
-
-    Args:
-        folder: Of the run, or of the evaluations of a base model.
-        evaluation: Read from it.
+    """The headline metric of an evaluation by document.
 
     Returns:
-        None where nothing of the kind is kept, or it does not give the number that the evaluation
-        has.
+        None if no samples are kept, or if they do not reproduce the metric.
     """
     own = folder.evaluation_path(evaluation.name, evaluation.protocol).with_suffix("")
     try:
@@ -219,8 +235,8 @@ def document_scores(folder: RunFolder, evaluation: Evaluation) -> DocumentScores
     return found if same else None  # samples of another evaluation under the same name
 
 
-def _otherwise(asked: Benchmark | None, found: Evaluation) -> str:
-    """Settings in which an evaluation differs from what the experiment asks."""
+def _differing_settings(asked: Benchmark | None, found: Evaluation) -> str:
+    """Settings in which an evaluation differs from the experiment's benchmark."""
     if asked is None:
         return ""
     wanted = json.loads(json.dumps(to_dict(asked)))  # as the file has it
@@ -229,7 +245,7 @@ def _otherwise(asked: Benchmark | None, found: Evaluation) -> str:
 
 
 def _setting(name: str, recorded: Mapping[str, Any]) -> str:
-    """A setting with its value, where that is known and short."""
+    """A setting with its value, if that is known and short."""
     if name not in recorded:
         return f"{name} was not recorded"
     value = recorded[name]

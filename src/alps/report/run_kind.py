@@ -1,4 +1,4 @@
-"""Which row of a table a run belongs to: what was trained, apart from data and seed."""
+"""The kind of a run: model, method, ratio and task model; runs of one kind share a table row."""
 
 from __future__ import annotations
 
@@ -7,35 +7,22 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from alps.base.serialization import TARGET, to_dict
+from alps.report.style import MethodStyle
 from alps.settings.run import Run
 
 BASE = "base"
-"""The row of a model as it was before any training."""
-
-LABELS = {
-    "full": "w/ full",
-    "no_attn": "w/o attn",
-    "random": "Random",
-    "layer_consistent": "LC",
-    "lora": "LoRA",
-    "alps": "ALPS",
-    "cosine": "C.S.",
-    "euclidean": "Eu.",
-    "kl": "KL",
-    BASE: "vanilla",
-}
-"""The paper's names of methods; others go by their own."""
+"""Method of the rows of base models, which are evaluated without training."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """What a row of a table has in common.
+    """What the runs of a table row have in common.
 
     Attributes:
         model: Name of the base model.
         method: Name of the method, or `base`.
         ratio: Share of heads, for methods that have one.
-        task_model: How the task model was obtained, for methods that have one.
+        task_model: Choice in `conf/task_model`, for methods that have one.
     """
 
     model: str
@@ -43,12 +30,13 @@ class Kind:
     ratio: float | None = None
     task_model: str | None = None
 
-    @property
-    def label(self) -> str:
-        """Its name where the paper has none: method, share of heads, an unusual task model."""
+    def label(self, styles: Mapping[str, MethodStyle]) -> str:
+        """Label where the paper has none: method, ratio and an unusual task model."""
+        style = styles.get(self.method)
+        name = style.label if style and style.label else self.method
         ratio = "" if self.ratio is None else f", {100 * self.ratio:g}%"
         unusual = self.task_model not in (None, "sft")
-        return LABELS.get(self.method, self.method) + ratio + f", {self.task_model}" * unusual
+        return name + ratio + f", {self.task_model}" * unusual
 
 
 def kind_of(run: Run) -> Kind:
@@ -63,49 +51,47 @@ def kind_of(run: Run) -> Kind:
 
 
 def task_data(run: Run) -> str | None:
-    """Name of the task model's data, where they are others than the run's."""
+    """Name of the task model's data, if they differ from the run's."""
     task_model = getattr(run.method, "task_model", None)
     other = task_model.data if task_model else None
     return other.name if other is not None and other != run.data else None
 
 
 def variants(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Runs of one kind by the settings in which they differ beyond data and seed.
-
-    Args:
-        runs: Of one kind.
+    """Groups runs of one kind by the settings in which they differ, except data and seed.
 
     Returns:
-        Those settings as text, empty where there are none -> its runs, in order.
+        These settings as text, empty where there are none -> the runs, in order.
     """
-    told = [identifying_settings(run) for run in runs]
+    settings = [identifying_settings(run) for run in runs]
     by_data: dict[str, list[dict]] = {}
-    for each in told:
+    for each in settings:
         by_data.setdefault(each["data"], []).append(each)
     differing = [
         name
-        for name in dict.fromkeys(n for each in told for n in each)
+        for name in dict.fromkeys(n for each in settings for n in each)
         if name not in ("seed", "data")
         and any(len({str(e.get(name)) for e in same}) > 1 for same in by_data.values())
     ]
     found: dict[str, list[Run]] = {}
-    for run, each in zip(runs, told, strict=True):
+    for run, each in zip(runs, settings, strict=True):
         text = ", ".join(f"{name}={each.get(name)}" for name in differing)
         found.setdefault(text, []).append(run)
     return found
 
 
-def apart(runs: Sequence[Run]) -> list[str]:
-    """For each run, the settings that set it apart from the others, as text.
+def distinguishing_settings(runs: Sequence[Run]) -> list[str]:
+    """For each run, the settings in which it differs from the others, as text.
 
-    Of a choice with another name it is the name alone; empty where only files differ.
+    Where choices of a group differ, their names stand for their settings. The text is empty where
+    only files differ.
     """
     parts = ("method", "model", "data", "optim")
-    told = [dict(_flat({p: to_dict(getattr(run, p)) for p in parts})) for run in runs]
+    settings = [dict(_flat({p: to_dict(getattr(run, p)) for p in parts})) for run in runs]
     names = [
         name
-        for name in dict.fromkeys(n for each in told for n in each)
-        if len({str(each.get(name)) for each in told}) > 1
+        for name in dict.fromkeys(n for each in settings for n in each)
+        if len({str(each.get(name)) for each in settings}) > 1
     ]
     choices = [name.removesuffix("name") for name in names if name.endswith(".name")]
     shown = [
@@ -113,7 +99,7 @@ def apart(runs: Sequence[Run]) -> list[str]:
         for name in names
         if not any(name.startswith(c) and name != f"{c}name" for c in choices)
     ]
-    return [", ".join(f"{_typed(name)}={each.get(name)}" for name in shown) for each in told]
+    return [", ".join(f"{_cli_name(name)}={each.get(name)}" for name in shown) for each in settings]
 
 
 def _flat(plain: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
@@ -125,23 +111,23 @@ def _flat(plain: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, Any]
             yield f"{where}{name}", value
 
 
-def _typed(name: str) -> str:
-    """A setting as the command line has it."""
+def _cli_name(name: str) -> str:
+    """A setting's name on the command line."""
     return name.removeprefix("method.").removesuffix(".name")
 
 
 def identifying_settings(run: Run) -> dict[str, Any]:
-    """Science settings under the names of the command line, for runs to be told apart by."""
+    """Settings that can distinguish two runs of a table, by their names on the command line."""
     task_model = getattr(run.method, "task_model", None)
-    told = {"model": run.model.name, "data": run.data.name, "seed": run.seed}
+    settings = {"model": run.model.name, "data": run.data.name, "seed": run.seed}
     if task_model is not None:
-        told["task_model"] = task_model.name
+        settings["task_model"] = task_model.name
     for part, owner in (("method", run.method), ("data", run.data), ("optim", run.optim)):
         for f in fields(owner):
             value = getattr(owner, f.name)
             if f.metadata.get("identity", True) and not is_dataclass(value):
-                told[f"{part}.{f.name}"] = value
-    ratio_and_scope = {n: told.pop(f"method.{n}", None) for n in ("ratio", "scope")}
-    for implied in ("method.name", "method.metric"):  # the method's own column says it
-        told.pop(implied, None)
-    return {**ratio_and_scope, **told}
+                settings[f"{part}.{f.name}"] = value
+    ratio_and_scope = {n: settings.pop(f"method.{n}", None) for n in ("ratio", "scope")}
+    for implied in ("method.name", "method.metric"):  # shown in the column of the method
+        settings.pop(implied, None)
+    return {**ratio_and_scope, **settings}

@@ -1,4 +1,4 @@
-"""How scores become shades, the same in pictures and on the terminal."""
+"""The color scale of scores, the same in figures and on the terminal."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ if TYPE_CHECKING:
     import numpy as np
 
 PERCENTILE = 99
+"""Of the scores, above which the scale is capped."""
+
 WORTH_CAPPING = 1.5
+"""Smallest ratio of the whole range to the capped one at which the scale is capped."""
 
 
 @dataclass(frozen=True)
-class Scale:
+class ColorScale:
     """A linear scale from `low` to `high`.
 
-    Linear, because real PAD scores span over fifteen decades: on a log scale the differences
-    between heads that hardly moved would take most of the colours.
+    Linear, because PAD scores span more than fifteen decades: on a log scale, differences between
+    heads that hardly moved would use most of the colors.
 
     Attributes:
-        low: Score of the darkest shade: zero, or the lowest score if that is negative.
-        high: Score of the brightest shade, and of all above it.
+        low: Score of the darkest color: zero, or the lowest score if that is negative.
+        high: Score of the brightest color, also used for higher scores.
         largest: The largest score.
     """
 
@@ -36,13 +39,23 @@ class Scale:
         """Whether scores above `high` exist."""
         return self.largest > self.high
 
+    @property
+    def remark(self) -> str:
+        """Remark on a capped scale for its label, or empty."""
+        if not self.capped:
+            return ""
+        return (
+            f"(brightest from {self.high:.1e}, the {PERCENTILE}th percentile; "
+            f"largest {self.largest:.1e})"
+        )
+
     def fraction(self, score: float) -> float:
-        """Place of a score on the scale, in [0, 1]."""
+        """Position of a score on the scale, in [0, 1]."""
         return min(max((score - self.low) / (self.high - self.low), 0.0), 1.0)
 
 
-def scale(scores: np.ndarray) -> Scale:
-    """The scale of these scores, capped at their 99th percentile where a few stand far above it."""
+def color_scale(scores: np.ndarray) -> ColorScale:
+    """A scale for these scores, capped at the 99th percentile if some are far above it."""
     import numpy as np
 
     low, largest = min(0.0, float(scores.min())), float(scores.max())
@@ -50,8 +63,8 @@ def scale(scores: np.ndarray) -> Scale:
     if high <= low or largest - low < WORTH_CAPPING * (high - low):
         high = largest
     if high <= low:
-        high = low + 1.0  # all scores are equal: any scale shows them in one shade
-    return Scale(low, high, largest)
+        high = low + 1.0  # all scores are equal: any scale shows one color
+    return ColorScale(low, high, largest)
 
 
 def score_array(head_set: HeadSet, name: str = "this head set") -> np.ndarray | None:
@@ -72,8 +85,8 @@ def score_array(head_set: HeadSet, name: str = "this head set") -> np.ndarray | 
     return scores
 
 
-def facts(head_set: HeadSet) -> str:
-    """How many heads are chosen, and the share of weights that train with them."""
+def selection_summary(head_set: HeadSet) -> str:
+    """Number of chosen heads and the share of Q/K/V weights that train with them."""
     count, total = len(head_set.heads), head_set.geometry.total_heads
     return (
         f"{count} of {total} heads chosen ({100 * count / total:.1f} %), "
@@ -81,7 +94,7 @@ def facts(head_set: HeadSet) -> str:
     )
 
 
-def pair_name(head_set: HeadSet) -> str:
-    """`base -> task` as far as the provenance names them, or nothing."""
+def checkpoint_names(head_set: HeadSet) -> str:
+    """`base -> task`, as far as the provenance names them, or empty."""
     names = [str(head_set.provenance[n]) for n in ("base", "task") if head_set.provenance.get(n)]
     return " → ".join(names)

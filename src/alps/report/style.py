@@ -1,13 +1,16 @@
-"""One look for all figures: colours that colour-blind readers tell apart, marks that survive grey.
+"""Styles of methods and the common look of all figures.
 
-A method has the same colour and hatching in every figure; what the paper printed is a light mark
-beside ours. No text is smaller than 8 points.
+A method has the same color and hatching in every figure. The colors are Okabe and Ito's, which
+color-blind readers distinguish; hatching distinguishes colors that print as the same grey. Numbers
+of the paper are light marks beside ours. No text is smaller than 8 points.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,83 +26,88 @@ if TYPE_CHECKING:
 DASH = "—"
 DPI = 150
 WIDTH = 8.0
-"""Inches of a figure."""
+"""Of a figure, in inches."""
 
 TITLE, TEXT, SMALL = 11, 9, 8
-"""Points."""
+"""Font sizes in points."""
 
 EDGE, GRID, PAPER, BAND = "#222222", "#dddddd", "#8a8a8a", "#e9e4c9"
-"""Colours of outlines, grid lines, the paper's numbers and the efficient range."""
+"""Colors of outlines, grid lines, the paper's numbers and the efficient range."""
 
 HANDLE = 4.8 * SMALL / 72
-"""Inches that an entry of a legend takes beside its text: patch and margins."""
+"""Width of a legend entry beside its text, in inches: patch and margins."""
 
 SUFFIXES = (".png", ".pdf")
 
 
-@dataclass(frozen=True)
-class Look:
-    """How a series is drawn: fill and hatching of bars, colour and marker of lines."""
+@dataclass(frozen=True, kw_only=True)
+class MethodStyle:
+    """How a method appears in tables and figures: the `report` block of its YAML.
 
-    fill: str
-    hatch: str
-    marker: str
+    Attributes:
+        label: Name in tables and legends; empty for the method's own name.
+        color: Fill of its bars as `#rrggbb`; empty for the next color of the palette.
+        hatch: Hatching of its bars, as matplotlib writes it.
+    """
+
+    label: str = ""
+    color: str = ""
+    hatch: str = ""
+
+    def problems(self) -> Iterator[str]:
+        """Sentences about settings that cannot be used."""
+        if self.color and not re.fullmatch("#[0-9a-fA-F]{6}", self.color):
+            yield f"report.color must be written as #rrggbb, got {self.color!r}"
 
 
-LOOKS = {
-    "base": Look("#ffffff", "", "X"),
-    "full": Look("#8c8c8c", "", "s"),
-    "no_attn": Look("#ffffff", "////", "v"),
-    "random": Look("#cfcfcf", "", "^"),
-    "layer_consistent": Look("#56b4e9", "....", "D"),
-    "lora": Look("#e69f00", "\\\\\\\\", "P"),
-    "alps": Look("#0072b2", "", "o"),
-    "cosine": Look("#f0e442", "xxxx", "<"),
-    "euclidean": Look("#cc79a7", "----", ">"),
-    "kl": Look("#009e73", "++++", "*"),
-}
-"""Okabe and Ito's colours, which differ in grey where hatching does not tell them apart."""
+VANILLA = MethodStyle(label="vanilla", color="#ffffff")
+"""Of a base model, which no method trained."""
 
-SPARE = (
-    Look("#d55e00", "||||", "p"),
-    Look("#a6cee3", "oo", "h"),
-    Look("#ffffff", "\\\\", "d"),
+PALETTE = (
+    MethodStyle(color="#d55e00", hatch="||||"),
+    MethodStyle(color="#a6cee3", hatch="oo"),
+    MethodStyle(color="#ffffff", hatch="\\\\"),
 )
-"""For methods without a look of their own."""
+"""Repeated, for methods whose YAML names no color."""
 
 LIGHTEST = 0.8
-"""How far the last of several series of one method is on the way to white."""
+"""Share of white in the last of several series of one method."""
 
 LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#e69f00")
+"""Okabe and Ito's colors, for lines."""
 
 
-def looks(series: Iterable[tuple[str, str]]) -> dict[str, Look]:
-    """A look for each series: its method's, in lighter and lighter tints where it has several.
+def series_styles(
+    series: Mapping[str, str], styles: Mapping[str, MethodStyle]
+) -> dict[str, MethodStyle]:
+    """A style for each series: its method's, in lighter tints where a method has several series.
 
     Args:
-        series: Label and method of each, in order.
+        series: Label of each series -> its method, in order.
+        styles: Style of each method that has one.
     """
-    spare = iter(SPARE * 8)
+    palette = cycle(PALETTE)
     methods: dict[str, list[str]] = {}
-    for label, method in series:
+    for label, method in series.items():
         methods.setdefault(method, []).append(label)
     found = {}
     for method, labels in methods.items():
-        own = LOOKS.get(method) or next(spare)
+        own = styles.get(method)
+        own = own if own and own.color else next(palette)
         for k, label in enumerate(labels):
-            share = LIGHTEST * k / max(1, len(labels) - 1)
-            found[label] = replace(own, fill=_tint(own.fill, share))
-    return found
+            white = LIGHTEST * k / max(1, len(labels) - 1)
+            found[label] = replace(own, color=_tint(own.color, white))
+    return {label: found[label] for label in series}
 
 
-def _tint(colour: str, share: float) -> str:
-    """A colour that share of the way to white."""
-    parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return "#" + "".join(f"{round(part + share * (255 - part)):02x}" for part in parts)
+def _tint(color: str, white: float) -> str:
+    """A color mixed with that share of white."""
+    channels = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(c + white * (255 - c)):02x}" for c in channels)
 
 
 def new_figure(title: str, height: float) -> Figure:
-    """A figure without panels yet; its height is in inches."""
+    """A figure without panels; height in inches."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
@@ -107,8 +115,8 @@ def new_figure(title: str, height: float) -> Figure:
     return figure
 
 
-def plain_axes(axes: Axes, name: str = "", grid: str = "y") -> None:
-    """A panel's name above it, a light grid behind the data, no box."""
+def style_axes(axes: Axes, name: str = "", grid: str = "y") -> None:
+    """Sets a panel's title, a light grid behind the data, and no box around it."""
     if name:
         axes.set_title(name, fontsize=TEXT, loc="left", parse_math=False)
     axes.grid(axis=grid, color=GRID, linewidth=0.7)  # pyright: ignore[reportArgumentType]
@@ -118,20 +126,24 @@ def plain_axes(axes: Axes, name: str = "", grid: str = "y") -> None:
     axes.tick_params(labelsize=SMALL, length=2)
 
 
-def plot_paper(axes: Axes, x: Sequence[float], y: Sequence[float], line: str = "none") -> None:
-    """What the paper printed, as light marks; `line` is the style of what joins them."""
+def plot_paper_values(
+    axes: Axes, x: Sequence[float], y: Sequence[float], line: str = "none"
+) -> None:
+    """Plots the paper's numbers as light marks; `line` is a matplotlib line style."""
     axes.plot(x, y, linestyle=line, color=PAPER, linewidth=1.0, marker="D", markersize=4,
               markerfacecolor="white", markeredgewidth=1.1, zorder=4,
               label="the paper's numbers")  # fmt: skip
 
 
-def reach(value: float, sure: Interval | None) -> tuple[float, float]:
-    """How far an interval goes below and above a number, as error bars want it."""
-    return (max(0.0, value - sure.low), max(0.0, sure.high - value)) if sure else (0.0, 0.0)
+def error_bar(value: float, interval: Interval | None) -> tuple[float, float]:
+    """Lengths of an error bar below and above a value."""
+    if interval is None:
+        return (0.0, 0.0)
+    return (max(0.0, value - interval.low), max(0.0, interval.high - value))
 
 
 def legend_below(figure: Figure, handles: Iterable[Artist] = ()) -> None:
-    """A legend of some handles and of all that the panels have labels for, each label once."""
+    """Adds a legend of these handles and of all labelled artists, each label once."""
     found = {str(handle.get_label()): handle for handle in handles}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -145,7 +157,7 @@ def legend_below(figure: Figure, handles: Iterable[Artist] = ()) -> None:
 
 
 def _columns(labels: Sequence[str]) -> int:
-    """As many columns of a legend as its figure is wide enough for."""
+    """The most columns of a legend that fit the width of a figure."""
     import numpy as np
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
@@ -160,14 +172,14 @@ def _columns(labels: Sequence[str]) -> int:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a figure as its suffix says, whole or not at all; the same figure is the same file."""
+    """Writes a figure atomically, in the format of its suffix; equal figures are equal files."""
     dateless = {"CreationDate": None} if path.suffix == ".pdf" else None
     with replacing(path) as temporary:
         figure.savefig(temporary, format=path.suffix.removeprefix("."), metadata=dateless)
 
 
 def save_all(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Writes a figure as PNG and PDF; returns both paths."""
+    """Writes a figure as PNG and as PDF; returns both paths."""
     paths = [folder / f"{name}{suffix}" for suffix in SUFFIXES]
     for path in paths:
         save(figure, path)

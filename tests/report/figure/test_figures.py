@@ -2,19 +2,23 @@
 
 import struct
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.text import Text
 
+from alps.config.method_styles import method_styles
 from alps.report import style
 from alps.report.figure import bars, figures, ratio_curve
 from alps.report.figure.figures import draw_figures, head_sets
-from alps.report.figure.ratio_curve import Curve, curves, efficient, ranges
-from alps.report.table.cells import Cell, fill
-from alps.report.table.layout import lay_out
-from alps.report.table.paper import Printed
+from alps.report.figure.ratio_curve import Curve, contiguous_ranges, efficient_ratios, ratio_curves
+from alps.report.table import layout as table_layout
+from alps.report.table.cells import Cell, fill_table
+from alps.report.table.paper import PaperNumber
+
+build_layout = partial(table_layout.build_layout, styles=method_styles())
 
 
 def right(count: int) -> list[float]:
@@ -31,7 +35,7 @@ def by_ratio(made):
     runs = ratio_runs(made)
     for run, count in zip(runs, (20, 24, 22, 18, 16), strict=True):
         made.finish(run, {"gsm8k": right(count)})
-    return fill(lay_out(runs, []))
+    return fill_table(build_layout(runs, []))
 
 
 def curve(**values: float) -> Curve:
@@ -40,15 +44,15 @@ def curve(**values: float) -> Curve:
 
 
 def test_a_curve_goes_from_w_o_attn_to_w_full(by_ratio):
-    (found,) = curves(by_ratio)
+    (found,) = ratio_curves(by_ratio)
     expected = {0.0: 40.0, 0.1: 60.0, 0.3: 55.0, 0.5: 45.0, 1.0: 50.0}
     assert found.values() == pytest.approx(expected)
 
 
 def test_the_efficient_range_is_above_w_full():
-    assert efficient(curve(at0=9, at10=6, at30=7, at50=6, at100=5)) == [0.1, 0.3, 0.5]
-    assert efficient(curve(at0=1, at10=4, at30=7, at50=8, at100=5)) == [0.3, 0.5]
-    assert efficient(curve(at10=9, at30=9)) == []
+    assert efficient_ratios(curve(at0=9, at10=6, at30=7, at50=6, at100=5)) == [0.1, 0.3, 0.5]
+    assert efficient_ratios(curve(at0=1, at10=4, at30=7, at50=8, at100=5)) == [0.3, 0.5]
+    assert efficient_ratios(curve(at10=9, at30=9)) == []
 
 
 def test_every_model_has_its_own_efficient_range():
@@ -66,14 +70,14 @@ def test_every_model_has_its_own_efficient_range():
     [([0.1, 0.3], [(0.1, 0.3)]), ([0.1, 0.5], [(0.1, 0.1), (0.5, 0.5)]), ([], [])],
 )
 def test_ranges_join_neighbours(shares, expected):
-    assert ranges(shares, [0.0, 0.1, 0.3, 0.5, 1.0]) == expected
+    assert contiguous_ranges(shares, [0.0, 0.1, 0.3, 0.5, 1.0]) == expected
 
 
 def test_one_share_of_heads_is_no_curve(made):
     runs = [made.run("full"), made.run("alps"), made.run("no_attn")]
     for run in runs:
         made.finish(run, {"gsm8k": right(20)})
-    assert curves(fill(lay_out(runs, []))) == []
+    assert ratio_curves(fill_table(build_layout(runs, []))) == []
 
 
 def test_figures_are_drawn_as_png_and_pdf(by_ratio, tmp_path):
@@ -90,7 +94,7 @@ def test_figures_are_drawn_as_png_and_pdf(by_ratio, tmp_path):
 
 
 def test_nothing_is_drawn_where_nothing_ran(made, tmp_path):
-    filled = fill(lay_out(ratio_runs(made), []))
+    filled = fill_table(build_layout(ratio_runs(made), []))
     assert draw_figures("x", filled, tmp_path) == []
 
 
@@ -118,7 +122,7 @@ def test_several_models_have_a_figure_of_averages(made, tmp_path):
         for data, benchmark in (("ultrachat", "gpqa"), ("mathinstruct", "gsm8k")):
             runs.append(made.run("full", data, (benchmark,), model))
             made.finish(runs[-1], {benchmark: right(20)})
-    paths = draw_figures("x", fill(lay_out(runs, [])), tmp_path)
+    paths = draw_figures("x", fill_table(build_layout(runs, [])), tmp_path)
     assert {p.stem for p in paths} == {"bars", "averages"}
 
 
@@ -136,12 +140,12 @@ def test_averages_are_by_model_and_by_task(made):
             runs.append(made.run("full", data, benchmarks, model))
             scores = {b: right(count + 4 * i) for i, b in enumerate(benchmarks)}
             made.finish(runs[-1], scores)
-    filled = fill(lay_out(runs, []))
+    filled = fill_table(build_layout(runs, []))
     whole, code = bars.draw_averages("x", filled).axes
     assert [axes.get_title(loc="left") for axes in (whole, code)] == ["Avg.", "code"]
     assert heights(code) == pytest.approx([(20 + 30) / 2, (40 + 50) / 2])
     assert heights(whole) == pytest.approx([(20 + 20 + 30) / 3, (40 + 40 + 50) / 3])
-    one = fill(lay_out(runs[:2], []))
+    one = fill_table(build_layout(runs[:2], []))
     (axes,) = bars.draw_averages("x", one).axes
     assert [t.get_text() for t in axes.get_xticklabels()] == ["Avg.", "code"]
 
@@ -150,7 +154,7 @@ def test_an_average_by_task_has_the_mean_of_the_papers_numbers(made):
     facts = {"row": "1B, w/ full", "model": "llama3_2_1b", "method": "full", "ratio": None,
              "task_model": None, "task_data": None, "metric": "x"}  # fmt: skip
     paper = [
-        Printed(column=c, data=(d,), benchmarks=(b,), value=v, **facts)
+        PaperNumber(column=c, data=(d,), benchmarks=(b,), value=v, **facts)
         for c, d, b, v in (
             ("HEval", "magicoder", "humaneval", 45.0),
             ("HEval+", "magicoder", "humaneval_plus", 39.0),
@@ -159,7 +163,7 @@ def test_an_average_by_task_has_the_mean_of_the_papers_numbers(made):
     ]  # fmt: skip
     runs = [made.run("full", d, b) for d, b in
             (("magicoder", ("humaneval", "humaneval_plus")), ("ultrachat", ("gpqa",)))]  # fmt: skip
-    filled = fill(lay_out(runs, paper))
+    filled = fill_table(build_layout(runs, paper))
     (code,) = bars.task_averages(filled)
     assert filled.with_columns([code]).cells[0][-1].printed == 42.0
 
@@ -173,7 +177,7 @@ def transferred(made):
         made.finish(run, {"gsm8k": right(count)})
     for run in (own[1], other[1]):
         made.heads(run, [(0, 0), (1, 2)])
-    return [fill(lay_out(runs, [])) for runs in (own, other)]
+    return [fill_table(build_layout(runs, [])) for runs in (own, other)]
 
 
 def test_transfer_stands_beside_the_rows_of_table_1(made, tmp_path):
@@ -196,7 +200,7 @@ def test_heads_are_named_by_the_data_of_the_task_model(made, tmp_path, monkeypat
     from alps.report.heads import heat_map
 
     titles = []
-    monkeypatch.setattr(heat_map, "draw", lambda heads, path, title: titles.append(title))
+    monkeypatch.setattr(heat_map, "draw_heat_map", lambda heads, path, title: titles.append(title))
     _, other = transferred(made)
     names = {p.stem for p in draw_figures("x", other, tmp_path)}
     assert "heads_llama3_2_1b_mathinstruct_alps" in names
@@ -208,7 +212,7 @@ def test_heads_of_another_task_model_have_a_map_of_their_own(made, tmp_path):
     for run in runs:
         made.finish(run, {})
         made.heads(run, [(0, 0), (1, 2)])
-    names = {p.stem for p in draw_figures("x", fill(lay_out(runs, [])), tmp_path)}
+    names = {p.stem for p in draw_figures("x", fill_table(build_layout(runs, [])), tmp_path)}
     own = "heads_llama3_2_1b_mathinstruct_alps"
     assert names == {own, f"{own}_fewer_data", "overlap_llama3_2_1b"}
 
@@ -237,7 +241,7 @@ def test_hours_are_a_figure(made, tmp_path):
     timed.append(replace(timed[1], seed=1))  # w/ full has no such seed
     for each, hours in zip(timed, (2.0, 1.0, 3.0), strict=True):
         made.finish(each, {}, train_seconds=3600 * hours)
-    filled = fill(lay_out(timed, []))
+    filled = fill_table(build_layout(timed, []))
     figure = bars.draw_hours("x", filled, 0)
     shown = [t.get_text() for t in figure.findobj(Text)]
     assert "2.00 h, 2.00 x as fast as w/ full" in shown
@@ -249,7 +253,7 @@ def test_heads_of_tasks_are_compared_and_mapped(made, tmp_path):
     for run in runs:
         made.finish(run, {})
         made.heads(run, [(0, 0), (0, 1)] if run.data.name == "ultrachat" else [(0, 1), (2, 3)])
-    filled = fill(lay_out(runs, []))
+    filled = fill_table(build_layout(runs, []))
     ratios = [s.run.method.ratio for s, _ in head_sets(filled)]
     assert ratios == [0.1, 0.1]
     stems = {p.stem for p in draw_figures("x", filled, tmp_path)}
@@ -259,30 +263,41 @@ def test_heads_of_tasks_are_compared_and_mapped(made, tmp_path):
 
 
 def test_a_method_looks_the_same_everywhere_and_its_series_differ():
-    alone = style.looks([("ALPS", "alps")])["ALPS"]
-    assert style.looks([("w/ full", "full"), ("ALPS, 10%", "alps")])["ALPS, 10%"] == alone
-    several = style.looks([(str(r), "alps") for r in (70, 50, 30)])
-    assert several["70"] == alone
-    assert len({look.fill for look in several.values()}) == 3
+    def styled(**series: str):
+        return style.series_styles(series, method_styles())
+
+    alone = styled(ALPS="alps")["ALPS"]
+    assert alone.color == "#0072b2"
+    assert styled(full="full", ALPS="alps")["ALPS"] == alone
+    several = styled(first="alps", second="alps", third="alps")
+    assert several["first"] == alone
+    assert len({each.color for each in several.values()}) == 3
+
+
+def test_a_method_whose_yaml_names_no_color_gets_one_of_the_palette():
+    new = {"new": style.MethodStyle(label="New")}
+    first, second = style.series_styles({"New": "new", "other": "other"}, new).values()
+    assert (first, second) == style.PALETTE[:2]
 
 
 def test_methods_differ_in_grey():
-    """Two looks of the same lightness need hatching to be told apart in print."""
+    """Two styles of the same lightness need hatching to be distinguished in print."""
 
-    def grey(fill: str) -> float:
-        r, g, b = (int(fill[i : i + 2], 16) for i in (1, 3, 5))
+    def grey(color: str) -> float:
+        r, g, b = (int(color[i : i + 2], 16) for i in (1, 3, 5))
         return 0.299 * r + 0.587 * g + 0.114 * b
 
-    looks = [style.LOOKS[m] for m in
-             ("full", "no_attn", "random", "layer_consistent", "lora", "alps")]  # fmt: skip
-    for i, first in enumerate(looks):
-        for second in looks[:i]:
-            far = abs(grey(first.fill) - grey(second.fill)) > 20
+    known = method_styles()
+    styles = [known[m] for m in
+              ("full", "no_attn", "random", "layer_consistent", "lora", "alps")]  # fmt: skip
+    for i, first in enumerate(styles):
+        for second in styles[:i]:
+            far = abs(grey(first.color) - grey(second.color)) > 20
             assert far or first.hatch != second.hatch
 
 
 def test_the_level_and_the_range_are_in_the_figure(by_ratio):
-    figure = ratio_curve.draw_curves("x", curves(by_ratio))
+    figure = ratio_curve.draw_curves("x", ratio_curves(by_ratio))
     (axes,) = figure.axes
     (band,) = [p for p in axes.patches if p.get_label().startswith("efficient")]
     assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((10.0, 30.0))
@@ -308,7 +323,7 @@ def labels(figure) -> list[str]:
 def test_a_legend_has_every_label_once_and_fits_into_the_figure(count, rows):
     figure = style.new_figure("x", 3.0)
     for axes in figure.subplots(1, 2):
-        style.plot_paper(axes, [0.0, 1.0], [1.0, 2.0])
+        style.plot_paper_values(axes, [0.0, 1.0], [1.0, 2.0])
     names = [rf"a method, $\{i}$" for i in range(count)]  # no mathematics
     style.legend_below(figure, [Patch(label=name) for name in names])
     figure.draw_without_rendering()

@@ -7,7 +7,7 @@ from matplotlib.image import imread
 
 from alps.heads.geometry import Geometry
 from alps.heads.head_set import HeadSet, top
-from alps.report.heads.heat_map import draw, ticks
+from alps.report.heads.heat_map import draw_heat_map, tick_positions
 
 RED = (255, 42, 42)
 
@@ -21,7 +21,7 @@ def head_set(layers: int = 3, heads: int = 6, groups: int = 3, ratio: float = 0.
 
 
 def pixels(drawn: HeadSet, path: Path = Path("map.png"), **options) -> np.ndarray:
-    draw(drawn, path, **options)
+    draw_heat_map(drawn, path, **options)
     picture = np.rint(255 * imread(path)).astype(int)
     assert picture.shape[1] == 1200
     assert path.stat().st_size < 200_000
@@ -92,10 +92,10 @@ def test_the_title_may_hold_any_character_and_any_length():
 
 
 def test_nothing_is_left_beside_the_picture_even_after_a_refusal(tmp_path):
-    draw(head_set(), tmp_path / "new" / "map.png")
+    draw_heat_map(head_set(), tmp_path / "new" / "map.png")
     bad = replace(head_set(), scores=((float("nan"),) * 6,) * 3)
     with pytest.raises(ValueError, match="hold NaN"):
-        draw(bad, tmp_path / "new" / "bad.png")
+        draw_heat_map(bad, tmp_path / "new" / "bad.png")
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["map.png"]
 
 
@@ -110,4 +110,4 @@ def test_nothing_is_left_beside_the_picture_even_after_a_refusal(tmp_path):
     ],
 )
 def test_ticks_are_few_and_keep_step(count, step, labelled):
-    assert list(ticks(count, step)) == labelled
+    assert list(tick_positions(count, step)) == labelled

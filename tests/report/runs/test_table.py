@@ -3,12 +3,12 @@ import io
 
 import pytest
 
-from alps.report.runs.table import Row, csv_text, markdown, print_table, table, write_table
+from alps.report.runs.table import RunRow, csv_text, markdown, print_table, table_cells, write_table
 from alps.report.style import DASH
 from alps.runs.result import Result
 
 
-def row(key: str = "alps-0123456789ab", **changes) -> Row:
+def row(key: str = "alps-0123456789ab", **changes) -> RunRow:
     facts = {
         "key": key,
         "model": "tiny",
@@ -28,7 +28,7 @@ def row(key: str = "alps-0123456789ab", **changes) -> Row:
         "base_hash": "b",
         **changes,
     }
-    return Row(key=key, result=Result(**facts))
+    return RunRow(key=key, result=Result(**facts))
 
 
 BASE = row(
@@ -42,11 +42,11 @@ BASE = row(
     peak_memory_bytes=None,
     final_train_loss=None,
 )
-FAILED = Row(key="kl-ba9876543210", failure="the loss is nan")
+FAILED = RunRow(key="kl-ba9876543210", failure="the loss is nan")
 
 
 def lines(rows) -> list[dict[str, str]]:
-    names, cells = table(rows)
+    names, cells = table_cells(rows)
     return [dict(zip(names, line, strict=True)) for line in cells]
 
 
@@ -96,7 +96,7 @@ def test_every_metric_of_every_benchmark_has_a_column_in_order():
         row(evals={"b": {"z": 1.0, "a": 2.0}}),
         row("kl-0123456789ab", evals={"a": {"x": 3.0}, "b": {"a": 4.0}}),
     ]
-    names, _ = table(rows)
+    names, _ = table_cells(rows)
     assert names[-4:] == ["b z", "b a", "a x", "run"]
     first, second = lines(rows)
     assert [first[n] for n in names[-4:-1]] == ["1.000", "2.000", DASH]
@@ -111,9 +111,9 @@ def test_a_failed_row_names_its_method_reason_and_run():
 
 
 def test_settings_in_which_runs_differ_become_columns():
-    first = Row(key="a-1", failure="x", settings={"ratio": 0.1, "seed": 0, "optim.lr": 1e-4})
-    second = Row(key="a-2", failure="x", settings={"ratio": 0.1, "seed": 0, "optim.lr": 1e-5})
-    names, _ = table([first, second])
+    first = RunRow(key="a-1", failure="x", settings={"ratio": 0.1, "seed": 0, "optim.lr": 1e-4})
+    second = RunRow(key="a-2", failure="x", settings={"ratio": 0.1, "seed": 0, "optim.lr": 1e-5})
+    names, _ = table_cells([first, second])
     assert "optim.lr" in names and "seed" not in names
     assert [line["optim.lr"] for line in lines([first, second])] == ["0.0001", "1e-05"]
     assert [line["ratio"] for line in lines([first, second])] == ["0.1", "0.1"]
@@ -131,7 +131,7 @@ def test_markdown_has_a_header_and_a_line_for_each_row():
 
 @pytest.mark.parametrize("reason", ["a | b", "first line\nsecond line", "a\r\nb"])
 def test_no_reason_breaks_the_markdown_table(reason):
-    found = read_markdown([row(), Row(key="kl-ba9876543210", failure=reason)])
+    found = read_markdown([row(), RunRow(key="kl-ba9876543210", failure=reason)])
     assert len(found) == 4
     assert len(found[3]) == len(found[0])
 
@@ -152,7 +152,7 @@ def test_csv_leaves_empty_what_is_not_there():
 
 
 def test_csv_keeps_failed_rows_with_their_reason():
-    awkward = Row(key="kl-ba9876543210", failure='a "b", c\nd')
+    awkward = RunRow(key="kl-ba9876543210", failure='a "b", c\nd')
     good, bad = read_csv([row(), awkward])
     assert bad["key"] == "kl-ba9876543210"
     assert bad["failure"] == 'a "b", c\nd'
@@ -182,5 +182,5 @@ def test_print_table_cuts_nothing_where_output_is_no_terminal(capsys):
 
 @pytest.mark.parametrize("reason", ["[/tmp/x.cc:5] closed by peer [::1]:80", "[red] [enforce] :x:"])
 def test_print_table_shows_brackets_as_they_are(capsys, reason):
-    print_table([Row(key="kl-ba9876543210", failure=reason)])
+    print_table([RunRow(key="kl-ba9876543210", failure=reason)])
     assert reason in capsys.readouterr().out

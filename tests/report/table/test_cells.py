@@ -2,16 +2,20 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from statistics import mean, stdev
 
 import numpy as np
 import pytest
 from scipy.stats import norm
 
-from alps.report.table.cells import fill
-from alps.report.table.layout import lay_out
-from alps.report.table.paper import Printed
+from alps.config.method_styles import method_styles
+from alps.report.table import layout as table_layout
+from alps.report.table.cells import fill_table
+from alps.report.table.paper import PaperNumber
 from alps.runs.folder import RunFolder
+
+build_layout = partial(table_layout.build_layout, styles=method_styles())
 
 
 def answers(right: int, count: int = 40, start: int = 0) -> list[float]:
@@ -20,9 +24,9 @@ def answers(right: int, count: int = 40, start: int = 0) -> list[float]:
 
 def cells_of(runs, paper=()):
     """Row label -> column label -> cell."""
-    filled = fill(lay_out(runs, paper))
+    filled = fill_table(build_layout(runs, paper))
     labels = [c.label for c in filled.layout.columns]
-    return {row.label: dict(zip(labels, cells, strict=True)) for row, cells in filled.lines()}
+    return {row.label: dict(zip(labels, cells, strict=True)) for row, cells in filled.rows()}
 
 
 def three_methods(made, **changes):
@@ -117,10 +121,12 @@ def test_holm_takes_all_comparisons_with_random_together(made):
     full, random, alps = three_methods(made)
     for run, right in ((full, 20), (random, 20), (alps, 26)):
         made.finish(run, {"gsm8k": answers(right)})
-    layout = lay_out([full, random, alps], [])
-    marks = {c: fill(layout, correction=c).cells[2][0].unlike_random for c in ("none", "holm")}
+    layout = build_layout([full, random, alps], [])
+    marks = {
+        c: fill_table(layout, correction=c).cells[2][0].unlike_random for c in ("none", "holm")
+    }
     assert marks == {"none": "models", "holm": ""}
-    found = fill(layout).cells[2][0].from_random
+    found = fill_table(layout).cells[2][0].from_random
     assert found.p < 0.05 and found.p_holm == pytest.approx(2 * found.p)
 
 
@@ -178,7 +184,7 @@ def test_a_model_as_it_is_is_compared_with_every_seed(made):
     made.finish_base(runs[0], {"gsm8k": answers(3)})
     facts = {"model": runs[0].model.name, "data": (), "ratio": None, "task_model": None,
              "task_data": None, "benchmarks": ("gsm8k",), "metric": "x", "value": 1.0}  # fmt: skip
-    paper = [Printed(row=m, column="GSM8K", method=m, **facts) for m in ("base", "full")]
+    paper = [PaperNumber(row=m, column="GSM8K", method=m, **facts) for m in ("base", "full")]
     change = cells_of(runs, paper)["base"]["GSM8K"].from_full
     assert change.value == pytest.approx(7.5 - 53.75) and change.seeds == (1, 2)
     assert change.interval.high < 0 and not change.partial
@@ -249,7 +255,7 @@ def test_a_model_as_it_is_is_never_the_best(made):
     facts = {"model": run.model.name, "data": (), "ratio": None, "task_model": None,
              "task_data": None, "benchmarks": ("gsm8k",), "metric": "x", "value": 1.0}  # fmt: skip
     methods = {"vanilla": "base", "full": "full", "no": "no_attn"}
-    paper = [Printed(row=r, column="GSM8K", method=m, **facts) for r, m in methods.items()]
+    paper = [PaperNumber(row=r, column="GSM8K", method=m, **facts) for r, m in methods.items()]
     found = cells_of([run, other], paper)
     assert found["vanilla"]["GSM8K"].value == 75.0
     assert [found[r]["GSM8K"].best for r in methods] == [False, True, False]

@@ -7,23 +7,27 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
-from alps.report.table.cells import fill
+from alps.config.method_styles import method_styles
+from alps.report.table import layout as table_layout
+from alps.report.table.cells import fill_table
 from alps.report.table.formats import csv_text, json_text, markdown
 from alps.report.table.latex import escaped, latex
-from alps.report.table.layout import lay_out
-from alps.report.table.notes import notes_of
-from alps.report.table.paper import Printed
+from alps.report.table.notes import build_notes
+from alps.report.table.paper import PaperNumber
 from alps.report.table.provenance import Provenance, provenance
 from alps.report.table.terminal import print_filled
+
+build_layout = partial(table_layout.build_layout, styles=method_styles())
 
 COMMAND = "alps train experiment=x"
 
 
-def printed(row: str, method: str, value: float, ratio: float | None = None) -> Printed:
-    return Printed(
+def printed(row: str, method: str, value: float, ratio: float | None = None) -> PaperNumber:
+    return PaperNumber(
         row=row, column="GSM8K", model="llama3_2_1b", data=("mathinstruct",), method=method,
         ratio=ratio, task_model="sft" if method == "alps" else None, task_data=None,
         benchmarks=("gsm8k",), metric="strict_match", value=value,
@@ -47,9 +51,9 @@ def table(made):
         printed("1B, Random", "random", 22.82, 0.1),
         printed("1B, ALPS_θ & 10%", "alps", 23.74, 0.1),
     ]
-    filled = fill(lay_out(runs, paper))
+    filled = fill_table(build_layout(runs, paper))
     found = provenance(filled)
-    return filled, found, notes_of(filled, found, COMMAND)
+    return filled, found, build_notes(filled, found, COMMAND)
 
 
 def test_markdown(table, made):
@@ -160,9 +164,9 @@ def test_significance_and_missing_seeds_are_marked_and_explained(made):
     for run in runs[:3]:
         right = 5 if run.method.name == "random" else 30
         made.finish(run, {"gsm8k": [1.0] * right + [0.0] * (40 - right)})
-    filled = fill(lay_out(runs, []))
+    filled = fill_table(build_layout(runs, []))
     found = provenance(filled)
-    text = markdown("Table", filled, found, notes_of(filled, found, COMMAND))
+    text = markdown("Table", filled, found, build_notes(filled, found, COMMAND))
     assert "| llama3_2_1b, ALPS, 10% | — | **75.00**†‡ |" in text
     assert "| llama3_2_1b, Random, 10% | — | 12.50 ±0.00 |" in text
     assert "- † this model and that of Random differ on these documents" in text
@@ -178,9 +182,9 @@ def test_a_change_over_fewer_seeds_than_the_row_has_is_marked(made):
     runs = [made.run(m, seed=s) for m in ("full", "alps") for s in (0, 1)]
     for run in (runs[0], *runs[2:]):
         made.finish(run, {"gsm8k": [1.0] * (10 + 10 * run.seed) + [0.0] * 20})
-    filled = fill(lay_out(runs, []))
+    filled = fill_table(build_layout(runs, []))
     found = provenance(filled)
-    notes = notes_of(filled, found, COMMAND)
+    notes = build_notes(filled, found, COMMAND)
     text = markdown("Table", filled, found, notes)
     (line,) = [line for line in text.splitlines() if line.startswith("| llama3_2_1b, ALPS")]
     share, score, change = line.split(" | ")[1:]
@@ -192,9 +196,9 @@ def test_a_change_over_fewer_seeds_than_the_row_has_is_marked(made):
 def test_a_base_model_that_was_not_examined_names_its_own_command(made):
     run = made.run()
     made.finish(run, {"gsm8k": [1.0, 0.0]})
-    base = Printed(**{**vars(printed("1B, vanilla", "base", 1.0)), "data": ()})
-    filled = fill(lay_out([run], [base, printed("1B, w/ full", "full", 2.0)]))
-    notes = notes_of(filled, provenance(filled), COMMAND)
+    base = PaperNumber(**{**vars(printed("1B, vanilla", "base", 1.0)), "data": ()})
+    filled = fill_table(build_layout([run], [base, printed("1B, w/ full", "full", 2.0)]))
+    notes = build_notes(filled, provenance(filled), COMMAND)
     (gap,) = notes.gaps
     assert "`alps evaluate -m experiment=x data=mathinstruct`" in gap
 
@@ -202,9 +206,11 @@ def test_a_base_model_that_was_not_examined_names_its_own_command(made):
 def test_the_seed_of_a_model_as_it_is_is_not_one_of_the_table(made):
     runs = [made.run("full", seed=s) for s in (3, 4)]
     made.finish_base(runs[0], {"gsm8k": [1.0, 0.0]})
-    alone = " ".join(notes_of(fill(lay_out(runs, [], base=True)), Provenance(), "x").reading)
+    alone = " ".join(
+        build_notes(fill_table(build_layout(runs, [], base=True)), Provenance(), "x").reading
+    )
     assert "seed" not in alone
     for run in runs:
         made.finish(run, {"gsm8k": [1.0, 0.0, float(run.seed == 3)]})
-    notes = notes_of(fill(lay_out(runs, [], base=True)), Provenance(), "x")
+    notes = build_notes(fill_table(build_layout(runs, [], base=True)), Provenance(), "x")
     assert "mean ± standard deviation over seeds 3, 4" in notes.reading

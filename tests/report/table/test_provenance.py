@@ -2,15 +2,15 @@ from dataclasses import replace
 
 import pytest
 
-from alps.report.table.cells import fill
-from alps.report.table.layout import lay_out
+from alps.report.table.cells import fill_table
+from alps.report.table.layout import build_layout
 from alps.report.table.provenance import provenance
 
 RIGHT = {"gsm8k": [1.0, 0.0, 1.0, 0.0]}
 
 
 def of(runs):
-    filled = fill(lay_out(runs, []))
+    filled = fill_table(build_layout(runs, []))
     found = provenance(filled)
     return found, [row.kind.method for row in filled.layout.rows]
 

@@ -7,11 +7,11 @@ import shutil
 
 import pytest
 
-from alps.report.table.cells import fill
+from alps.report.table.cells import fill_table
 from alps.report.table.formats import csv_text, markdown
-from alps.report.table.layout import lay_out
-from alps.report.table.notes import notes_of
-from alps.report.table.paper import Printed
+from alps.report.table.layout import build_layout
+from alps.report.table.notes import build_notes
+from alps.report.table.paper import PaperNumber
 from alps.report.table.provenance import provenance
 from alps.report.table.published import DOCUMENTS, FIELDS, RUNS, publish, read_published
 from alps.settings.interfaces import Benchmark
@@ -22,7 +22,7 @@ SETTINGS = ("scale=mini", "seed=0,1")
 
 def texts(filled) -> tuple[str, str]:
     found = provenance(filled)
-    notes = notes_of(filled, found, "alps train experiment=x")
+    notes = build_notes(filled, found, "alps train experiment=x")
     return markdown("Table", filled, found, notes), csv_text(filled, found)
 
 
@@ -45,7 +45,9 @@ def layout(made):
     made.finish_base(runs[0], {"gsm8k": [1.0, 0.0] * 12 + [1.0]})
     facts = {"data": (), "ratio": None, "task_model": None, "task_data": None, "metric": "x",
              "benchmarks": ("gsm8k",), "value": 1.0, "model": "not one of these"}  # fmt: skip
-    return lay_out(runs, [Printed(row="x, vanilla", column="GSM8K", method="base", **facts)])
+    return build_layout(
+        runs, [PaperNumber(row="x, vanilla", column="GSM8K", method="base", **facts)]
+    )
 
 
 def test_losses_of_a_model_as_it_is_are_kept_for_each_data(made, tmp_path):
@@ -55,15 +57,15 @@ def test_losses_of_a_model_as_it_is_are_kept_for_each_data(made, tmp_path):
         made.finish_base(run, {"gsm8k": [1.0, 0.0, 0.0], "held_out": [2.0 + i, 1.0]})
     facts = {"ratio": None, "task_model": None, "task_data": None, "metric": "x", "value": 1.0}
     paper = [
-        Printed(row=f"x, {m}", column=d, model="x", data=(d,), method=m,
+        PaperNumber(row=f"x, {m}", column=d, model="x", data=(d,), method=m,
                 benchmarks=("gsm8k",), **facts)
         for m in ("base", "full")
         for d in DATA
     ]  # fmt: skip
-    before = fill(lay_out(runs, paper))
+    before = fill_table(build_layout(runs, paper))
     publish("table1", SETTINGS, before, tmp_path / "kept")
     shutil.rmtree(made.output_dir)
-    after = fill(before.layout, read_published(tmp_path / "kept").read)
+    after = fill_table(before.layout, read_published(tmp_path / "kept").read)
     values = {
         c.label: cell.value for c, cell in zip(after.layout.columns, after.cells[0], strict=True)
     }
@@ -74,25 +76,25 @@ def test_losses_of_a_model_as_it_is_are_kept_for_each_data(made, tmp_path):
 
 
 def test_the_table_is_the_same_without_its_runs(made, layout, tmp_path):
-    before = fill(layout)
+    before = fill_table(layout)
     publish("table1", SETTINGS, before, tmp_path / "kept")
     shutil.rmtree(made.output_dir)
     found = read_published(tmp_path / "kept")
     assert (found.experiment, found.settings) == ("table1", SETTINGS)
-    after = fill(layout, found.read)
+    after = fill_table(layout, found.read)
     assert texts(after) == texts(before) and "vanilla" in texts(after)[0]
     for one, other in zip(before.cells, after.cells, strict=True):
         assert [c.interval for c in one] == [c.interval for c in other]
         assert [c.from_random for c in one] == [c.from_random for c in other]
-    assert [[s.key for s in each] for each in after.subjects] == [
-        [s.key for s in each] for each in before.subjects
+    assert [[s.key for s in each] for each in after.outcomes] == [
+        [s.key for s in each] for each in before.outcomes
     ]
 
 
 def test_the_same_table_is_the_same_bytes(layout, tmp_path):
     for name in ("first", "second"):
-        publish("table1", SETTINGS, fill(layout), tmp_path / name)
-    again = fill(layout, read_published(tmp_path / "first").read)
+        publish("table1", SETTINGS, fill_table(layout), tmp_path / name)
+    again = fill_table(layout, read_published(tmp_path / "first").read)
     publish("table1", SETTINGS, again, tmp_path / "third")
     for file in (RUNS, DOCUMENTS):
         assert len({(tmp_path / n / file).read_bytes() for n in ("first", "second", "third")}) == 1
@@ -101,7 +103,7 @@ def test_the_same_table_is_the_same_bytes(layout, tmp_path):
 def test_every_document_has_a_line(made, tmp_path):
     run = made.run(data="magicoder", benchmarks=("humaneval", "held_out"))
     made.finish(run, {"humaneval": [1.0, 0.0, 1.0], "held_out": [0.25, 3.5]})
-    publish("x", (), fill(lay_out([run], [])), tmp_path)
+    publish("x", (), fill_table(build_layout([run], [])), tmp_path)
     with gzip.open(tmp_path / DOCUMENTS, "rt") as file:
         header, *lines = list(csv.reader(file))
     assert tuple(header) == FIELDS
@@ -122,19 +124,19 @@ def test_groups_and_several_parts_come_back(made, tmp_path, monkeypatch):
     monkeypatch.setattr("alps.report.outcomes.TOLERANCE", 2.0)  # the file has another headline
     run = made.run()
     made.finish(run, {"gsm8k": [1.0, 0.0, 1.0, 1.0]})
-    layout = lay_out([run], [])
-    before = fill(layout)
+    layout = build_layout([run], [])
+    before = fill_table(layout)
     publish("x", (), before, tmp_path)
-    again = fill(layout, read_published(tmp_path).read)
+    again = fill_table(layout, read_published(tmp_path).read)
     assert again.cells == before.cells
-    (subject,) = again.subjects[0]
-    documents = subject.score("gsm8k").documents
+    (outcome,) = again.outcomes[0]
+    documents = outcome.score("gsm8k").documents
     assert documents.groups == ["law", "law", "art", "art"] and len(documents.parts) == 2
     assert value(*documents.parts, groups=documents.groups) == value(*parts, groups=measure.groups)
 
 
 def test_a_later_key_or_field_does_not_hide_a_run(made, layout, tmp_path):
-    before = fill(layout)
+    before = fill_table(layout)
     publish("table1", (), before, tmp_path)
     plain = json.loads((tmp_path / RUNS).read_text())
     for record in plain["runs"]:
@@ -150,7 +152,7 @@ def test_a_later_key_or_field_does_not_hide_a_run(made, layout, tmp_path):
 
 
 def test_a_run_that_was_not_published_is_missing(made, layout, tmp_path):
-    publish("table1", (), fill(layout), tmp_path)
+    publish("table1", (), fill_table(layout), tmp_path)
     reader = read_published(tmp_path).read
     subject = reader(layout.rows[1], made.run("full", seed=9))
     assert subject.gap.trouble == "missing" and subject.score("gsm8k") is subject.gap
@@ -158,7 +160,7 @@ def test_a_run_that_was_not_published_is_missing(made, layout, tmp_path):
 
 @pytest.mark.parametrize("file", [RUNS, DOCUMENTS])
 def test_missing_and_damaged_files_are_one_sentence(file, layout, tmp_path):
-    publish("table1", (), fill(layout), tmp_path)
+    publish("table1", (), fill_table(layout), tmp_path)
     whole = (tmp_path / file).read_bytes()
     (tmp_path / file).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="cannot be read"):
@@ -169,10 +171,10 @@ def test_missing_and_damaged_files_are_one_sentence(file, layout, tmp_path):
 
 
 def test_documents_of_a_score_that_are_gone_are_told(layout, tmp_path):
-    publish("table1", (), fill(layout), tmp_path)
+    publish("table1", (), fill_table(layout), tmp_path)
     (tmp_path / DOCUMENTS).write_bytes(gzip.compress((",".join(FIELDS) + "\n").encode()))
     with pytest.raises(ValueError, match=f"{DOCUMENTS} has no documents of a score in {RUNS}"):
-        fill(layout, read_published(tmp_path).read)
+        fill_table(layout, read_published(tmp_path).read)
 
 
 def test_a_benchmark_that_leaves_no_documents_says_so(tmp_path):
@@ -184,7 +186,7 @@ def test_a_benchmark_that_leaves_no_documents_says_so(tmp_path):
 
 
 def test_fields_of_a_later_version_are_passed_over(layout, tmp_path):
-    before = fill(layout)
+    before = fill_table(layout)
     publish("x", (), before, tmp_path)
     plain = json.loads((tmp_path / RUNS).read_text())
     for record in plain["runs"]:
@@ -193,12 +195,12 @@ def test_fields_of_a_later_version_are_passed_over(layout, tmp_path):
             if kept:
                 kept["later"] = 1
     (tmp_path / RUNS).write_text(json.dumps(plain))
-    assert texts(fill(layout, read_published(tmp_path).read)) == texts(before)
+    assert texts(fill_table(layout, read_published(tmp_path).read)) == texts(before)
 
 
 @pytest.mark.parametrize("lost", ["result", "scores", "key"])
 def test_a_record_without_one_of_its_parts_is_one_sentence(layout, tmp_path, lost):
-    publish("x", (), fill(layout), tmp_path)
+    publish("x", (), fill_table(layout), tmp_path)
     plain = json.loads((tmp_path / RUNS).read_text())
     del plain["runs"][0][lost]
     (tmp_path / RUNS).write_text(json.dumps(plain))

@@ -1,32 +1,29 @@
-"""Figure 7 for people: a picture, a page to turn with the mouse, and its numbers in a table."""
+"""Figure 7: datasets in embedding space as an image, an interactive page and tables."""
 
 from __future__ import annotations
 
 import csv
 import html
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from alps.base.atomic import write_text
 from alps.report.style import DASH, DPI, WIDTH, save
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from alps.report.text_tables import csv_table, terminal, terminal_table
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
-"""Okabe and Ito's, which colour-blind readers tell apart; shapes differ as well."""
+"""Okabe and Ito's, which color-blind readers distinguish; shapes differ as well."""
 SHAPES = (("o", "circle"), ("s", "square"), ("D", "diamond"), ("x", "x"), ("P", "cross"))
-"""In matplotlib and in plotly."""
+"""Markers in matplotlib and in plotly."""
 HEIGHT, EXCERPT = 6.4, 80
 
 
 @dataclass(frozen=True)
 class Points:
-    """Rows of a dataset in three dimensions, and how each begins."""
+    """Examples of a dataset in three dimensions, with the start of each instruction."""
 
     name: str
     places: Sequence[tuple[float, float, float]]
@@ -36,20 +33,12 @@ class Points:
 def write_points(
     path: Path, rows: Sequence[tuple[str, str]], places: Sequence[Sequence[float]]
 ) -> None:
-    """Writes `points.csv`: dataset, x, y, z, and the instruction's first 80 characters.
-
-    Args:
-        path: The file; written whole or not at all.
-        rows: Dataset and instruction of each point.
-        places: Coordinates of each point.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["dataset", "x", "y", "z", "instruction"])
+    """Writes `points.csv`: dataset, x, y, z, and the instruction's first 80 characters."""
+    lines = [["dataset", "x", "y", "z", "instruction"]]
     for (dataset, instruction), place in zip(rows, places, strict=True):
         excerpt = " ".join(instruction.split())[:EXCERPT]
-        writer.writerow([dataset, *(f"{value:.7g}" for value in place), excerpt])
-    write_text(path, text.getvalue())
+        lines.append([dataset, *(f"{value:.7g}" for value in place), excerpt])
+    write_text(path, csv_table(lines))
 
 
 def read_points(path: Path) -> list[Points]:
@@ -68,7 +57,7 @@ def read_measures(folder: Path) -> dict[str, Any]:
 
 
 def draw_picture(points: Sequence[Points], measures: Mapping[str, Any], path: Path) -> None:
-    """Draws the points as PNG, 1200 pixels wide, written whole or not at all."""
+    """Draws the points as PNG, 1200 pixels wide, written atomically."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI)
@@ -128,12 +117,12 @@ def draw_page(points: Sequence[Points], measures: Mapping[str, Any], path: Path)
         path,
         f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{first}</title>\n'
         f"<style>{style}</style></head>\n<body>\n<h1>{first}</h1>\n<p>{second}</p>\n{plot}\n"
-        f"{''.join(map(_html_table, tables(measures)))}</body>\n</html>\n",
+        f"{''.join(map(_html_table, measure_tables(measures)))}</body>\n</html>\n",
     )
 
 
 def heading(measures: Mapping[str, Any]) -> tuple[str, str]:
-    """Two lines that say what the picture shows."""
+    """Title and subtitle of the image."""
     counts = {d["num_rows"] for d in measures["datasets"]}
     s, projection = measures["settings"], measures["projection"]
     rows = f"{counts.pop()} rows" if len(counts) == 1 else "rows"
@@ -159,16 +148,16 @@ def axis_labels(measures: Mapping[str, Any]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Grid:
-    """A small table: what it holds, names of columns, and cells."""
+class TextTable:
+    """A small table: title, headings and cells."""
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
 
 
-def tables(measures: Mapping[str, Any]) -> list[Grid]:
-    """Datasets, silhouettes (of two datasets or more) and nearest neighbors, as text."""
+def measure_tables(measures: Mapping[str, Any]) -> list[TextTable]:
+    """Tables of datasets, silhouettes (of two datasets or more) and nearest neighbors."""
     names = [d["name"] for d in measures["datasets"]]
     asked = measures["settings"]["num_rows"]
     rows = [
@@ -181,7 +170,7 @@ def tables(measures: Mapping[str, Any]) -> list[Grid]:
         for d in measures["datasets"]
     ]
     cut = f"cut at {measures['settings']['max_length']}"
-    found = [Grid("datasets", ["dataset", "rows", "tokens a row", cut], rows)]
+    found = [TextTable("datasets", ["dataset", "rows", "tokens a row", cut], rows)]
     if measures["silhouette"]:
         found.append(_silhouettes(measures["silhouette"], names))
     n = measures["neighbors"]
@@ -191,10 +180,10 @@ def tables(measures: Mapping[str, Any]) -> list[Grid]:
         for i, name in enumerate(names)
     ]  # fmt: skip
     title = f"share of a row's {n['num_neighbors']} nearest ({n['metric']}, full space) / chance"
-    return [*found, Grid(title, ["rows of", *names], rows)]
+    return [*found, TextTable(title, ["rows of", *names], rows)]
 
 
-def _silhouettes(silhouette: Mapping[str, Any], names: Sequence[str]) -> Grid:
+def _silhouettes(silhouette: Mapping[str, Any], names: Sequence[str]) -> TextTable:
     rows = []
     for place, label in (("full", "full space"), ("projected", "three dimensions")):
         s = silhouette[place]
@@ -203,41 +192,26 @@ def _silhouettes(silhouette: Mapping[str, Any], names: Sequence[str]) -> Grid:
         chance = f"{s['shuffled']['mean']:.3f}, at most {s['shuffled']['largest']:.3f}"
         mean = f"{s['mean']:.3f} [{low:.3f}, {high:.3f}]"
         rows.append([f"{label}, {s['metric']}", mean, chance, *each])
-    return Grid("silhouette", ["distances", "mean", "labels shuffled", *names], rows)
+    return TextTable("silhouette", ["distances", "mean", "labels shuffled", *names], rows)
 
 
 def print_measures(measures: Mapping[str, Any]) -> None:
-    """Prints the numbers as tables."""
-    from rich.console import Console
+    """Prints the measures as tables."""
     from rich.text import Text
 
-    console = Console(highlight=False)
-    if not console.is_terminal:  # a file has no right edge to respect
-        console = Console(highlight=False, width=max(console.width, 400))
+    console = terminal(400)
     for line in heading(measures):
         console.print(Text(line))
-    for grid in tables(measures):
+    for grid in measure_tables(measures):
         console.print()
         console.print(Text(grid.title))
-        console.print(_rich_table(grid))
+        console.print(terminal_table(grid.columns, grid.columns[:1], grid.rows))
     if not measures["silhouette"]:
         console.print(f"\nsilhouette: {DASH} (one dataset cannot be apart from another)")
     console.print("\nin brackets: 95 % interval")
 
 
-def _rich_table(grid: Grid) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(show_edge=False, pad_edge=False)
-    for i, name in enumerate(grid.columns):
-        table.add_column(Text(name), justify="right" if i else "left")
-    for row in grid.rows:
-        table.add_row(*map(Text, row))
-    return table
-
-
-def _html_table(grid: Grid) -> str:
+def _html_table(grid: TextTable) -> str:
     def line(tag: str, cells: Sequence[str]) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>\n"
 

@@ -1,4 +1,4 @@
-"""Which figures an experiment has, by what is in its table; drawn as PNG and PDF."""
+"""The figures of an experiment, as its table suggests, drawn as PNG and PDF."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from alps.report.outcomes import RunOutcome
 from alps.report.run_kind import kind_of, task_data
 from alps.report.style import SUFFIXES, save_all
 from alps.report.table.cells import FilledTable
+from alps.report.table.columns import AverageColumn, HoursColumn, ScoreColumn
 from alps.settings.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 THE_METHOD = "alps"
-"""Whose heads are drawn where several methods have scores."""
+"""Method whose heads are drawn where several methods have scores."""
 
 
 def draw_figures(
     title: str, filled: FilledTable, folder: Path, beside: FilledTable | None = None
 ) -> list[Path]:
-    """Draws every figure for which there are numbers or heads.
+    """Draws every figure for which there are values or heads.
 
     Args:
-        title: First words of each.
+        title: Start of each title.
         filled: The table.
-        folder: Receives the files.
-        beside: For a table of transfer, that of the rows' own data.
+        folder: For the files.
+        beside: For a table of transfer, the table of the rows' own data.
 
     Returns:
         The files.
@@ -47,9 +48,9 @@ def _of_numbers(
 ) -> Iterator[tuple[str, Figure]]:
     columns = filled.layout.columns
     has = [any(cells[j].value is not None for cells in filled.cells) for j in range(len(columns))]
-    scores = [c for c, known in zip(columns, has, strict=True) if c.kind == "score" and known]
-    averages = [c for c, known in zip(columns, has, strict=True) if c.kind == "average" and known]
-    if scores or averages:
+    known = [c for c, has_value in zip(columns, has, strict=True) if has_value]
+    averages = any(isinstance(c, AverageColumn) for c in known)
+    if averages or any(isinstance(c, ScoreColumn) for c in known):
         yield "bars", bars.draw_bars(f"{title}: scores by benchmark", filled)
         if beside is not None:
             name = f"{title}: scores beside those of Table 1's data"
@@ -57,54 +58,54 @@ def _of_numbers(
     several = len({row.block for row in filled.layout.rows}) > 1
     if averages and (several or bars.task_averages(filled)):
         yield "averages", bars.draw_averages(f"{title}: averages by model and task", filled)
-    curves = [c for c in ratio_curve.curves(filled) if c.values()]
+    curves = [c for c in ratio_curve.ratio_curves(filled) if c.values()]
     if curves:
         yield "ratio", ratio_curve.draw_curves(f"{title}: share of heads that train", curves)
     for j, column in enumerate(columns):
-        if column.kind == "hours" and has[j]:
+        if isinstance(column, HoursColumn) and has[j]:
             yield "hours", bars.draw_hours(f"{title}: {column.label}", filled, j)
 
 
 def head_sets(filled: FilledTable) -> list[tuple[RunOutcome, HeadSet]]:
     """The scored head sets, one for each model, data of the task model, method and task model.
 
-    Of several seeds it is the first, of several ratios the smallest. Where there is `alps`, it is
-    the only method, unless all runs are of one dataset.
+    Of several seeds it is the first, of several ratios the smallest. Where `alps` is among the
+    methods, it is the only one, unless all runs are of one dataset.
     """
-    subjects = [s for each in filled.subjects for s in each if not s.base]
+    outcomes = [o for each in filled.outcomes for o in each if not o.base]
     found: dict[tuple[str, str, str], tuple[RunOutcome, HeadSet]] = {}
-    for subject in sorted(subjects, key=lambda s: getattr(s.run.method, "ratio", 1.0)):
-        run = subject.run
+    for outcome in sorted(outcomes, key=lambda o: getattr(o.run.method, "ratio", 1.0)):
+        run = outcome.run
         place = (run.model.name, heads_from(run), _method(run))
         if place not in found:
-            heads = subject.folder.read_heads()
+            heads = outcome.folder.read_heads()
             if heads is not None and heads.scores is not None:
-                found[place] = (subject, heads)
+                found[place] = (outcome, heads)
     several = len({data for _, data, _ in found}) > 1
-    only = several and any(s.run.method.name == THE_METHOD for s, _ in found.values())
+    only = several and any(o.run.method.name == THE_METHOD for o, _ in found.values())
     return [pair for pair in found.values() if not only or pair[0].run.method.name == THE_METHOD]
 
 
 def heads_from(run: Run) -> str:
-    """Name of the data of the task model, from which the heads are."""
+    """Name of the data of the task model that the heads were scored with."""
     return task_data(run) or run.data.name
 
 
 def _method(run: Run) -> str:
-    """The method, and an unusual task model: `alps, fewer_data`."""
+    """The method and an unusual task model: `alps, fewer_data`."""
     task_model = kind_of(run).task_model
     return run.method.name + (f", {task_model}" if task_model not in (None, "sft") else "")
 
 
 def _overlaps(chosen: Sequence[tuple[RunOutcome, HeadSet]], folder: Path) -> list[Path]:
-    """For each model, how far the heads of its tasks agree; of one task, those of its methods."""
+    """Overlap of each model's head sets between tasks, or between methods if there is one task."""
     from alps.report.heads.overlap import compare
     from alps.report.heads.overlap_view import draw_overlap
 
-    several = len({heads_from(s.run) for s, _ in chosen}) > 1
+    several = len({heads_from(o.run) for o, _ in chosen}) > 1
     models: dict[str, list[tuple[str, HeadSet]]] = {}
-    for subject, heads in chosen:
-        run = subject.run
+    for outcome, heads in chosen:
+        run = outcome.run
         name = f"{heads_from(run)}, {_method(run)}" if several else _method(run)
         models.setdefault(run.model.name, []).append((name, heads))
     paths = []
@@ -118,14 +119,14 @@ def _overlaps(chosen: Sequence[tuple[RunOutcome, HeadSet]], folder: Path) -> lis
 
 
 def _heat_maps(chosen: Sequence[tuple[RunOutcome, HeadSet]], folder: Path) -> list[Path]:
-    from alps.report.heads.heat_map import draw
+    from alps.report.heads.heat_map import draw_heat_map
 
     paths = []
-    for subject, heads in chosen:
-        run = subject.run
+    for outcome, heads in chosen:
+        run = outcome.run
         own = _method(run).replace(", ", "_")
         name = f"heads_{run.model.name}_{heads_from(run)}_{own}"
         for suffix in SUFFIXES:
             paths.append(folder / f"{name}{suffix}")
-            draw(heads, paths[-1], f"{run.model.name}, {heads_from(run)}: {heads.metric}")
+            draw_heat_map(heads, paths[-1], f"{run.model.name}, {heads_from(run)}: {heads.metric}")
     return paths

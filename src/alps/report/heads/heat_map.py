@@ -1,39 +1,48 @@
-"""A picture of the scores of all heads, with the chosen ones marked."""
+"""Heat map of the scores of all heads, with the chosen heads marked."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alps.heads.head_set import HeadSet
-from alps.report.score_scale import PERCENTILE, facts, pair_name, scale, score_array
+from alps.report.score_scale import (
+    ColorScale,
+    checkpoint_names,
+    color_scale,
+    score_array,
+    selection_summary,
+)
 from alps.report.style import DPI, WIDTH, save
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
+    from matplotlib.colorbar import Colorbar
     from matplotlib.figure import Figure
 
 LEFT, MAP_WIDTH, GAP, BARS_WIDTH = 0.75, 5.75, 0.12, 0.95
 TITLE, GROUP_LABELS, COLOUR_BAR, HEAD_LABELS = 0.6, 0.4, 0.65, 0.6
 COLOURS, MARK, PLAIN, BAR = "viridis", "#ff2a2a", "#e4e4e8", "#4c5b70"
 """Sizes are in inches."""
+
 MOST_TICKS, MOST_LINES = 17, 48
-"""Denser labels, or lines between cells, would hide more than they show."""
+"""Labels of an axis, and layers or heads with lines between cells; more would clutter the map."""
 
 
-def draw(head_set: HeadSet, path: Path, title: str | None = None) -> None:
-    """Draws layers (0 at the top) by heads, as PNG 1200 pixels wide.
+def draw_heat_map(head_set: HeadSet, path: Path, title: str | None = None) -> None:
+    """Draws layers (0 at the top) by heads, 1200 pixels wide.
 
-    Colour is the score; a head set without scores shows only which heads are chosen. White gaps
-    part the KV groups. Bars at the right count the chosen heads of each layer.
+    The color is the score; a head set without scores shows only which heads are chosen. White gaps
+    separate the KV groups. Bars at the right count the chosen heads of each layer.
 
     Args:
-        head_set: What to draw.
-        path: PNG or PDF, as its suffix says; written whole or not at all.
-        title: First line, instead of the names of the two checkpoints.
+        head_set: The head set.
+        path: PNG or PDF file, written atomically.
+        title: First line; by default the names of the two checkpoints.
 
     Raises:
         ValueError: If a score is NaN or infinite.
@@ -66,30 +75,28 @@ def draw(head_set: HeadSet, path: Path, title: str | None = None) -> None:
     save(figure, path)
 
 
+def draw_color_bar(figure: Figure, mesh: QuadMesh, scale: ColorScale, **place: Any) -> Colorbar:
+    """Draws a horizontal color bar."""
+    from matplotlib.ticker import MaxNLocator
+
+    return figure.colorbar(
+        mesh,
+        orientation="horizontal",
+        extend="max" if scale.capped else "neither",
+        ticks=MaxNLocator(5),
+        format=lambda value, _: f"{value:.1e}" if value else "0",
+        **place,
+    )
+
+
 def _draw_scores(
     figure: Figure, axes: Axes, bar_axes: Axes, scores: np.ndarray, metric: str
 ) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    shades = scale(scores)
-    # A mesh, not an image: an image resamples its numbers, and these may be as small as 1e-22.
-    mesh = axes.pcolormesh(scores, cmap=COLOURS, vmin=shades.low, vmax=shades.high)
-    colour_bar = figure.colorbar(
-        mesh,
-        cax=bar_axes,
-        orientation="horizontal",
-        extend="max" if shades.capped else "neither",
-        extendfrac=0.03,
-        ticks=MaxNLocator(5),
-        format=lambda value, _: f"{value:.1e}" if value else "0",
-    )
-    label = f"{metric} score"
-    if shades.capped:
-        label += (
-            f" (brightest from {shades.high:.1e}, the {PERCENTILE}th percentile; "
-            f"largest {shades.largest:.1e})"
-        )
-    colour_bar.set_label(label, fontsize=9, parse_math=False)
+    scale = color_scale(scores)
+    # A mesh, not an image: images are resampled, which loses scores as small as 1e-22.
+    mesh = axes.pcolormesh(scores, cmap=COLOURS, vmin=scale.low, vmax=scale.high)
+    bar = draw_color_bar(figure, mesh, scale, cax=bar_axes, extendfrac=0.03)
+    bar.set_label(f"{metric} score {scale.remark}".rstrip(), fontsize=9, parse_math=False)
     bar_axes.tick_params(labelsize=8)
 
 
@@ -99,9 +106,9 @@ def _draw_grid(axes: Axes, head_set: HeadSet) -> None:
     axes.set_xlabel("head", fontsize=9)
     axes.set_ylabel("layer", fontsize=9)
     axes.tick_params(labelsize=8, length=2)
-    layers = ticks(g.num_layers)
+    layers = tick_positions(g.num_layers)
     axes.set_yticks([i + 0.5 for i in layers], [str(i) for i in layers])
-    heads = ticks(g.num_heads, g.group_size if g.num_heads > MOST_TICKS else 1)
+    heads = tick_positions(g.num_heads, g.group_size if g.num_heads > MOST_TICKS else 1)
     axes.set_xticks([i + 0.5 for i in heads], [str(i) for i in heads])
     if max(g.num_layers, g.num_heads) <= MOST_LINES:
         axes.hlines(range(1, g.num_layers), 0, g.num_heads, color="white", linewidth=0.25)
@@ -112,38 +119,48 @@ def _draw_groups(axes: Axes, head_set: HeadSet) -> None:
     g = head_set.geometry
     borders = range(g.group_size, g.num_heads, g.group_size)
     axes.vlines(borders, 0, g.num_layers, color="white", linewidth=1.6)
-    groups = ticks(g.num_kv_heads)
+    groups = tick_positions(g.num_kv_heads)
     above = axes.secondary_xaxis("top")
     above.set_xticks([(i + 0.5) * g.group_size for i in groups], [str(i) for i in groups])
     above.set_xlabel("KV group", fontsize=9)
     above.tick_params(labelsize=8, length=0)
 
 
-def ticks(count: int, step: int = 1) -> Sequence[int]:
-    """The few indices below `count` that get a label, `step` or a multiple of it apart."""
+def tick_positions(count: int, step: int = 1) -> Sequence[int]:
+    """Indices below `count` with a label, `step` or a multiple of it apart."""
     return range(0, count, step * math.ceil(count / (step * MOST_TICKS)))
 
 
-def _mark(axes: Axes, head_set: HeadSet, map_height: float, filled: bool) -> None:
+def draw_boxes(axes: Axes, head_set: HeadSet, inset: tuple[float, float], **style: Any) -> None:
+    """Draws a box around each chosen head.
+
+    Args:
+        axes: With unit cells, layers by heads.
+        head_set: The head set.
+        inset: Horizontal and vertical distance of a box to its cell's border, in cells.
+        style: Arguments of `PatchCollection`.
+    """
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Rectangle
 
-    g = head_set.geometry
-    cell_width, cell_height = MAP_WIDTH / g.num_heads, map_height / g.num_layers
-    inset = 0.07 * min(cell_width, cell_height)
-    x, y = inset / cell_width, inset / cell_height
+    x, y = inset
     boxes = [
         Rectangle((head + x, layer + y), 1 - 2 * x, 1 - 2 * y) for layer, head in head_set.heads
     ]
-    thickness = min(1.3, 10 * min(cell_width, cell_height))
-    axes.add_collection(
-        PatchCollection(
-            boxes,
-            facecolor=MARK if filled else "none",
-            edgecolor=MARK,
-            linewidth=thickness,
-            zorder=3,
-        )
+    axes.add_collection(PatchCollection(boxes, edgecolor=MARK, **style))
+
+
+def _mark(axes: Axes, head_set: HeadSet, map_height: float, filled: bool) -> None:
+    g = head_set.geometry
+    cell_width, cell_height = MAP_WIDTH / g.num_heads, map_height / g.num_layers
+    smaller = min(cell_width, cell_height)
+    draw_boxes(
+        axes,
+        head_set,
+        (0.07 * smaller / cell_width, 0.07 * smaller / cell_height),
+        facecolor=MARK if filled else "none",
+        linewidth=min(1.3, 10 * smaller),
+        zorder=3,
     )
 
 
@@ -166,11 +183,11 @@ def _draw_counts(axes: Axes, head_set: HeadSet) -> None:
 
 
 def _write_title(figure: Figure, head_set: HeadSet, title: str | None) -> None:
-    first = title or pair_name(head_set) or f"{head_set.metric or 'chosen'} heads"
+    first = title or checkpoint_names(head_set) or f"{head_set.metric or 'chosen'} heads"
     height = figure.get_figheight()
     for text, below, size in (
         (first, 0.16, 11),
-        (f"{facts(head_set)}; chosen heads are red", 0.4, 9),
+        (f"{selection_summary(head_set)}; chosen heads are red", 0.4, 9),
     ):
         figure.text(
             LEFT / WIDTH, 1 - below / height, _shortened(text), fontsize=size, va="center",

@@ -1,4 +1,4 @@
-"""`alps heads compare`: how far head sets agree, against what chance would give."""
+"""`alps heads compare`: the overlap of head sets, against the overlap of random sets."""
 
 from __future__ import annotations
 
@@ -21,21 +21,20 @@ LONGEST_LABEL = 28
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two head sets side by side.
+    """The overlap of two head sets.
 
     Attributes:
         first: Name of one set.
         second: Name of the other.
-        shared: Heads in both.
-        jaccard: Those over the heads in either, in [0, 1].
-        expected: Heads that two sets of these sizes share by chance, on average.
-        p_value: Probability that two such sets share at least as many by chance. Chance means here
-            that every head is equally likely. Scores differ between layers and depend on the base
-            model both sets come from, so sets agree beyond this chance without a common task:
-            a small value rules out sets drawn blindly, no more. It is not corrected for the number
-            of pairs.
-        spearman: Rank correlation of the scores of all heads, chosen or not; None where a set has
-            no scores or the same for every head.
+        shared: Number of heads in both.
+        jaccard: Jaccard index, in [0, 1].
+        expected: Expected number of shared heads of two random sets of these sizes.
+        p_value: Probability that two random sets share at least as many heads (hypergeometric
+            test), if every head is equally likely. Scores differ between layers and depend on the
+            base model of both sets, so sets exceed this chance without a common task: a small
+            value only excludes uniformly random sets. Not corrected for the number of pairs.
+        spearman: Rank correlation of the scores of all heads; None if a set has no scores or equal
+            scores for all heads.
     """
 
     first: str
@@ -49,16 +48,16 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Several head sets of models of one shape.
+    """The overlap of several head sets for one model geometry.
 
     Attributes:
         names: Of the sets.
-        metrics: Score that ranked each set, or None.
-        counts: Chosen heads of each set.
-        profiles: For each set, its chosen heads in each layer.
-        geometry: Shape of the models.
+        metrics: Metric of each set, or None.
+        counts: Number of chosen heads of each set.
+        profiles: For each set, the number of chosen heads in each layer.
+        geometry: Geometry of the models.
         shared_by_all: Heads in every set.
-        pairs: Every pair once, in the order of the names.
+        pairs: All pairs, in the order of the names.
     """
 
     names: tuple[str, ...]
@@ -71,16 +70,16 @@ class Comparison:
 
 
 def compare(sets: Sequence[tuple[str, HeadSet]]) -> Comparison:
-    """Compares every set with every other.
+    """Compares all pairs of head sets.
 
     Args:
-        sets: Name and head set; `labels` makes names from paths.
+        sets: Name and head set; `labels` derives names from paths.
 
     Raises:
-        ValueError: If there are fewer than two sets, two of one name or of different shapes, or
+        ValueError: If there are fewer than two sets, two with one name or different geometries, or
             a score is NaN or infinite.
     """
-    _refuse_incomparable(sets)
+    _check_comparable(sets)
     geometry = sets[0][1].geometry
     scores = {name: score_array(head_set, name) for name, head_set in sets}
     pairs = tuple(
@@ -99,7 +98,7 @@ def compare(sets: Sequence[tuple[str, HeadSet]]) -> Comparison:
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:
-    """The comparison as plain lists and mappings."""
+    """The comparison as lists and mappings."""
     c = comparison
     columns = zip(c.names, c.metrics, c.counts, c.profiles, strict=True)
     return {
@@ -114,11 +113,11 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
 
 
 def labels(paths: Sequence[Path]) -> list[str]:
-    """A short name for each file, no two alike.
+    """A short unique name for each file.
 
-    It is the file's stem, or its folder where the file is a `heads.json`; folders further up are
-    added until names differ. The middle of a long name is cut. Names that are alike even then, as
-    those of a file given twice, get a number.
+    It is the file's stem, or its folder for a `heads.json`; parent folders are added until names
+    differ. The middle of a long name is cut. Names that are still equal, as those of one file
+    twice, get a number.
     """
     parts = [path.absolute().with_suffix("").parts for path in paths]
     parts = [p[:-1] if p[-1] == "heads" and len(p) > 2 else p for p in parts]
@@ -141,7 +140,7 @@ def _cut(name: str) -> str:
     return name if len(name) <= LONGEST_LABEL else f"{name[: half - 1]}…{name[-half:]}"
 
 
-def _refuse_incomparable(sets: Sequence[tuple[str, HeadSet]]) -> None:
+def _check_comparable(sets: Sequence[tuple[str, HeadSet]]) -> None:
     if len(sets) < 2:
         raise ValueError(f"a comparison needs two head sets or more, not {len(sets)}")
     names = [name for name, _ in sets]

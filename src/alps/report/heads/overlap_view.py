@@ -1,13 +1,14 @@
-"""A comparison of head sets for people: on the terminal and as a picture."""
+"""A comparison of head sets on the terminal and as a figure."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alps.report.heads.heat_map import BAR, COLOURS, ticks
+from alps.report.heads.heat_map import BAR, COLOURS, tick_positions
 from alps.report.heads.overlap import Comparison
 from alps.report.style import DASH, DPI, WIDTH, save
+from alps.report.text_tables import terminal, terminal_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,13 +20,8 @@ LARGEST_CELL = 0.75
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """Prints the sets, every pair of them, and the heads of each layer; sets count from 1."""
-    from rich.console import Console
-
-    c = comparison
-    console = Console(highlight=False)
-    if not console.is_terminal:  # a file has no right edge to respect
-        console = Console(highlight=False, width=max(console.width, 400))
+    """Prints the sets, numbered from 1, all pairs, and the chosen heads of each layer."""
+    c, console = comparison, terminal(400)
     g = c.geometry
     console.print(f"{len(c.names)} head sets of {g.num_layers} layers x {g.num_heads} heads")
     console.print()
@@ -40,11 +36,10 @@ def print_comparison(comparison: Comparison) -> None:
 
 
 def draw_overlap(comparison: Comparison, path: Path) -> None:
-    """Draws the comparison, as PNG 1200 pixels wide, written whole or not at all.
+    """Draws the comparison 1200 pixels wide and writes it atomically.
 
-    Above, half a matrix: shared heads over their Jaccard index, which is the colour too; its
-    diagonal holds the sizes of the sets. Below, the chosen heads of each layer as bars, a row for
-    each set.
+    Above, a lower triangular matrix of shared heads and Jaccard indices, which are also the colors;
+    its diagonal has the sizes of the sets. Below, bars of the chosen heads per layer for each set.
     """
     from matplotlib.figure import Figure
 
@@ -68,48 +63,37 @@ def draw_overlap(comparison: Comparison, path: Path) -> None:
 
 
 def _set_table(c: Comparison) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    grid = Table(show_edge=False, pad_edge=False)
-    for name in ("set", "heads", "metric", "name"):
-        grid.add_column(name, justify="right" if name in ("set", "heads") else "left")
-    for i, name in enumerate(c.names):
-        grid.add_row(*map(Text, (str(i + 1), str(c.counts[i]), c.metrics[i] or DASH, name)))
-    return grid
+    columns = zip(c.counts, c.metrics, c.names, strict=True)
+    rows = [[str(i), str(n), m or DASH, name] for i, (n, m, name) in enumerate(columns, start=1)]
+    return terminal_table(("set", "heads", "metric", "name"), left=("metric", "name"), rows=rows)
 
 
 def _profile_table(c: Comparison) -> Table:
-    """One character a layer, ten to a word, so that long profiles wrap between words."""
-    from rich.table import Table
-
-    grid = Table(show_edge=False, pad_edge=False)
-    grid.add_column("set", justify="right")
-    grid.add_column("chosen in layers 0, 1, ... (. none, + ten or more)")
+    """One character per layer, ten to a word, so that long profiles wrap between words."""
+    rows = []
     for i, profile in enumerate(c.profiles, start=1):
         marks = "".join("." if n == 0 else str(n) if n < 10 else "+" for n in profile)
         words = [marks[start : start + 10] for start in range(0, len(marks), 10)]
-        grid.add_row(str(i), " ".join(words))
-    return grid
+        rows.append([str(i), " ".join(words)])
+    heading = "chosen in layers 0, 1, ... (. none, + ten or more)"
+    return terminal_table(("set", heading), left=(heading,), rows=rows)
 
 
 def _pair_table(c: Comparison) -> Table:
-    from rich.table import Table
-
     number = {name: str(i) for i, name in enumerate(c.names, start=1)}
-    grid = Table(show_edge=False, pad_edge=False)
-    for name in ("sets", "shared", "by chance", "Jaccard", "p", "Spearman"):
-        grid.add_column(name, justify="left" if name == "sets" else "right")
-    for pair in c.pairs:
-        grid.add_row(
+    rows = [
+        [
             f"{number[pair.first]}, {number[pair.second]}",
             str(pair.shared),
             f"{pair.expected:.1f}",
             f"{pair.jaccard:.3f}",
             f"{pair.p_value:.1e}" if pair.p_value else "< 1e-300",
             DASH if pair.spearman is None else f"{pair.spearman:.3f}",
-        )
-    return grid
+        ]
+        for pair in c.pairs
+    ]
+    headings = ("sets", "shared", "by chance", "Jaccard", "p", "Spearman")
+    return terminal_table(headings, left=("sets",), rows=rows)
 
 
 def _heads(c: Comparison, most: int = 12) -> str:
@@ -152,9 +136,9 @@ def _draw_matrix(axes: Axes, c: Comparison) -> None:
     axes.tick_params(length=0, labelsize=8)
     axes.spines[:].set_visible(False)
     by_chance = sorted({pair.expected for pair in c.pairs})
-    told = " to ".join(f"{e:.1f}" for e in by_chance[:1] + by_chance[1:][-1:])
+    chance = " to ".join(f"{e:.1f}" for e in by_chance[:1] + by_chance[1:][-1:])
     axes.set_title(
-        f"shared heads (by chance {told}), and over all in either (Jaccard)",
+        f"shared heads (by chance {chance}), and over all in either (Jaccard)",
         fontsize=10,
         loc="left",
     )
@@ -171,7 +155,7 @@ def _draw_profile(axes: Axes, c: Comparison, i: int) -> None:
     axes.set_yticks([highest], [str(highest)])
     axes.yaxis.tick_right()
     last = i == len(c.names) - 1
-    shown = ticks(layers)
+    shown = tick_positions(layers)
     axes.set_xticks(shown, [str(n) for n in shown] if last else [""] * len(shown))
     axes.tick_params(labelsize=8, length=2)
     for side in ("top", "left"):

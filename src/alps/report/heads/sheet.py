@@ -1,4 +1,4 @@
-"""Figures 5 and 8: scores of several models and datasets on one sheet with one colour scale."""
+"""Figures 5 and 8: heat maps of several models and datasets in one figure with one color scale."""
 
 from __future__ import annotations
 
@@ -7,27 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alps.heads.head_set import HeadSet
-from alps.report.heads.heat_map import COLOURS, MARK, ticks
-from alps.report.score_scale import PERCENTILE, scale, score_array
+from alps.report.heads.heat_map import COLOURS, draw_boxes, draw_color_bar, tick_positions
+from alps.report.score_scale import color_scale, score_array
 from alps.report.style import SMALL, TEXT, new_figure, save_all
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PANEL, BAR = 2.6, 1.1
-"""Inches: height of a panel, and of title and colour bar."""
+"""Heights of a panel, and of title and color bar, in inches."""
 
 
 def draw_sheet(
     title: str, found: Mapping[tuple[str, str], HeadSet], folder: Path, name: str = "heads"
 ) -> list[Path]:
-    """A row of panels for each model, a column for each dataset; chosen heads are framed.
-
-    Args:
-        title: First line.
-        found: Model and data -> scored heads.
-        folder: Receives the files.
-        name: Of the files.
+    """Draws a row of panels for each model and a column for each dataset; chosen heads are framed.
 
     Returns:
         The files, as PNG and PDF.
@@ -36,12 +30,11 @@ def draw_sheet(
         ValueError: If a score is NaN or infinite.
     """
     import numpy as np
-    from matplotlib.ticker import MaxNLocator
 
     models, data = (list(dict.fromkeys(place[i] for place in found)) for i in (0, 1))
     tables = {p: score_array(heads, " of ".join(p)) for p, heads in found.items()}
     known = {place: table for place, table in tables.items() if table is not None}
-    shades = scale(np.concatenate([table.ravel() for table in known.values()]))
+    scale = color_scale(np.concatenate([table.ravel() for table in known.values()]))
     figure = new_figure(title, BAR + PANEL * len(models))
     panels = figure.subplots(len(models), len(data), squeeze=False)
     mesh = None
@@ -52,40 +45,25 @@ def draw_sheet(
                 axes.set_axis_off()
                 continue
             mesh = axes.pcolormesh(
-                known[model, one], cmap=COLOURS, vmin=shades.low, vmax=shades.high, rasterized=True
+                known[model, one], cmap=COLOURS, vmin=scale.low, vmax=scale.high, rasterized=True
             )
             _panel(axes, found[model, one], f"{model}, {one}")
     assert mesh is not None
-    bar = figure.colorbar(
-        mesh, ax=panels, orientation="horizontal", aspect=60, pad=0.02,
-        extend="max" if shades.capped else "neither", ticks=MaxNLocator(5),
-        format=lambda value, _: f"{value:.1e}" if value else "0",
-    )  # fmt: skip
+    bar = draw_color_bar(figure, mesh, scale, ax=panels, aspect=60, pad=0.02)
     label = f"{next(iter(found.values())).metric} score, one scale for all; chosen heads are framed"
-    if shades.capped:
-        label += (
-            f"\n(brightest from {shades.high:.1e}, the {PERCENTILE}th percentile; "
-            f"largest {shades.largest:.1e})"
-        )
-    bar.set_label(label, fontsize=SMALL, parse_math=False)
+    bar.set_label(f"{label}\n{scale.remark}".rstrip(), fontsize=SMALL, parse_math=False)
     bar.ax.tick_params(labelsize=SMALL)
     return save_all(figure, folder, name)
 
 
 def _panel(axes: Axes, chosen: HeadSet, name: str) -> None:
-    from matplotlib.collections import PatchCollection
-    from matplotlib.patches import Rectangle
-
     g = chosen.geometry
     axes.set_title(name, fontsize=TEXT, loc="left", parse_math=False)
     axes.set(xlim=(0, g.num_heads), ylim=(g.num_layers, 0))
-    for shown, put in (
-        (ticks(g.num_heads), axes.set_xticks),
-        (ticks(g.num_layers), axes.set_yticks),
-    ):
-        put([i + 0.5 for i in shown], [str(i) for i in shown])
+    for count, set_ticks in ((g.num_heads, axes.set_xticks), (g.num_layers, axes.set_yticks)):
+        shown = tick_positions(count)
+        set_ticks([i + 0.5 for i in shown], [str(i) for i in shown])
     axes.tick_params(labelsize=SMALL, length=2)
     axes.set_xlabel("head", fontsize=SMALL)
     axes.set_ylabel("layer", fontsize=SMALL)
-    boxes = [Rectangle((head, layer), 1, 1) for layer, head in chosen.heads]
-    axes.add_collection(PatchCollection(boxes, facecolor="none", edgecolor=MARK, linewidth=0.8))
+    draw_boxes(axes, chosen, (0.0, 0.0), facecolor="none", linewidth=0.8)

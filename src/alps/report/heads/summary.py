@@ -1,4 +1,4 @@
-"""`alps heads show` on the terminal: what is chosen, where it lies, and the highest scores."""
+"""`alps heads show`: a map of the chosen heads and the highest scores on the terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from alps.heads.head_set import HeadSet
-from alps.report.score_scale import facts, pair_name, scale, score_array
+from alps.report.score_scale import checkpoint_names, color_scale, score_array, selection_summary
+from alps.report.text_tables import terminal, terminal_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,31 +16,27 @@ if TYPE_CHECKING:
 
 CHOSEN, OTHER = "#", "."
 SHADES = ("#440154", "#482878", "#3e4a89", "#31688e", "#26828e", "#1f9e89", "#35b779", "#b5de2b")
-"""viridis, dark to bright, without the wait for matplotlib."""
+"""viridis from dark to bright; importing matplotlib takes too long."""
 
 
 def print_heads(head_set: HeadSet, top: int = 10) -> None:
-    """Prints a head set for people.
+    """Prints a head set.
 
-    The map has a row for each layer: `#` is a chosen head, `.` another, so it reads without colour
-    too. Where there is colour, the background is the score.
+    The map has a line for each layer: `#` is a chosen head, `.` another. On a color terminal, the
+    background is the score.
 
     Args:
-        head_set: What to print.
-        top: How many heads of the highest score to list.
+        head_set: The head set.
+        top: Number of heads with the highest scores to list.
 
     Raises:
         ValueError: If a score is NaN or infinite.
     """
-    from rich.console import Console
-
     scores = score_array(head_set)
-    console = Console(highlight=False)
-    if not console.is_terminal:  # a file has no right edge to respect
-        console = Console(highlight=False, width=max(console.width, 400))
+    console = terminal(400)
     console.print(_heading(head_set))
     if scores is not None and console.color_system and not console.no_color:
-        shades = scale(scores)
+        shades = color_scale(scores)
         largest = f" and above (largest {shades.largest:.1e})" if shades.capped else ""
         console.print(f"colour: score, dark {shades.low:.1e} to bright {shades.high:.1e}{largest}")
     console.print()
@@ -53,9 +50,9 @@ def print_heads(head_set: HeadSet, top: int = 10) -> None:
 
 
 def head_map(head_set: HeadSet, scores: np.ndarray | None, width: int) -> list[Text]:
-    """Lines of the map, none wider than `width` where that is possible.
+    """Lines of the map, none wider than `width` if possible.
 
-    More heads than fit side by side stand in blocks below each other.
+    Heads that do not fit in one line continue in a block below.
     """
     g = head_set.geometry
     gap = " " if 1 < g.group_size < g.num_heads else ""
@@ -77,8 +74,8 @@ def _heading(head_set: HeadSet) -> Text:
 
     g = head_set.geometry
     metric = head_set.metric or "no metric"
-    lines = [f"{metric}: {facts(head_set)}"]
-    names = pair_name(head_set)
+    lines = [f"{metric}: {selection_summary(head_set)}"]
+    names = checkpoint_names(head_set)
     if names:
         lines.append(names)
     shared = f" in {g.num_kv_heads} KV groups" if g.group_size > 1 else ""
@@ -94,9 +91,9 @@ def _block(
 
     g = head_set.geometry
     chosen, by_layer = set(head_set.heads), head_set.by_layer()
-    shades = None if scores is None else scale(scores)
+    shades = None if scores is None else color_scale(scores)
     digits = len(str(g.num_layers - 1))
-    # A label stands over the first head of its group; it must not touch the next one.
+    # A label is above the first head of its group and must not touch the next label.
     title, step = Text(" " * (digits + 2)), max(1, g.group_size if gap else 4)
     for first in range(heads[0], heads[-1] + 1, step):
         count = min(step, heads[-1] + 1 - first)
@@ -129,15 +126,12 @@ def _shade(fraction: float, chosen: bool) -> str:
 
 
 def _top_table(head_set: HeadSet, scores: np.ndarray, top: int) -> Table:
-    from rich.table import Table
-
     g, chosen = head_set.geometry, set(head_set.heads)
     ranked = sorted(g.heads(), key=lambda head: (-scores[head], head))
-    grid = Table(show_edge=False, pad_edge=False)
-    for name in ("rank", "layer", "head", "KV group", "score", "chosen"):
-        grid.add_column(name, justify="left" if name == "chosen" else "right")
+    rows = []
     for rank, (layer, head) in enumerate(ranked[:top], start=1):
         numbers = (rank, layer, head, g.kv_group(head))
         mark = CHOSEN if (layer, head) in chosen else ""
-        grid.add_row(*map(str, numbers), f"{scores[layer, head]:.3e}", mark)
-    return grid
+        rows.append([*map(str, numbers), f"{scores[layer, head]:.3e}", mark])
+    headings = ("rank", "layer", "head", "KV group", "score", "chosen")
+    return terminal_table(headings, left=("chosen",), rows=rows)

@@ -1,19 +1,20 @@
-"""A dataset on the terminal: numbers, then rows as the model reads them."""
+"""A dataset on the terminal: sizes and lengths, then samples in the prompt template."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
+
+from alps.report.text_tables import terminal_table
 
 if TYPE_CHECKING:
     from alps.data.describe import Description
 
 
 def print_data(found: Description, quantiles: tuple[float, ...]) -> None:
-    """Prints rows, lengths, what was cut or left out, and samples with their answers in bold."""
+    """Prints sizes, lengths, omitted examples, and samples with their answers in bold."""
     console = Console()
     console.print(Text(f"{found.name} ({found.fingerprint[:60]})", style="bold"))
     console.print(
@@ -25,13 +26,8 @@ def print_data(found: Description, quantiles: tuple[float, ...]) -> None:
     console.print(f"cut: {found.num_truncated:,} rows ({share:.1%})", highlight=False)
     left_out = ", ".join(f"{n:,} {why}" for why, n in found.left_out.items()) or "none"
     console.print(f"left out: {left_out}\n", highlight=False)
-    grid = Table(show_edge=False, pad_edge=False)
-    grid.add_column("tokens")
-    for share in quantiles:
-        grid.add_column(_name(share), justify="right")
-    for name, numbers in (("row", found.lengths), ("answer", found.answers)):
-        grid.add_row(name, *map(str, numbers))
-    console.print(grid)
+    lengths = [["row", *map(str, found.lengths)], ["answer", *map(str, found.answers)]]
+    console.print(terminal_table(["tokens", *map(_name, quantiles)], ("tokens",), lengths))
     for prompt, answer in found.samples:
         console.rule(style="dim")
         console.print(Text.assemble(prompt, (answer, "bold green")))

@@ -1,39 +1,30 @@
-"""`alps runs`: what lies in the outputs folder, and in which state."""
+"""`alps runs`: the runs in the outputs folder and their states."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from alps.report.text_tables import terminal, terminal_table
 from alps.runs.folder import RunFolder, list_runs
 
 
 def print_runs(output_dir: Path, filters: Sequence[str]) -> None:
     """Prints the runs that match every filter: a word anywhere in the line, or name=value."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     lines = [line for line in map(describe, list_runs(output_dir)) if matches(line, filters)]
     if not lines:
         wanted = f" match {' '.join(filters)}" if filters else ""
         print(f"no runs in {output_dir / 'runs'}{wanted}")
         return
-    grid = Table(show_edge=False, pad_edge=False)
-    for name in lines[0]:
-        grid.add_column(name, overflow="fold")
-    for line in lines:
-        grid.add_row(*map(Text, line.values()))
-    console = Console()
-    (console if console.is_terminal else Console(width=200)).print(grid)
+    terminal(200).print(terminal_table(lines[0], lines[0], [[*line.values()] for line in lines]))
 
 
 def describe(folder: RunFolder) -> dict[str, str]:
-    """Settings and state of a run, as texts."""
+    """Settings and state of a run as texts, by heading."""
     status = folder.status()
     try:
         run = folder.read_run()
-    except Exception as error:  # a folder that somebody edited is shown, not hidden
+    except Exception as error:  # damaged folders are listed, too
         unknown = dict.fromkeys(("method", *_SETTINGS), "—")
         state = {"state": "unreadable", "reason": str(error)}
         return {"run": folder.path.name, **unknown, **state}

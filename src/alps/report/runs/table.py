@@ -1,9 +1,7 @@
-"""One row for each run: on the terminal, as Markdown and as CSV."""
+"""A table with one row for each run: on the terminal, as Markdown and as CSV."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,18 +9,22 @@ from typing import Any
 
 from alps.base.atomic import write_text
 from alps.report.style import DASH
+from alps.report.text_tables import csv_table, markdown_table, terminal, terminal_table
 from alps.runs.result import Result
+
+LEFT = ("method", "scope", "run", "model", "data", "task_model")
+"""Columns that are left-aligned."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class RunRow:
     """A run in a table: its result, or why there is none.
 
     Attributes:
-        key: Name of the run.
-        result: What came out.
-        failure: Why nothing came out.
-        settings: Settings by which rows may differ; those that do become columns.
+        key: Of the run.
+        result: Its result, or None.
+        failure: Why it has no result.
+        settings: Settings that become columns where rows differ in them.
     """
 
     key: str
@@ -31,16 +33,16 @@ class Row:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Column names and cells.
+def table_cells(rows: Sequence[RunRow]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells.
 
-    Each benchmark gets a column for each of its metrics, and so does each setting in which the runs
-    differ. A failed run shows its reason.
+    Each metric of each benchmark has a column, and so has each setting in which the runs differ. A
+    failed run shows its reason.
     """
     metrics, differing = _metrics(rows), _differing(rows)
     columns = [c for c in _COLUMNS if c.shown(rows)]
-    names = [*_NAMING, *differing, *(c.name for c in columns)]
-    names += [*(f"{b} {m}" for b, m in metrics), "run"]
+    headings = [*_NAMING, *differing, *(c.name for c in columns)]
+    headings += [*(f"{b} {m}" for b, m in metrics), "run"]
     cells = []
     for row in rows:
         naming = [_text(v) for v in _named(row)]
@@ -51,34 +53,30 @@ def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
             rest = [c.cell(row.result) for c in columns]
             rest += [_number(row.result.evals.get(b, {}).get(m)) for b, m in metrics]
         cells.append([*naming, *rest, row.key])
-    return names, cells
+    return headings, cells
 
 
-def markdown(rows: Sequence[Row]) -> str:
+def markdown(rows: Sequence[RunRow]) -> str:
     """The table in Markdown."""
-    names, cells = table(rows)
-    lines = [names, ["---"] * len(names), *cells]
-    one_line = [[" ".join(c.replace("|", "/").split()) for c in line] for line in lines]
-    return "\n".join(f"| {' | '.join(line)} |" for line in one_line) + "\n"
+    headings, cells = table_cells(rows)
+    return markdown_table([headings, ["---"] * len(headings), *cells])
 
 
-def csv_text(rows: Sequence[Row]) -> str:
-    """The table as CSV, with every number in full."""
+def csv_text(rows: Sequence[RunRow]) -> str:
+    """The table as CSV, with all digits."""
     metrics = _metrics(rows)
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*_FIELDS, *(f"{b}/{m}" for b, m in metrics), "failure"])
+    lines: list[list[Any]] = [[*_FIELDS, *(f"{b}/{m}" for b, m in metrics), "failure"]]
     for row in rows:
         if row.result is None:
-            writer.writerow([row.key, *[""] * (len(_FIELDS) - 1 + len(metrics)), row.failure])
+            lines.append([row.key, *[None] * (len(_FIELDS) - 1 + len(metrics)), row.failure])
             continue
         values = [getattr(row.result, f) for f in _FIELDS]
         scores = [row.result.evals.get(b, {}).get(m) for b, m in metrics]
-        writer.writerow(["" if v is None else v for v in [*values, *scores, ""]])
-    return out.getvalue()
+        lines.append([*values, *scores, None])
+    return csv_table(lines)
 
 
-def write_table(rows: Sequence[Row], folder: Path) -> list[Path]:
+def write_table(rows: Sequence[RunRow], folder: Path) -> list[Path]:
     """Writes `table.md` and `table.csv`; returns their paths."""
     paths = [folder / "table.md", folder / "table.csv"]
     write_text(paths[0], markdown(rows))
@@ -86,49 +84,36 @@ def write_table(rows: Sequence[Row], folder: Path) -> list[Path]:
     return paths
 
 
-def print_table(rows: Sequence[Row]) -> None:
-    """Prints the table for people; wide tables are not cut where output is no terminal."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    names, cells = table(rows)
-    grid = Table(show_edge=False, pad_edge=False)
-    for name in names:
-        left = name in ("method", "scope", "run", "model", "data", "task_model")
-        grid.add_column(name, justify="left" if left else "right", overflow="fold")
-    for line in cells:
-        grid.add_row(*map(Text, line))
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=max(console.width, 24 * len(names)))
-    console.print(grid)
+def print_table(rows: Sequence[RunRow]) -> None:
+    """Prints the table; nothing is cut where output is no terminal."""
+    headings, cells = table_cells(rows)
+    terminal(24 * len(headings)).print(terminal_table(headings, LEFT, cells))
 
 
 @dataclass(frozen=True)
 class _Column:
-    """`always` or only where some run has a value."""
+    """A column that is shown `always`, or only if some run has a value."""
 
     name: str
     cell: Callable[[Result], str]
     always: bool = True
 
-    def shown(self, rows: Sequence[Row]) -> bool:
+    def shown(self, rows: Sequence[RunRow]) -> bool:
         return self.always or any(r.result and self.cell(r.result) != DASH for r in rows)
 
 
-def _metrics(rows: Sequence[Row]) -> list[tuple[str, str]]:
+def _metrics(rows: Sequence[RunRow]) -> list[tuple[str, str]]:
     evals = [r.result.evals for r in rows if r.result]
     return list(dict.fromkeys((b, m) for e in evals for b, values in e.items() for m in values))
 
 
-def _differing(rows: Sequence[Row]) -> list[str]:
+def _differing(rows: Sequence[RunRow]) -> list[str]:
     names = dict.fromkeys(n for r in rows for n in r.settings if n not in _NAMING)
     values = {n: {str(r.settings[n]) for r in rows if n in r.settings} for n in names}
     return [n for n in names if len(values[n]) > 1]
 
 
-def _named(row: Row) -> list[Any]:
+def _named(row: RunRow) -> list[Any]:
     if row.result:
         return [row.result.method, row.result.ratio, row.result.scope]
     return [row.key.rsplit("-", 1)[0], row.settings.get("ratio"), row.settings.get("scope")]

@@ -1,143 +1,211 @@
-"""The columns of a table: the paper's, or one for each benchmark of the runs."""
+"""The kinds of columns: which scores each averages, in which unit, and how its numbers are written.
+
+A cell shows a weighted mean of scores, one for each dataset and benchmark of its column.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from math import inf
+from statistics import mean
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from alps.report.table.paper import Printed, data_in_rows
-from alps.settings.interfaces import Benchmark
-from alps.settings.run import Run
+from alps.report.outcomes import MissingScore, Score
 
-AVERAGE, CHANGE = "Avg.", "Δ w/ full"
+if TYPE_CHECKING:
+    from alps.report.table.cells import Cell
+    from alps.report.table.layout import Layout, Row
+    from alps.report.table.row_outcomes import RowOutcomes
+
+HOUR = 3600.0
+MINUS, TO = "−", "–"
+
+
+class WeightedScore(NamedTuple):
+    """A score in the weighted mean that a cell shows."""
+
+    weight: float
+    data: str
+    benchmark: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """What stands in a column.
+    """A column of a table; the methods here are those of a column of scores or losses.
 
     Attributes:
-        label: Its head.
-        kind: `score` of one or several benchmarks in percent, `loss` in nats, `hours` of training,
-            `average` of the scores (of those of its data, if it has some), or `change` of that
-            against the row w/ full.
-        benchmarks: Whose headline numbers are averaged.
-        data: What the examined models were trained on; nothing for all data of the row.
+        label: Its heading.
+        benchmarks: Benchmarks whose headline metrics it averages.
+        data: Training data of the models it shows; empty for all data of a row.
     """
 
+    kind: ClassVar[str]
+    """Its name in `results.csv`."""
+    unit: ClassVar[str] = ""
+    """Explanation below the table."""
+    scale: ClassVar[float] = 100.0
+    """Factor from a metric to the column's unit."""
+    upper_bound: ClassVar[float] = 100.0
+    """Largest possible value in the column's unit."""
+    digits: ClassVar[int] = 2
+    lower_is_better: ClassVar[bool] = False
+
     label: str
-    kind: Literal["score", "loss", "hours", "average", "change"]
     benchmarks: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
 
-    @property
-    def lower_is_better(self) -> bool:
-        """Whether the smallest number is the best."""
-        return self.kind in ("loss", "hours")
+    def weighted_scores(self, row: Row, columns: Sequence[Column]) -> list[WeightedScore]:
+        """The scores that a cell of this column averages."""
+        pairs = [(data, b) for data in row.columns_data(self) for b in self.benchmarks]
+        return [WeightedScore(1 / len(pairs), data, b) for data, b in pairs]
+
+    def values(self, outcomes: RowOutcomes, columns: Sequence[Column]) -> dict[int, float]:
+        """Seed -> value in the column's unit, for the seeds that have all scores of the cell."""
+        parts = self.weighted_scores(outcomes.row, columns)
+        found: dict[int, float] = {}
+        for seed in outcomes.seeds:
+            scores = [outcomes.score(seed, part) for part in parts]
+            known = [s.value for s in scores if isinstance(s, Score)]
+            if parts and len(known) == len(parts):
+                total = sum(p.weight * v for p, v in zip(parts, known, strict=True))
+                found[seed] = self.scale * total
+        return found
+
+    def missing(self, outcomes: RowOutcomes, columns: Sequence[Column]) -> tuple[MissingScore, ...]:
+        """The scores that a cell lacks, each once."""
+        parts = self.weighted_scores(outcomes.row, columns)
+        scores = [outcomes.score(seed, part) for seed in outcomes.seeds for part in parts]
+        return tuple(dict.fromkeys(s for s in scores if isinstance(s, MissingScore)))
+
+    def printed(self, row: Row, layout: Layout) -> float | None:
+        """The paper's number, or None."""
+        return layout.printed.get((row.label, self.label))
+
+    def can_have_value(self, rows: Sequence[Row], columns: Sequence[Column]) -> bool:
+        """Whether some row has runs on all data of the column."""
+        return any(row.runs.keys() >= set(row.columns_data(self)) for row in rows)
+
+    def best(self, values: Sequence[float]) -> float | None:
+        """The best of these values, or None if the column ranks none."""
+        return min(values) if self.lower_is_better else max(values)
+
+    def text(self, value: float) -> str:
+        """A value with the digits of the column."""
+        return f"{value:.{self.digits}f}".replace("-", MINUS)
+
+    def interval_text(self, cell: Cell) -> str:
+        """The 95 % interval of a cell, or empty."""
+        return TO.join(map(self.text, cell.interval)) if cell.interval else ""
 
 
-HOURS = Column(label="train hours", kind="hours")
-"""For runs without benchmarks."""
+class ScoreColumn(Column):
+    """Scores of one or several benchmarks in percent."""
+
+    kind = "score"
+    unit = "scores in percent"
 
 
-def column_label(cell: Printed) -> str:
-    """The head of a printed number's column; all changes have one."""
-    return CHANGE if cell.metric == "change" else cell.column
+class LossColumn(Column):
+    """Losses in nats."""
+
+    kind = "loss"
+    unit = "losses in nats per token"
+    scale = 1.0
+    upper_bound = inf
+    digits = 3
+    lower_is_better = True
 
 
-def papers_columns(paper: Sequence[Printed]) -> tuple[Column, ...]:
-    """The columns of a printed table."""
-    columns: dict[str, Column] = {}
-    for cell in paper:
-        label = column_label(cell)
-        if label in columns:
-            continue
-        own = {c.data for c in paper if column_label(c) == label}
-        data = next(iter(own)) if len(own) == 1 else ()
-        kind = {"change": "change", "train_hours": "hours"}.get(cell.metric, "score")
-        if cell.metric == "mean" and label.startswith(AVERAGE):
-            kind = "average"
-        columns[label] = Column(
-            label=label,
-            kind=kind,  # pyright: ignore[reportArgumentType]
-            benchmarks=cell.benchmarks if kind == "score" else (),
-            data=data if len(data) == 1 and kind == "score" else (),
-        )
-    return tuple(columns.values())
+class AverageColumn(Column):
+    """The average of the columns of scores: of all, or of those of its `data`."""
+
+    kind = "average"
+
+    def _scores(self, columns: Sequence[Column]) -> list[ScoreColumn]:
+        own = [c for c in columns if isinstance(c, ScoreColumn)]
+        return [c for c in own if self.data in ((), c.data)]
+
+    def weighted_scores(self, row: Row, columns: Sequence[Column]) -> list[WeightedScore]:
+        """Each column of scores has the same weight, whatever the number of its benchmarks."""
+        parts = [c.weighted_scores(row, columns) for c in self._scores(columns)]
+        return [s._replace(weight=s.weight / len(parts)) for part in parts for s in part]
+
+    def printed(self, row: Row, layout: Layout) -> float | None:
+        """The paper's average; for some of the data, the average of the paper's scores."""
+        found = super().printed(row, layout)
+        if found is not None or not self.data:
+            return found
+        known = [c.printed(row, layout) for c in self._scores(layout.columns)]
+        return None if None in known else mean(known)  # pyright: ignore[reportArgumentType]
+
+    def can_have_value(self, rows: Sequence[Row], columns: Sequence[Column]) -> bool:
+        """Whether some row has runs on all data of all columns of scores."""
+        own = [c for c in columns if isinstance(c, ScoreColumn)]
+        return any(all(c.can_have_value([row], columns) for c in own) for row in rows)
 
 
-def benchmark_columns(runs: Sequence[Run], paper: Sequence[Printed]) -> list[Column]:
-    """A column for each benchmark of each dataset, losses last."""
-    if data_in_rows(paper):
-        return _columns_of(runs, in_rows=True)
-    if paper and all(not c.data for c in papers_columns(paper) if c.kind == "score"):
-        return _with_average(
-            [_off_task_column(b, runs) for b in _benchmarks(runs) if not is_loss(b)]
-        )
-    return _with_average(_columns_of(runs))
+class ChangeColumn(Column):
+    """Difference to the row w/ full of the same block, in the headline column."""
+
+    kind = "change"
+
+    def weighted_scores(self, row: Row, columns: Sequence[Column]) -> list[WeightedScore]:
+        """The scores of the headline column."""
+        return headline_column(columns).weighted_scores(row, columns)
+
+    def can_have_value(self, rows: Sequence[Row], columns: Sequence[Column]) -> bool:
+        """Whether some row has a row w/ full beside it."""
+        full = [row for row in rows if row.kind.method == "full"]
+        return any(row.block == f.block and row is not f for f in full for row in rows)
+
+    def best(self, values: Sequence[float]) -> None:
+        """None: the headline column ranks the rows."""
+
+    def text(self, value: float) -> str:
+        """A value with its sign."""
+        return ("+" if value >= 0 else "") + super().text(value)
+
+    def interval_text(self, cell: Cell) -> str:
+        """The interval of the paired difference, and McNemar's exact p where there is one."""
+        if cell.interval is None:
+            return ""
+        p = cell.from_full.p_mcnemar if cell.from_full else None
+        return " to ".join(map(self.text, cell.interval)) + ("" if p is None else f", p {p:.2g}")
 
 
-def loss_columns(runs: Sequence[Run], paper: Sequence[Printed]) -> list[Column]:
-    """The losses among the benchmarks of each dataset: the paper and averages have none."""
-    return [c for c in _columns_of(runs, data_in_rows(paper)) if c.kind == "loss"]
+class HoursColumn(Column):
+    """Hours of training, averaged over the data of a row."""
+
+    kind = "hours"
+    unit = "hours of training in wall time"
+    lower_is_better = True
+
+    def weighted_scores(self, row: Row, columns: Sequence[Column]) -> list[WeightedScore]:
+        """None: times have no documents."""
+        return []
+
+    def values(self, outcomes: RowOutcomes, columns: Sequence[Column]) -> dict[int, float]:
+        """Seed -> hours, for the seeds with a time on all data."""
+        found: dict[int, float] = {}
+        for seed in outcomes.seeds:
+            own = [outcomes.outcome(seed, data) for data in outcomes.by_data]
+            times = [o.result.train_seconds for o in own if o and o.result]
+            known = [t for t in times if t is not None]
+            if own and len(known) == len(own):
+                found[seed] = mean(known) / HOUR
+        return found
+
+    def missing(self, outcomes: RowOutcomes, columns: Sequence[Column]) -> tuple[MissingScore, ...]:
+        """Why runs of the row have no result."""
+        return tuple(o.gap for o in outcomes.all if o.gap)
+
+    def text(self, value: float) -> str:
+        """Two decimals, or two significant digits below six minutes."""
+        return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
-def _columns_of(runs: Sequence[Run], in_rows: bool = False) -> list[Column]:
-    """A column for each benchmark, where rows are of one dataset, or for each of each dataset."""
-    if in_rows:
-        return [_benchmark_column(b) for b in _benchmarks(runs)]
-    data = dict.fromkeys(r.data.name for r in runs)
-    own = [(d, b) for d in data for b in _benchmarks([r for r in runs if r.data.name == d])]
-    names = [b.name for _, b in own]
-    return [_benchmark_column(b, d, tell=names.count(b.name) > 1) for d, b in own]
-
-
-def _with_average(columns: Sequence[Column]) -> list[Column]:
-    """Scores, the average of several, and then the losses."""
-    scores = [c for c in columns if c.kind == "score"]
-    average = [Column(label=AVERAGE, kind="average")] if len(scores) > 1 else []
-    return [*scores, *average, *(c for c in columns if c.kind == "loss")]
-
-
-def _benchmarks(runs: Sequence[Run]) -> list[Benchmark]:
-    """Those of any run, each name once, as the first run has it; no loss of no held-out rows."""
-    found: dict[str, Benchmark] = {}
-    for run in runs:
-        nothing = getattr(run.data, "test_fraction", None) == 0
-        for benchmark in run.evals.benchmarks:
-            if not (nothing and is_loss(benchmark)):
-                found.setdefault(benchmark.name, benchmark)
-    return list(found.values())
-
-
-def is_loss(benchmark: Benchmark) -> bool:
-    """Whether it measures a loss and asks nothing."""
-    return benchmark.protocol == "answer_tokens"
-
-
-def _benchmark_column(benchmark: Benchmark, data: str = "", tell: bool = False) -> Column:
-    loss = is_loss(benchmark)
-    return Column(
-        label=benchmark.name + " loss" * loss + f" ({data})" * tell,
-        kind="loss" if loss else "score",
-        benchmarks=(benchmark.name,),
-        data=(data,) if data else (),
-    )
-
-
-def _off_task_column(benchmark: Benchmark, runs: Sequence[Run]) -> Column:
-    """What trainings forget of a task: models of the other tasks, where there are some."""
-    data = {r.data.name: None for r in runs if r.data.task != benchmark.task}
-    label = f"{benchmark.name} (after other tasks)" if data else benchmark.name
-    return Column(label=label, kind="score", benchmarks=(benchmark.name,), data=tuple(data))
-
-
-def with_change(columns: Sequence[Column]) -> tuple[Column, ...]:
-    """With a column of changes right of the average, or of the only score."""
-    scores = [c for c in columns if c.kind == "score"]
-    basis = [c for c in columns if c.kind == "average"] or (scores if len(scores) == 1 else [])
-    if not basis or any(c.kind == "change" for c in columns):
-        return tuple(columns)
-    place = list(columns).index(basis[0]) + 1
-    return (*columns[:place], Column(label=CHANGE, kind="change"), *columns[place:])
+def headline_column(columns: Sequence[Column]) -> Column:
+    """The average over all scores, or the only column of scores."""
+    average = [c for c in columns if isinstance(c, AverageColumn) and not c.data]
+    return (average or [c for c in columns if isinstance(c, ScoreColumn)])[0]

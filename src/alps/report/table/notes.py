@@ -1,4 +1,4 @@
-"""What is said below a table: how to read it, which rows are unlike others, and what is missing."""
+"""The notes below a table: how to read it, which rows differ, and which runs are missing."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ from alps.report.run_kind import BASE
 from alps.report.style import DASH
 from alps.report.table.cell_text import PARTIAL, SHARE, UNLIKE_RANDOM
 from alps.report.table.cells import FilledTable
+from alps.report.table.columns import ChangeColumn, HoursColumn, LossColumn, ScoreColumn
 from alps.report.table.provenance import Provenance
 
 MOST_LISTED = 8
+"""Runs that one note names."""
+
+EXPLAINED = (ScoreColumn, LossColumn, HoursColumn)
+"""Columns whose units are explained, in this order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +26,9 @@ class Notes:
 
     Attributes:
         reading: How to read it.
-        marks: Letter and what it says of the rows that have it.
-        facts: What the runs have in common, or not.
-        gaps: What is missing, why, and the command that fills it.
+        marks: Letter and the note about the rows that have it.
+        facts: Precision, devices and code of the runs.
+        gaps: Missing runs, the reasons, and the commands that run them.
     """
 
     reading: tuple[str, ...]
@@ -32,14 +37,8 @@ class Notes:
     gaps: tuple[str, ...]
 
 
-def notes_of(filled: FilledTable, found: Provenance, command: str) -> Notes:
-    """The sentences below a table.
-
-    Args:
-        filled: The table.
-        found: Where its numbers come from.
-        command: What runs the experiment.
-    """
+def build_notes(filled: FilledTable, found: Provenance, command: str) -> Notes:
+    """The sentences below a table."""
     return Notes(
         reading=tuple(_reading(filled)),
         marks=tuple(found.notes.items()),
@@ -49,36 +48,39 @@ def notes_of(filled: FilledTable, found: Provenance, command: str) -> Notes:
 
 
 def _reading(filled: FilledTable) -> Iterator[str]:
+    columns = filled.layout.columns
     cells = [cell for row in filled.cells for cell in row]
-    kinds = {column.kind for column in filled.layout.columns}
-    units = {"score": "scores in percent", "loss": "losses in nats per token",
-             "hours": "hours of training in wall time"}  # fmt: skip
-    yield "; ".join(text for kind, text in units.items() if kind in kinds)
+    shown = [k.unit for k in EXPLAINED if any(isinstance(c, k) for c in columns)]
+    yield "; ".join(shown)
     if any(cell.best for cell in cells):
         yield "bold: best of its model" + (
-            " (lowest)" if kinds <= {"loss", "hours"} else ", vanilla left out"
+            " (lowest)" if all(c.lower_is_better for c in columns) else ", vanilla left out"
             if any(row.kind.method == BASE for row in filled.layout.rows) else ""
         )  # fmt: skip
     if any(cell.printed is not None for cell in cells):
         yield "in parentheses: the paper's number"
-    if any(share for share in filled.shares):
+    if any(filled.shares):
         yield (
             f"{SHARE}: share of the Q/K/V weights that train, for LoRA of its adapters' parameters"
         )
-    seeds = sorted({
-        s for row, own in filled.lines() if row.kind.method != BASE for c in own for s in c.seeds
-    })  # fmt: skip
+    yield from _seeds_and_intervals(filled)
+    yield from _unlike_random(filled)
+    if any(cell.partial for cell in cells):
+        yield f"{PARTIAL} only of those seeds that are there, for changes in both rows"
+    yield from _compared(filled)
+
+
+def _seeds_and_intervals(filled: FilledTable) -> Iterator[str]:
+    cells = [cell for row in filled.cells for cell in row]
+    trained = [own for row, own in filled.rows() if row.kind.method != BASE]
+    seeds = ", ".join(map(str, sorted({s for own in trained for c in own for s in c.seeds})))
     several = any(cell.std is not None for cell in cells)
     if several:
-        yield f"mean ± standard deviation over seeds {', '.join(map(str, seeds))}"
+        yield f"mean ± standard deviation over seeds {seeds}"
     elif seeds:
-        yield f"one seed ({', '.join(map(str, seeds))}): how much another would change is unknown"
-    changes = [
-        cell
-        for row in filled.cells
-        for cell, column in zip(row, filled.layout.columns, strict=True)
-        if column.kind == "change"
-    ]
+        yield f"one seed ({seeds}): how much another would change is unknown"
+    pairs = (zip(row, filled.layout.columns, strict=True) for row in filled.cells)
+    changes = [cell for row in pairs for cell, c in row if isinstance(c, ChangeColumn)]
     if any(cell.interval is not None for cell in cells):
         over = "documents, where there are several seeds over both" if several else "documents"
         paired = "; for changes paired" if any(cell.interval for cell in changes) else ""
@@ -89,10 +91,6 @@ def _reading(filled: FilledTable) -> Iterator[str]:
         )
     if any(cell.interval and not cell.interval.has_width for cell in cells):
         yield "an interval without width: all documents came out alike; others need not"
-    yield from _unlike_random(filled)
-    if any(cell.partial for cell in cells):
-        yield f"{PARTIAL} only of those seeds that are there, for changes in both rows"
-    yield from _compared(filled)
 
 
 def _unlike_random(filled: FilledTable) -> Iterator[str]:
@@ -116,10 +114,10 @@ def _unlike_random(filled: FilledTable) -> Iterator[str]:
 
 
 def _compared(filled: FilledTable) -> Iterator[str]:
-    """Which rows are compared over fewer seeds than one of the two has."""
+    """Rows that are compared over fewer seeds than one of the two has."""
     for name, reference in (("w/ full", "from_full"), ("Random", "from_random")):
         found: dict[str, None] = {}
-        for row, cells in filled.lines():
+        for row, cells in filled.rows():
             for change in (getattr(cell, reference) for cell in cells):
                 if change is not None and change.partial:
                     seeds = ", ".join(map(str, change.seeds))

@@ -1,4 +1,4 @@
-"""What the paper printed, as read from `experiments/<table>/paper.csv`."""
+"""The paper's numbers, read from `experiments/<table>/paper.csv`."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from pathlib import Path
 FILE = "paper.csv"
 
 TABLE_OF = {"figure2": "table1"}
-"""Experiments that a table of another name belongs to."""
+"""Experiment -> the table of another name that it belongs to."""
 
 HEAD_SHEETS = ("figure5", "figure8")
-"""Experiments that show the heads which `alps` chooses."""
+"""Experiments that show the heads chosen by `alps`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Printed:
-    """One printed number (the columns are explained in experiments/README.md).
+class PaperNumber:
+    """A number of the paper (experiments/README.md explains the columns).
 
     Attributes:
-        row: The table's own label.
-        column: The table's own label.
+        row: Label in the paper.
+        column: Label in the paper.
         model: Choice in `conf/model`.
         data: Choices in `conf/data`; none where the paper does not say.
         method: Choice in `conf/method`, or `base`.
         ratio: Share of heads, for methods that have one.
         task_model: Choice in `conf/task_model`, for methods that have one.
-        task_data: Data of the task model, where it is another than `data`.
+        task_data: Data of the task model, if they differ from `data`.
         benchmarks: Choices in `conf/evals/benchmark`.
         metric: Headline of the benchmark, or `mean`, `change`, `train_hours`.
         value: In percent, points or hours.
@@ -48,14 +48,14 @@ class Printed:
 
 
 def find_paper(experiment: str, folders: tuple[Path, ...]) -> Path | None:
-    """The `paper.csv` of an experiment, in the first of these `experiments` folders that has it."""
+    """The `paper.csv` of an experiment in the first of these `experiments` folders that has one."""
     table = TABLE_OF.get(experiment, experiment)
     paths = (folder / table / FILE for folder in folders)
     return next((path for path in paths if path.is_file()), None)
 
 
-def read_paper(path: Path) -> list[Printed]:
-    """All printed numbers of a table, in its order.
+def read_paper(path: Path) -> list[PaperNumber]:
+    """All numbers of a table of the paper, in order.
 
     Raises:
         ValueError: If a line cannot be read; one sentence.
@@ -73,22 +73,22 @@ def read_paper(path: Path) -> list[Printed]:
     return found
 
 
-def by_row(paper: Sequence[Printed]) -> dict[str, list[Printed]]:
+def group_by_row(paper: Sequence[PaperNumber]) -> dict[str, list[PaperNumber]]:
     """The numbers of each row."""
-    rows: dict[str, list[Printed]] = {}
+    rows: dict[str, list[PaperNumber]] = {}
     for cell in paper:
         rows.setdefault(cell.row, []).append(cell)
     return rows
 
 
-def data_in_rows(paper: Sequence[Printed]) -> bool:
-    """Whether a row is of one dataset and others are of others, as in Table 14."""
-    rows = [{d for c in cells for d in c.data} for cells in by_row(paper).values()]
+def has_row_per_dataset(paper: Sequence[PaperNumber]) -> bool:
+    """Whether each row has one dataset and rows differ in it, as in Table 14."""
+    rows = [{d for c in cells for d in c.data} for cells in group_by_row(paper).values()]
     return all(len(own) == 1 for own in rows) and len(set().union(*rows)) > 1
 
 
-def _printed(line: dict[str, str]) -> Printed:
-    return Printed(
+def _printed(line: dict[str, str]) -> PaperNumber:
+    return PaperNumber(
         row=line["row"],
         column=line["column"],
         model=line["model"],

@@ -1,7 +1,7 @@
-"""Where the numbers of a table come from, and which rows are not like the others.
+"""Provenance of a table's values: code, data, packages and hardware of its runs.
 
-Runs of other code, data or packages are never mixed silently: a row with something of the kind is
-marked with a letter, and the letter is explained below the table.
+Runs of different code, data or packages are never mixed silently: a letter marks each row that
+differs from most, and a note below the table explains it.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from alps.report.table.cells import FilledTable
 from alps.runs.result import Result
 
 SHOWN_HASH = 10
+"""Characters of a hash in a note."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """What is to be said below a table about the runs in it.
+    """Provenance of the runs of a table.
 
     Attributes:
         marks: Index of a row -> its letters.
-        notes: Letter -> what is different about its rows.
-        facts: What holds for the table or parts of it: code, precision, devices.
+        notes: Letter -> difference of its rows to the others.
+        facts: Sentences about precision, devices and code.
     """
 
     marks: Mapping[int, str] = field(default_factory=dict)
@@ -34,23 +35,19 @@ class Provenance:
 
 
 def provenance(filled: FilledTable) -> Provenance:
-    """What sets rows apart, by letter.
-
-    Args:
-        filled: The table.
-    """
+    """Differences between the runs of a table, each with a letter."""
     names = _benchmarks(filled)
     aspects: dict[str, list[tuple[int, str]]] = {}
-    for i, subjects in enumerate(filled.subjects):
-        for subject in subjects:
-            for aspect, value in _aspects(subject, names):
+    for i, outcomes in enumerate(filled.outcomes):
+        for outcome in outcomes:
+            for aspect, value in _aspects(outcome, names):
                 aspects.setdefault(aspect, []).append((i, value))
     notes: dict[str, list[int]] = {}
     for aspect, found in aspects.items():
         for text, rows in _different(aspect, found):
             notes.setdefault(text, []).extend(rows)
-    for i, subjects in enumerate(filled.subjects):
-        for text in _asked_otherwise(subjects, names):
+    for i, outcomes in enumerate(filled.outcomes):
+        for text in _asked_otherwise(outcomes, names):
             notes.setdefault(text, []).append(i)
     letters = dict(zip(notes, _letters(), strict=False))
     marks: dict[int, str] = {}
@@ -74,20 +71,20 @@ def _benchmarks(filled: FilledTable) -> list[str]:
     return list(dict.fromkeys(b for c in filled.layout.columns for b in c.benchmarks))
 
 
-def _aspects(subject: RunOutcome, benchmarks: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """What ought to be the same in all rows: the aspect, and the value it has here."""
-    result = subject.result
+def _aspects(outcome: RunOutcome, benchmarks: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Aspects that should be equal in all rows, with their values in this run."""
+    result = outcome.result
     if result is None:
         return
     commits = result.commits or {}
     yield "code", _code(result)
     yield f"data {result.data}", _short(f"{result.data_hash} {commits.get('data', '')}")
     yield f"base model {result.model}", _short(f"{result.base_hash} {commits.get('model', '')}")
-    if not subject.base:
+    if not outcome.base:
         for package in ("torch", "transformers", "peft"):
             yield package, result.versions.get(package, "unknown")
     for name in benchmarks:
-        score = subject.score(name)
+        score = outcome.score(name)
         if not isinstance(score, Score) or score.evaluation is None:
             continue
         evaluation = score.evaluation
@@ -99,7 +96,7 @@ def _aspects(subject: RunOutcome, benchmarks: Sequence[str]) -> Iterator[tuple[s
 
 
 def _different(aspect: str, found: Sequence[tuple[int, str]]) -> Iterator[tuple[str, list[int]]]:
-    """A note for every value but the most common, and its rows."""
+    """A note for each value except the most common one, with its rows."""
     counts = Counter(value for _, value in found)
     usual, *others = [value for value, _ in counts.most_common()]
     for value in others:
@@ -107,49 +104,49 @@ def _different(aspect: str, found: Sequence[tuple[int, str]]) -> Iterator[tuple[
         yield f"{aspect}: {value}, where most have {usual}", rows
 
 
-def _asked_otherwise(subjects: Sequence[RunOutcome], benchmarks: Sequence[str]) -> Iterator[str]:
-    for subject in subjects:
-        for name in benchmarks if subject.result else ():
-            score = subject.score(name)
+def _asked_otherwise(outcomes: Sequence[RunOutcome], benchmarks: Sequence[str]) -> Iterator[str]:
+    for outcome in outcomes:
+        for name in benchmarks if outcome.result else ():
+            score = outcome.score(name)
             if isinstance(score, Score) and score.otherwise:
                 yield f"{name} was asked otherwise than this experiment does: {score.otherwise}"
 
 
 def _facts(filled: FilledTable) -> Iterator[str]:
-    trained = {s.key: s for each in filled.subjects for s in each if s.result and not s.base}
-    ways: dict[str, list[RunOutcome]] = {}
-    for subject in trained.values():
-        assert subject.result is not None
-        ways.setdefault(_way(subject.result), []).append(subject)
-    for way, subjects in ways.items():
-        yield f"trained in {way}: {_some(subjects, len(trained))}"
-    for text, subjects in _deviations(trained.values()).items():
-        yield f"{text}: {_some(subjects, len(trained))}"
+    trained = {s.key: s for each in filled.outcomes for s in each if s.result and not s.base}
+    hardware: dict[str, list[RunOutcome]] = {}
+    for outcome in trained.values():
+        assert outcome.result is not None
+        hardware.setdefault(_hardware(outcome.result), []).append(outcome)
+    for text, outcomes in hardware.items():
+        yield f"trained in {text}: {_some(outcomes, len(trained))}"
+    for text, outcomes in _deviations(trained.values()).items():
+        yield f"{text}: {_some(outcomes, len(trained))}"
     codes = Counter(_code(s.result) for s in trained.values() if s.result)
     if codes:
         code, count = codes.most_common(1)[0]
         yield f"code: {code}" if len(codes) == 1 else f"code of most ({count}): {code}"
 
 
-def _deviations(subjects: Iterable[RunOutcome]) -> dict[str, list[RunOutcome]]:
-    """What ran otherwise than it was asked for, as the runs recorded it."""
+def _deviations(outcomes: Iterable[RunOutcome]) -> dict[str, list[RunOutcome]]:
+    """Deviations from the settings, as the runs recorded them."""
     found: dict[str, list[RunOutcome]] = {}
-    for subject in subjects:
-        for text in subject.result.deviations if subject.result else ():
-            found.setdefault(f"deviation: {text}", []).append(subject)
+    for outcome in outcomes:
+        for text in outcome.result.deviations if outcome.result else ():
+            found.setdefault(f"deviation: {text}", []).append(outcome)
     return found
 
 
-def _way(result: Result) -> str:
+def _hardware(result: Result) -> str:
     devices = f"{result.devices} devices" if (result.devices or 1) > 1 else "one device"
     return f"{result.precision or 'an unknown precision'} on {devices}"
 
 
-def _some(subjects: Sequence[RunOutcome], total: int) -> str:
-    if len(subjects) == total:
+def _some(outcomes: Sequence[RunOutcome], total: int) -> str:
+    if len(outcomes) == total:
         return "all runs" if total > 1 else "the one run"
-    models = list(dict.fromkeys(s.run.model.name for s in subjects))
-    return f"{len(subjects)} of {total} runs ({', '.join(models)})"
+    models = list(dict.fromkeys(s.run.model.name for s in outcomes))
+    return f"{len(outcomes)} of {total} runs ({', '.join(models)})"
 
 
 def _code(result: Result) -> str:
@@ -161,6 +158,6 @@ def _code(result: Result) -> str:
 
 
 def _short(text: str) -> str:
-    """Hashes by their first characters; what is no hash stays readable."""
+    """Text with its hashes cut to their first characters."""
     words = text.split()
     return " ".join(w if "@" in w or len(w) < 2 * SHOWN_HASH else w[:SHOWN_HASH] for w in words)
