@@ -34,7 +34,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from alps.heads.geometry import Geometry
 from alps.localization.engine import freed_memory_kept, localize_metrics
 from alps.localization.head_pairs import head_pairs
-from alps.models.qkv import QKV, qkv_names
+from alps.models.architecture import qkv_names
+from alps.models.qkv import QKV
 from alps.training.memory import peak_bytes
 
 WIDTH = 4096

@@ -14,7 +14,7 @@ from alps.heads.geometry import Geometry
 from alps.localization import cache as remember
 from alps.localization.cache import CheckpointPair, localize_cached
 from alps.localization.engine import localize
-from alps.models.qkv import qkv_names
+from alps.models.architecture import qkv_names
 from alps.scores import differing
 
 GEOMETRY = Geometry(num_layers=2, num_heads=4, num_kv_heads=2, head_dim=2)

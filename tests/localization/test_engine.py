@@ -16,7 +16,7 @@ import alps
 from alps.base.serialization import SettingsError
 from alps.heads.geometry import Geometry
 from alps.localization.engine import localize, localize_metrics, open_pair
-from alps.models.qkv import qkv_names
+from alps.models.architecture import qkv_names
 from alps.scores import names
 
 FAMILIES = {

@@ -11,11 +11,11 @@ from alps.data.batches import pack
 from alps.data.encoding.encode import encode
 from alps.data.subset import training_examples
 from alps.localization.engine import localize_metrics
-from alps.models.architecture import read_geometry
+from alps.models.architecture import qkv_names, read_geometry
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model, load_tokenizer, pad_id
 from alps.models.loss import answer_loss
-from alps.models.qkv import QKV, qkv_names
+from alps.models.qkv import QKV
 
 HEADS = [(0, 0), (0, 8), (13, 4), (29, 5)]
 

@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from alps.heads.geometry import Geometry
-from alps.models.qkv import INDEX, QKV, Group, qkv_names
+from alps.models.architecture import qkv_names
+from alps.models.qkv import INDEX, QKV, Group
 
 GEOMETRY = Geometry(num_layers=2, num_heads=4, num_kv_heads=2, head_dim=3)
 WIDTH = 10

@@ -35,6 +35,12 @@ class Geometry:
             )
 
     @property
+    def summary(self) -> str:
+        """Sizes for error messages."""
+        heads = f"{self.num_heads}/{self.num_kv_heads}"
+        return f"{self.num_layers} layers of {heads} heads of {self.head_dim} rows"
+
+    @property
     def total_heads(self) -> int:
         """All query heads of the model."""
         return self.num_layers * self.num_heads

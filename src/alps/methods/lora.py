@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from alps.heads.head_set import HeadSet
+from alps.models.architecture import LINEAR, QKV
 from alps.models.training_plan import LoraShape, TrainingPlan
 from alps.settings.interfaces import Method
-
-LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +21,7 @@ class LoRA(Method):
 
     rank: int = 128
     alpha: float = 128.0
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
+    targets: tuple[str, ...] = QKV
 
     @property
     def freezes_the_rest(self) -> bool:

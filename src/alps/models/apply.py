@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 from torch import nn
 
 from alps.base.serialization import did_you_mean
 from alps.heads.head_set import HeadSet
+from alps.models.architecture import QUERY, decoder_of, model_geometry, projections
 from alps.models.four_bit import PackedLinear, is_packed, pack, plain_linear, unpacked
 from alps.models.head_linear import HeadLinear
 from alps.models.training_plan import TrainingPlan
-from alps.models.weights import geometry_of
 from alps.settings.interfaces import FrozenDtype, KvPolicy, Scope
-
-PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 
 
 def apply(model: nn.Module, plan: TrainingPlan) -> nn.Module:
@@ -32,9 +30,8 @@ def apply(model: nn.Module, plan: TrainingPlan) -> nn.Module:
     if plan.lora is not None:
         return _with_lora(model, plan)
     model.requires_grad_(plan.rest)
-    for attention in attentions(model):
-        for name in PROJECTIONS:
-            getattr(attention, name).requires_grad_(plan.qkv == "all")
+    for projection in projections(model):
+        projection.module.requires_grad_(plan.qkv == "all")
     if plan.heads is not None:
         _split_chosen_heads(model, plan)
     return model
@@ -63,25 +60,17 @@ def apply_heads(
     for name, value, known in (("scope", scope, Scope), ("kv_policy", kv_policy, KvPolicy)):
         if value not in get_args(known):
             raise ValueError(f"there is no {name}={value}{did_you_mean(value, get_args(known))}")
-    _refuse_inseparable(model)
-    geometry = geometry_of(model)
-    assert geometry is not None
-    heads.refuse_other_geometry(geometry)
+    _check_projections(model)
+    heads.refuse_other_geometry(model_geometry(model))
     return apply(model, TrainingPlan.of_heads(heads, scope, kv_policy))
 
 
-def _refuse_inseparable(model: nn.Module) -> None:
-    try:
-        projections = [getattr(a, name) for a in attentions(model) for name in PROJECTIONS]
-    except AttributeError:
-        raise ValueError(
-            f"{type(model).__name__} has no layers with separate q_proj, k_proj and v_proj"
-        ) from None
-    for module in projections:
+def _check_projections(model: nn.Module) -> None:
+    for module in (projection.module for projection in projections(model)):
         if isinstance(module, HeadLinear):
             raise ValueError("heads were applied to this model already: alps.merge it first")
-        packed = not isinstance(module, nn.Linear) or not module.weight.is_floating_point()
-        if packed and not is_packed(getattr(module, "weight", torch.empty(0))):
+        quantized = not isinstance(module, nn.Linear) or not module.weight.is_floating_point()
+        if quantized and not is_packed(getattr(module, "weight", torch.empty(0))):
             raise ValueError(
                 f"a {type(module).__name__} cannot be trained in part: q, k and v must be plain "
                 "linear layers, or 4-bit ones of bitsandbytes"
@@ -98,24 +87,10 @@ def merge(model: nn.Module) -> nn.Module:
     _unpack(model)
     if hasattr(model, "merge_and_unload"):
         return model.merge_and_unload()  # pyright: ignore[reportCallIssue]
-    for attention in attentions(model):
-        for name in PROJECTIONS:
-            module = getattr(attention, name)
-            if isinstance(module, HeadLinear):
-                setattr(attention, name, module.merged())
+    for projection in projections(model):
+        if isinstance(projection.module, HeadLinear):
+            projection.replace(projection.module.merged())
     return model
-
-
-def decoder_of(model: Any) -> Any:
-    """The stack of layers, plain or below peft's wrapper."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return base.get_decoder()
-
-
-def attentions(model: nn.Module) -> Iterator[nn.Module]:
-    """The attention module of each layer, in order."""
-    for layer in decoder_of(model).layers:
-        yield layer.self_attn
 
 
 def merge_heads(model: nn.Module) -> nn.Module:
@@ -190,22 +165,21 @@ def num_parameters(model: nn.Module) -> int:
 
 def qkv_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
     """The parameters of all q, k and v projections, adapters beside them included."""
-    for attention in attentions(model):
-        for name in PROJECTIONS:
-            yield from getattr(attention, name).parameters()
+    for projection in projections(model):
+        yield from projection.module.parameters()
 
 
 def _split_chosen_heads(model: nn.Module, plan: TrainingPlan) -> None:
     assert plan.heads is not None
     geometry, chosen = plan.heads.geometry, plan.heads.by_layer()
-    for layer, attention in enumerate(attentions(model)):
-        heads = chosen.get(layer, [])
-        kv_rows = geometry.kv_rows(heads, plan.kv_policy)
-        rows = {"q_proj": geometry.query_rows(heads), "k_proj": kv_rows, "v_proj": kv_rows}
-        for name, chosen_rows in rows.items():
-            if chosen_rows:
-                linear = HeadLinear(getattr(attention, name), chosen_rows, plan.train_bias)
-                setattr(attention, name, linear)
+    for projection in projections(model):
+        heads = chosen.get(projection.layer, [])
+        if projection.name == QUERY:
+            rows = geometry.query_rows(heads)
+        else:
+            rows = geometry.kv_rows(heads, plan.kv_policy)
+        if rows:
+            projection.replace(HeadLinear(projection.module, rows, plan.train_bias))
 
 
 def _with_lora(model: nn.Module, plan: TrainingPlan) -> nn.Module:

@@ -13,23 +13,26 @@ from functools import partial
 from pathlib import Path
 
 from alps.base.hashing import cache_dir, cache_lock, digest
-from alps.models.architecture import stored_in_float8
+from alps.models.architecture import is_multimodal, read_config, stored_in_float8
 from alps.settings.model import Model
 
 
 def materialize(model: Model) -> Path:
-    """A local folder with config, tokenizer and plain safetensors of this model.
+    """A local folder with config, tokenizer and unquantized safetensors of this model.
 
-    Weights in float8 are dequantized to float32, once.
+    Weights in float8 are dequantized to float32, and the language model of a multimodal checkpoint
+    is extracted, once.
 
     Raises:
         ValueError: If it cannot be had or cannot be trained; one sentence.
     """
     stored = fetch(model)
-    if not stored_in_float8(stored):
-        return stored
     content = digest([model.fingerprint(), hub_commit(stored)])
-    return _made_once(f"{model.name}-float32", content, partial(_dequantize, stored))
+    if stored_in_float8(stored):
+        return _made_once(f"{model.name}-float32", content, partial(_dequantize, stored))
+    if is_multimodal(read_config(stored)):
+        return _made_once(f"{model.name}-text", content, partial(_extract_text, stored))
+    return stored
 
 
 def fetch(model: Model) -> Path:
@@ -100,6 +103,12 @@ def _dequantize(stored: Path, folder: Path) -> None:
     from alps.models.conversion import dequantize_float8
 
     dequantize_float8(stored, folder)
+
+
+def _extract_text(stored: Path, folder: Path) -> None:
+    from alps.models.conversion import extract_language_model
+
+    extract_language_model(stored, folder)
 
 
 def _generate_random(model: Model, folder: Path) -> None:

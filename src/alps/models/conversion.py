@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -16,10 +18,13 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
+from alps.base.atomic import write_json
+from alps.models.architecture import TEXT_PREFIX, language_config, read_config
 from alps.models.byte_tokenizer import byte_tokenizer
-from alps.models.qkv import stored_dtypes
+from alps.models.qkv import INDEX, stored_dtypes, tensor_files
 
 transformers_logging.disable_progress_bar()
 
@@ -48,6 +53,35 @@ def dequantize_float8(stored: Path, folder: Path) -> None:
     print(f"dequantizing {stored} to float32, once", file=sys.stderr)
     plain = FineGrainedFP8Config(dequantize=True)
     _save_dequantized(stored, folder, quantization_config=plain, local_files_only=True)
+    _copy_other_files(stored, folder)
+
+
+def extract_language_model(stored: Path, folder: Path) -> None:
+    """Writes the language model of a multimodal checkpoint, its tensors as they are stored.
+
+    One shard is in memory at a time.
+    """
+    print(f"extracting the language model of {stored}, once", file=sys.stderr)
+    files, places = tensor_files(stored), {}
+    for path in sorted(set(files.values())):
+        names = [n for n in files if files[n] == path and n.startswith(TEXT_PREFIX)]
+        with safe_open(path, framework="pt") as file:
+            tensors = {n.removeprefix(TEXT_PREFIX): file.get_tensor(n) for n in names}
+        if tensors:
+            save_file(tensors, folder / path.name, {"format": "pt"})
+            places |= dict.fromkeys(tensors, path.name)
+    if (stored / INDEX).exists():
+        write_json(folder / INDEX, {"metadata": {}, "weight_map": places})
+    outer = read_config(stored)
+    shared = {n: outer[n] for n in ("dtype", "torch_dtype", "eos_token_id") if n in outer}
+    config = shared | dict(language_config(outer, stored))
+    config["architectures"] = [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[config["model_type"]]]
+    write_json(folder / "config.json", config)
+    _copy_other_files(stored, folder)
+
+
+def _copy_other_files(stored: Path, folder: Path) -> None:
+    """Copies all but weights and config: the tokenizer, generation settings."""
     for file in stored.iterdir():
         weights = file.suffix == ".safetensors" or file.name.endswith(".index.json")
         if file.is_file() and not weights and file.name != "config.json":

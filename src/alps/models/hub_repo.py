@@ -17,11 +17,12 @@ from huggingface_hub.utils import (
     http_stream_backoff,
 )
 
+from alps.models.architecture import qkv_and_bias_names, qkv_names, text_prefix
+
 WORKERS = 4  # layers under way at once; of each only a piece is in memory
 RETRIES = 5
 MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format itself
-INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
-NAMES = tuple(f"{p}_proj.{kind}" for kind in ("weight", "bias") for p in "qkv")
+INDEX, SINGLE = constants.SAFETENSORS_INDEX_FILE, constants.SAFETENSORS_SINGLE_FILE
 WEIGHTS = (".bin", ".gguf", ".pth", ".pt", ".h5", ".msgpack", ".safetensors")
 ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 # That of whichever httpx the installed hub client is built on.
@@ -81,13 +82,15 @@ class Remote(NamedTuple):
         return answer.content
 
     def layers(self, files: Collection[str], num_layers: int) -> list[list[Tensor]]:
-        """q, k and v of each layer in stored order, found in the headers of safetensors."""
+        """q, k and v of each layer in stored order, located by the headers of safetensors."""
         holding = {SINGLE}
         if INDEX in files:
             index = self.read(INDEX)
             try:
-                places = json.loads(index)["weight_map"].items()
-                holding = {file for name, file in places if ".self_attn." in name}
+                places = dict(json.loads(index)["weight_map"])
+                prefix = text_prefix(places)
+                names = (n for i in range(num_layers) for n in qkv_and_bias_names(i, prefix))
+                holding = {places[name] for name in names if name in places}
             except DAMAGED:
                 raise ValueError(f"{INDEX} of {self} is damaged: it maps no names") from None
             if missing := holding - set(files):
@@ -98,19 +101,14 @@ class Remote(NamedTuple):
         return [self._layer(layer, found) for layer in range(num_layers)]
 
     def _layer(self, layer: int, found: Mapping[str, Tensor]) -> list[Tensor]:
-        prefix = f"model.layers.{layer}.self_attn."
-        missing = [prefix + name for name in NAMES[:3] if prefix + name not in found]
-        fused = [n for n in found if n.startswith(prefix) and ("qkv" in n or "query_key" in n)]
-        if missing and fused:
-            raise ValueError(
-                f"{self} has q, k and v fused into one matrix ({fused[0]}): "
-                "give a model whose projections are separate"
-            )
+        prefix = text_prefix(found)
+        missing = [name for name in qkv_names(layer, prefix) if name not in found]
         if missing:
             raise ValueError(
                 f"{self} lacks {', '.join(missing)}: give a model with plain q, k and v weights"
             )
-        tensors = sorted(found[prefix + name] for name in NAMES if prefix + name in found)
+        names = qkv_and_bias_names(layer, prefix)
+        tensors = sorted(found[name] for name in names if name in found)
         for tensor in tensors:
             if tensor.dtype not in ITEM_BYTES:
                 raise ValueError(
@@ -122,7 +120,12 @@ class Remote(NamedTuple):
         return tensors
 
     def header(self, file: str) -> list[Tensor]:
-        """All tensors of a safetensors file; its first 8 bytes count those of the JSON after."""
+        """Locations of all tensors of a safetensors file.
+
+        By hand, because `HfApi.parse_safetensors_file_metadata` omits the header's length, without
+        which no byte of a tensor can be addressed, and reads the whole file where a server ignores
+        ranges.
+        """
         begin = 8 + int.from_bytes(b"".join(self.pieces(file, 0, 8)), "little")
         text = b"".join(self.pieces(file, 8, begin)) if begin <= MAX_HEADER else b""
         try:

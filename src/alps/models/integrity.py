@@ -19,12 +19,11 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from alps.base.hashing import cheap_fingerprint
-from alps.models.architecture import read_geometry
+from alps.models.architecture import EMBEDDING, OUTPUT, model_geometry, read_geometry
 from alps.models.qkv import DTYPES, QKV, stored_dtypes, tensor_files
 
 SHOWN = 3
 """Tensors named in a message."""
-EMBEDDING, OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
 
 OF_ADAPTERS = (".base_layer.", ".lora_A.", ".lora_B.", "base_model.model.")
 
@@ -147,14 +146,14 @@ def _cause(missing: Sequence[str], unexpected: Sequence[str]) -> str:
 
 def _check_shape(folder: Path, model: PreTrainedModel) -> None:
     """The heads that we count must be those that transformers builds and the file holds."""
-    geometry, config = read_geometry(folder), model.config
-    built = {
-        "num_attention_heads": config.num_attention_heads,
-        "num_key_value_heads": config.num_key_value_heads,
-        "head_dim": getattr(config, "head_dim", None) or geometry.head_dim,
-    }
-    ours = dict(
-        zip(built, (geometry.num_heads, geometry.num_kv_heads, geometry.head_dim), strict=True)
+    geometry = read_geometry(folder)
+    ours, built = (
+        {
+            "num_attention_heads": g.num_heads,
+            "num_key_value_heads": g.num_kv_heads,
+            "head_dim": g.head_dim,
+        }
+        for g in (geometry, model_geometry(model))
     )
     if built != ours:
         raise ValueError(f"config.json in {folder} is read as {ours}, transformers builds {built}")

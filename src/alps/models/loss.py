@@ -1,11 +1,12 @@
 """The loss of a batch: cross entropy of the answer tokens, and of nothing else."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from alps.models.architecture import decoder_of, output_logits
 
 IGNORE = -100
 """Label of positions that no loss sees."""
@@ -32,10 +33,9 @@ def answer_loss(
         position_ids: Positions within the samples of a packed row.
         lengths: Tokens of each sample of a packed row.
     """
-    lm: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # pyright: ignore
     packed = {} if lengths is None else {"position_ids": position_ids, "lengths": lengths}
-    hidden = lm.get_decoder()(input_ids=input_ids, use_cache=False, **packed).last_hidden_state
+    hidden = decoder_of(model)(input_ids=input_ids, use_cache=False, **packed).last_hidden_state
     targets = labels[:, 1:]
     answers = targets != IGNORE
-    logits = lm.get_output_embeddings()(hidden[:, :-1][answers])
+    logits = output_logits(model, hidden[:, :-1][answers])
     return F.cross_entropy(logits.float(), targets[answers], reduction="sum")

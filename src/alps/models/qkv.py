@@ -10,19 +10,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from huggingface_hub import constants
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from alps.heads.geometry import Geometry
+from alps.models.architecture import qkv_and_bias_names, qkv_names, text_prefix
 
-INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+INDEX, SINGLE = constants.SAFETENSORS_INDEX_FILE, constants.SAFETENSORS_SINGLE_FILE
 DTYPES = ("F64", "F32", "F16", "BF16")
 FOREIGN = (".bin", ".gguf", ".pth", ".pt", ".ckpt", ".h5", ".msgpack", ".npz")
-
-
-def qkv_names(layer: int) -> list[str]:
-    """Names of the three projections of a layer in Llama-type checkpoints."""
-    return [f"model.layers.{layer}.self_attn.{p}_proj.weight" for p in "qkv"]
 
 
 class Group(NamedTuple):
@@ -52,17 +49,17 @@ class QKV:
     @cached_property
     def width(self) -> int:
         """d_model."""
-        return self._slice(qkv_names(0)[0]).get_shape()[-1]
+        return self._slice(self._names(0)[0]).get_shape()[-1]
 
     @cached_property
     def has_biases(self) -> bool:
         """Whether the projections have biases."""
-        return qkv_names(0)[0].replace("weight", "bias") in self._files
+        return qkv_and_bias_names(0, text_prefix(self._files))[3] in self._files
 
     @cached_property
     def dtype(self) -> str:
         """How q of the first layer is stored, as safetensors calls it (F32, BF16, ...)."""
-        return self._slice(qkv_names(0)[0]).get_dtype()
+        return self._slice(self._names(0)[0]).get_dtype()
 
     def check(self) -> None:
         """Reads names and shapes of all tensors, no weights.
@@ -72,11 +69,10 @@ class QKV:
         """
         g = self.geometry
         for layer in range(g.num_layers):
-            counts = (g.num_heads, g.num_kv_heads, g.num_kv_heads)
-            for name, count in zip(qkv_names(layer), counts, strict=True):
-                self._check(name, [count * g.head_dim, self.width])
-                if self.has_biases:
-                    self._check(name.replace("weight", "bias"), [count * g.head_dim])
+            counts = (g.num_heads, g.num_kv_heads, g.num_kv_heads) * 2
+            for name, count in zip(self._names(layer), counts, strict=False):
+                columns = [self.width] if name.endswith("weight") else []
+                self._check(name, [count * g.head_dim, *columns])
 
     def _check(self, name: str, wanted: list[int]) -> None:
         found = self._slice(name)
@@ -100,9 +96,7 @@ class QKV:
         size, per = self.geometry.head_dim, self.geometry.group_size
         blocks = [slice(group * per * size, (group + 1) * per * size)]
         blocks += [slice(group * size, (group + 1) * size)] * 2
-        names = qkv_names(layer)
-        if self.has_biases:
-            names += [n.replace("weight", "bias") for n in names]
+        names = self._names(layer)
         files = {path: self._open(path) for path in {self._path(n) for n in names}}
         found = [
             self._read(files[self._path(name)], name, rows)
@@ -110,6 +104,21 @@ class QKV:
         ]
         q, k, v, *biases = found
         return Group((q, k, v), tuple(biases) or None)
+
+    def layer(self, layer: int) -> Mapping[str, Tensor]:
+        """q, k and v of a layer, then their biases, by their names in the language model.
+
+        Raises:
+            ValueError: If a value is not finite or the file is damaged.
+        """
+        groups = [self.group(layer, g) for g in range(self.geometry.num_kv_heads)]
+        rows = zip(*((*weights, *(biases or ())) for weights, biases in groups), strict=True)
+        return dict(zip(qkv_and_bias_names(layer), map(torch.cat, rows), strict=False))
+
+    def _names(self, layer: int) -> list[str]:
+        """Stored names of q, k and v, then those of their biases."""
+        names = qkv_and_bias_names if self.has_biases else qkv_names
+        return names(layer, text_prefix(self._files))
 
     def _read(self, file: safe_open, name: str, rows: slice) -> Tensor:
         try:

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from alps.base.atomic import replacing
 from alps.models.apply import apply, merge
-from alps.models.architecture import read_geometry
+from alps.models.architecture import qkv_and_bias_names, qkv_names, read_geometry
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model
-from alps.models.qkv import qkv_names
-from alps.models.weights import load_trained, names_in, qkv_and_bias_names
+from alps.models.weights import load_trained, names_in
 from alps.runs.folder import RunFolder
 from alps.runs.result import RunFailed
 from alps.settings.run import Run
