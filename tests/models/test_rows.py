@@ -17,7 +17,7 @@ from alps.models.architecture import read_geometry
 from alps.models.checkpoint import materialize
 from alps.models.head_linear import HeadLinear
 from alps.models.load import load_model
-from alps.models.rows import Part, Rows, base_rows, rows_of
+from alps.models.rows import TensorRows, TrainedRows, base_rows, rows_of
 from alps.models.training_plan import TrainingPlan
 from alps.runs.folder import RunFolder
 from alps.training.fit import fit
@@ -72,19 +72,21 @@ def trained(base: Path, heads=HEADS, seed: int = 1) -> nn.Module:
     return model
 
 
-def assert_same_rows(one: Rows, other: Rows) -> None:
+def assert_same_rows(one: TrainedRows, other: TrainedRows) -> None:
     assert (one.base_hash, one.geometry) == (other.base_hash, other.geometry)
     assert one.parts.keys() == other.parts.keys()
     for name, part in one.parts.items():
-        assert torch.equal(part.numbers, other.parts[name].numbers), name
-        assert torch.equal(part.rows.view(torch.int32), other.parts[name].rows.view(torch.int32))
+        assert torch.equal(part.indices, other.parts[name].indices), name
+        assert torch.equal(
+            part.values.view(torch.int32), other.parts[name].values.view(torch.int32)
+        )
 
 
 def test_a_file_of_rows_holds_plain_names_numbers_and_facts(llama, tmp_path):
     rows = rows_of(trained(llama), "abc")
     rows.write(tmp_path / "heads.safetensors")
-    assert_same_rows(Rows.read(tmp_path / "heads.safetensors"), rows)
-    assert_same_rows(Rows.read(tmp_path), rows)
+    assert_same_rows(TrainedRows.read(tmp_path / "heads.safetensors"), rows)
+    assert_same_rows(TrainedRows.read(tmp_path), rows)
     found = load_file(tmp_path / "heads.safetensors")
     assert len(found) == 12
     name = QUERY.format(0)
@@ -101,10 +103,10 @@ def test_rows_are_those_that_train_and_no_view_of_them(llama):
     model = trained(llama)
     rows = rows_of(model)
     layer = model.model.layers[0].self_attn.q_proj
-    assert torch.equal(rows.parts[QUERY.format(0)].rows, layer.rows)
+    assert torch.equal(rows.parts[QUERY.format(0)].values, layer.rows)
     with torch.no_grad():
         layer.rows += 1
-    assert not torch.equal(rows.parts[QUERY.format(0)].rows, layer.rows)
+    assert not torch.equal(rows.parts[QUERY.format(0)].values, layer.rows)
 
 
 def test_a_plain_model_has_no_rows(llama):
@@ -117,8 +119,8 @@ def test_rows_of_the_base_are_those_it_had_before(base):
     values = base_rows(rows, base)
     assert values.keys() == rows.parts.keys()
     for name, part in rows.parts.items():
-        assert torch.equal(values[name], start[name][part.numbers])
-        assert not torch.equal(values[name], part.rows)
+        assert torch.equal(values[name], start[name][part.indices])
+        assert not torch.equal(values[name], part.values)
 
 
 def test_a_base_of_another_shape_is_refused(base):
@@ -126,19 +128,19 @@ def test_a_base_of_another_shape_is_refused(base):
     g = rows.geometry
     other = Geometry(num_layers=3, num_heads=8, num_kv_heads=2, head_dim=g.head_dim)
     with pytest.raises(ValueError, match=r"rows are of 3 layers .* the model has 2 layers"):
-        base_rows(Rows(parts=rows.parts, geometry=other), base)
+        base_rows(TrainedRows(parts=rows.parts, geometry=other), base)
     last = list(rows.parts)[-1]
-    narrow = Part(rows.parts[last].numbers, rows.parts[last].rows[:, :-1])
+    narrow = TensorRows(rows.parts[last].indices, rows.parts[last].values[:, :-1])
     with pytest.raises(ValueError, match=f"{last} has shape"):
-        base_rows(Rows(parts={**rows.parts, last: narrow}, geometry=g), base)
+        base_rows(TrainedRows(parts={**rows.parts, last: narrow}, geometry=g), base)
 
 
 def test_a_base_without_the_biases_is_refused(llama):
     rows = rows_of(trained(llama))
     name = "model.layers.0.self_attn.k_proj.bias"
-    bias = Part(torch.tensor([1]), torch.ones(1))
+    bias = TensorRows(torch.tensor([1]), torch.ones(1))
     with pytest.raises(ValueError, match=f"{re.escape(name)} is missing in the base"):
-        base_rows(Rows(parts={**rows.parts, name: bias}, geometry=rows.geometry), llama)
+        base_rows(TrainedRows(parts={**rows.parts, name: bias}, geometry=rows.geometry), llama)
 
 
 def test_trained_biases_go_along(tmp_path):
@@ -151,7 +153,7 @@ def test_trained_biases_go_along(tmp_path):
         attention.k_proj.row_bias += 1
     rows, name = rows_of(model), "model.layers.0.self_attn.k_proj.bias"
     bias = start.model.layers[0].self_attn.k_proj.bias[4:]
-    assert torch.equal(rows.parts[name].rows, bias + 1)
+    assert torch.equal(rows.parts[name].values, bias + 1)
     assert torch.equal(base_rows(rows, tmp_path / "base")[name], bias)
 
 
@@ -170,45 +172,47 @@ def test_trained_biases_go_along(tmp_path):
 )
 def test_rows_that_make_no_sense_are_refused(name, numbers, width, message):
     shape = (len(numbers),) if width is None else (len(numbers), width)
-    part = Part(torch.tensor(numbers, dtype=torch.long), torch.zeros(shape))
+    part = TensorRows(torch.tensor(numbers, dtype=torch.long), torch.zeros(shape))
     geometry = Geometry(num_layers=1, num_heads=2, num_kv_heads=1, head_dim=4)
     with pytest.raises(ValueError, match=message):
-        Rows(parts={name: part}, geometry=geometry)
+        TrainedRows(parts={name: part}, geometry=geometry)
 
 
 def test_an_empty_set_is_refused():
     with pytest.raises(ValueError, match="at least one row"):
-        Rows(parts={}, geometry=Geometry(num_layers=1, num_heads=2, num_kv_heads=1, head_dim=4))
+        TrainedRows(
+            parts={}, geometry=Geometry(num_layers=1, num_heads=2, num_kv_heads=1, head_dim=4)
+        )
 
 
 def test_bad_files_are_one_sentence(llama, tmp_path):
     path = tmp_path / "heads.safetensors"
     with pytest.raises(ValueError, match="cannot be read as a file of rows"):
-        Rows.read(path)
+        TrainedRows.read(path)
     rows = rows_of(trained(llama))
     rows.write(path)
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(ValueError, match="cannot be read as a file of rows"):
-        Rows.read(path)
+        TrainedRows.read(path)
     save_file({"x.rows": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match="no file of rows of format 1"):
-        Rows.read(path)
+        TrainedRows.read(path)
     facts = {"format_version": "1", "geometry": "{}"}
     save_file({"x.rows": torch.zeros(1)}, path, facts)
     with pytest.raises(ValueError, match="is no set of rows"):
-        Rows.read(path)
+        TrainedRows.read(path)
 
 
 def test_a_run_of_heads_only_leaves_its_rows(make_run):
     run = make_run("method=random", "scope=heads_only", "ratio=0.2")
     fit_in_folder(run)
     folder = RunFolder(run.folder)
-    rows = Rows.read(folder.weights_path.parent)
+    rows = TrainedRows.read(folder.weights_path.parent)
     assert rows.base_hash == run.model.fingerprint()
     assert_same_rows(rows, rows_of(restore(run), run.model.fingerprint()))
     merged = merge(restore(run)).state_dict()
     for name, part in rows.parts.items():
-        assert torch.equal(merged[name][part.numbers], part.rows)
+        assert torch.equal(merged[name][part.indices], part.values)
     whole = make_run("method=random", "scope=rest_trains", "ratio=0.2")
     fit_in_folder(whole)
     assert [p.name for p in RunFolder(whole.folder).weights_path.parent.iterdir()] == [

@@ -16,7 +16,7 @@ class LoRA(Method):
     Attributes:
         rank: Rank of each adapter.
         alpha: Scale; the update is multiplied by alpha / rank.
-        targets: Projections that get an adapter.
+        targets: Linear layers with an adapter.
     """
 
     rank: int = 128
@@ -25,11 +25,11 @@ class LoRA(Method):
 
     @property
     def freezes_the_rest(self) -> bool:
-        """All of the model."""
+        """Only adapters train."""
         return True
 
     def problems(self) -> Iterator[str]:
-        """Sentences about settings that cannot be used."""
+        """Error messages for invalid settings."""
         if self.rank < 1:
             yield f"method.rank must be at least 1, got {self.rank}"
         unknown = [t for t in self.targets if t not in LINEAR]
@@ -37,7 +37,7 @@ class LoRA(Method):
             yield f"method.targets must be one or more of {', '.join(LINEAR)}; got {unknown}"
 
     def plan(self, heads: HeadSet | None) -> TrainingPlan:
-        """Adapters, and nothing of the model itself."""
+        """Adapters only."""
         return TrainingPlan(
             qkv="none",
             rest=False,

@@ -40,7 +40,7 @@ def load_trained(model: nn.Module, path: Path) -> None:
         parameter.copy_(saved[name])
 
 
-def names_in(path: Path) -> set[str]:
+def tensor_names(path: Path) -> set[str]:
     """Names of the tensors in a safetensors file; only its header is read.
 
     Raises:
