@@ -142,7 +142,7 @@ def test_lora_is_packed_below_its_adapters(make_run):
     cast_frozen(model, "nf4")
     kinds = [type(m).__name__ for m in model.modules()]
     layers = read_geometry(base).num_layers
-    assert kinds.count("PackedLinear") == 7 * layers
+    assert kinds.count("QuantizedLinear") == 7 * layers
     assert all(p.dtype == torch.float32 for p in model.parameters() if p.requires_grad)
 
 

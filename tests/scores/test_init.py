@@ -1,4 +1,6 @@
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,3 +127,16 @@ def test_one_pair_gives_all_metrics_the_same_as_pairs_of_their_own(seed):
     pair = HeadPair.of(base, base + 0.01 * step)
     for metric in (pad, kl, cosine, euclidean, pad, kl):
         assert metric.score(pair) == metric.score(HeadPair.of(base, base + 0.01 * step))
+
+
+def test_adding_a_score_as_documented_works(monkeypatch, tmp_path):
+    """The guide's own function, outside the package."""
+    page = (Path(__file__).parents[2] / "docs" / "add_a_method.md").read_text()
+    code = re.search(r"## A new score.*?```python\n(.*?)```", page, re.S)[1]
+    (tmp_path / "minkowski.py").write_text(code)
+    monkeypatch.setattr(scores, "__path__", [*scores.__path__, str(tmp_path)])
+    assert "minkowski" in scores.metric_names() and default_options("minkowski") == {"p": 3.0}
+    pair = HeadPair.of([[1.0, 2.0]], [[4.0, 6.0]])
+    assert scores.load_score("minkowski")(pair, p=2.0) == pytest.approx(5.0)
+    assert not list(option_problems("minkowski", {"p": 2.5}))
+    assert list(option_problems("minkowski", {"p": "two"})) == ["p must be a number, got 'two'"]
