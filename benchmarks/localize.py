@@ -32,9 +32,10 @@ from scipy.stats import wasserstein_distance
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from alps.heads.geometry import Geometry
-from alps.localization.engine import freed_memory_kept, localize_metrics
+from alps.localization.engine import localize_metrics, retain_freed_memory
 from alps.localization.head_pairs import head_pairs
-from alps.models.qkv import QKV, qkv_names
+from alps.models.architecture import qkv_names
+from alps.models.qkv import QKVCheckpoint
 from alps.training.memory import peak_bytes
 
 WIDTH = 4096
@@ -99,7 +100,7 @@ def score(base: Path, task: Path, layers: int, variant: str) -> None:
 def scipy_loop(base: Path, task: Path, layers: int, matrix: str, heads: int) -> None:
     """The plain way: softmax of both matrices of a head, then scipy's distance on the grid."""
     geometry = shape(layers)
-    groups = [QKV(place, geometry).group(0, 0) for place in (base, task)]
+    groups = [QKVCheckpoint(place, geometry).group(0, 0) for place in (base, task)]
     pairs = list(head_pairs(*groups, geometry, matrix, "ignore"))[:heads]
     for pair in pairs:
         vectors = [np.exp(x - x.max()) for x in pair.flat()]
@@ -111,7 +112,9 @@ def scipy_loop(base: Path, task: Path, layers: int, matrix: str, heads: int) -> 
 def products_of_a_layer(base: Path, task: Path, layers: int) -> Callable[[], None]:
     """The float64 matrix products of eq. 5 in one layer, on all cores, and nothing else."""
     geometry = shape(layers)
-    groups = [QKV(place, geometry).group(0, g) for place in (base, task) for g in range(8)]
+    groups = [
+        QKVCheckpoint(place, geometry).group(0, g) for place in (base, task) for g in range(8)
+    ]
     doubles = [[w.double().numpy() for w in group.weights] for group in groups]
 
     num_threads = torch.get_num_threads()
@@ -123,7 +126,7 @@ def products_of_a_layer(base: Path, task: Path, layers: int) -> Callable[[], Non
             np.dot(inner, head, out=out)
 
     def all_groups() -> None:
-        with freed_memory_kept(), threadpool_limits(1), ThreadPoolExecutor(num_threads) as pool:
+        with retain_freed_memory(), threadpool_limits(1), ThreadPoolExecutor(num_threads) as pool:
             list(pool.map(one_group, doubles))
 
     return all_groups

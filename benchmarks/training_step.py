@@ -433,7 +433,7 @@ def scored_heads(base: Path, geometry: Geometry, task: Path) -> dict[str, HeadSe
     top_third = range(geometry.num_layers * 2 // 3, geometry.num_layers)
     ranked = {"": scores.ranking(None), ", top third": scores.ranking(top_third)}
     return {
-        f"{ratio:.0%}{depth}": scores.set_of(ranking[: geometry.count(ratio)], ratio)
+        f"{ratio:.0%}{depth}": scores.head_set(ranking[: geometry.count(ratio)], ratio)
         for ratio in (0.1, 0.3)
         for depth, ranking in ranked.items()
     }

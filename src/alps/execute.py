@@ -125,7 +125,7 @@ def heads_without_training(run: Run) -> HeadSet | None:
     if task_run is None or not isinstance(method, Scored):
         return choose_heads(run, fit=lambda _: None)  # nothing would be trained for it
     place = {"output_dir": Path(run.output_dir), "base_hash": run.model.fingerprint()}
-    scores = method.remembered(**place, task_hash=task_run.key)
+    scores = method.cached_scores(**place, task_hash=task_run.key)
     if scores is not None:  # neither checkpoint is opened
         base = task = run.folder
         geometry = scores.geometry

@@ -15,7 +15,8 @@ from alps.heads.geometry import Geometry
 from alps.heads.head_set import HeadSet
 from alps.localization import cache as remember
 from alps.localization.engine import localize
-from alps.models.qkv import INDEX, qkv_names
+from alps.models.architecture import qkv_names
+from alps.models.qkv import INDEX
 from alps.training.fit import fit
 
 CONFIG = {

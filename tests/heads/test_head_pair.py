@@ -3,8 +3,15 @@ import pytest
 from scipy.stats import wasserstein_distance
 
 from alps.heads import head_pair
-from alps.heads.head_pair import PLAIN_ABOVE, HeadPair, Part, aligned, blocks, running_sums
-from alps.scores import kl, load, pad
+from alps.heads.head_pair import (
+    LARGE_CHANGE,
+    HeadPair,
+    Segment,
+    aligned_empty,
+    cumulative_sums,
+    row_blocks,
+)
+from alps.scores import kl, load_score, pad
 
 EVERY_SCORE = [
     ("pad", {}),
@@ -30,7 +37,7 @@ def three_parts(shift: float, shared: bool) -> tuple[HeadPair, HeadPair]:
     parts = []
     for seed, (shape, level) in enumerate([((7, 3), 0.0), ((5, 1), 4.0), ((2, 8), -3.0)]):
         base, task = pair(shift, shape, seed)
-        parts.append(Part(base + level, task + level, shared=shared and seed > 0))
+        parts.append(Segment(base + level, task + level, shared=shared and seed > 0))
     joined = HeadPair(*parts)
     base, task = joined.flat()
     return joined, HeadPair.of(base[None], task[None])
@@ -64,8 +71,8 @@ def test_a_matrix_is_read_row_after_row():
 
 
 def test_parts_follow_one_another_and_each_is_read_down_its_columns():
-    first = Part(np.array([[1.0, 3.0], [2.0, 4.0]]), np.zeros((2, 2)))
-    head = HeadPair(first, Part(np.array([[5.0], [6.0]]), np.ones((2, 1))))
+    first = Segment(np.array([[1.0, 3.0], [2.0, 4.0]]), np.zeros((2, 2)))
+    head = HeadPair(first, Segment(np.array([[5.0], [6.0]]), np.ones((2, 1))))
     base, task = head.flat()
     assert base.tolist() == [1, 2, 3, 4, 5, 6] and task.tolist() == [0, 0, 0, 0, 1, 1]
 
@@ -75,9 +82,9 @@ def test_parts_follow_one_another_and_each_is_read_down_its_columns():
 @pytest.mark.parametrize(("metric", "options"), EVERY_SCORE)
 def test_three_parts_score_like_the_one_they_make_up(metric, options, shift, shared):
     parts, whole = three_parts(shift, shared)
-    expected = load(metric)(whole, **options)
+    expected = load_score(metric)(whole, **options)
     assert (expected > 0) == (shift > 0)
-    assert load(metric)(parts, **options) == pytest.approx(expected, abs=1e-18, rel=1e-9)
+    assert load_score(metric)(parts, **options) == pytest.approx(expected, abs=1e-18, rel=1e-9)
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -89,10 +96,10 @@ def test_parts_of_different_levels_keep_the_digits_of_a_small_change(shift, shar
 
 
 def test_a_shared_part_gives_every_head_its_own_score():
-    kv = Part(*pair(1e-2, (4, 1), 9), shared=True)
+    kv = Segment(*pair(1e-2, (4, 1), 9), shared=True)
     for seed in range(3):
-        own = Part(*pair(1e-2, (5, 1), seed))
-        fresh = Part(kv.base, kv.task)
+        own = Segment(*pair(1e-2, (5, 1), seed))
+        fresh = Segment(kv.base, kv.task)
         for tau in (1.0, 0.5):
             again = pad.score(HeadPair(own, kv), tau=tau)
             assert again == pytest.approx(pad.score(HeadPair(own, fresh), tau=tau), rel=1e-12)
@@ -101,10 +108,10 @@ def test_a_shared_part_gives_every_head_its_own_score():
 @pytest.mark.parametrize(("metric", "options"), EVERY_SCORE)
 def test_scores_do_not_depend_on_the_size_of_blocks(monkeypatch, metric, options):
     for shift in (1e-4, 3.0):
-        whole = load(metric)(HeadPair.of(*pair(shift, (13, 40))), **options)
+        whole = load_score(metric)(HeadPair.of(*pair(shift, (13, 40))), **options)
         monkeypatch.setattr(head_pair, "BLOCK", 16)
-        assert len(list(blocks(np.zeros((40, 13))))) == 40
-        split = load(metric)(HeadPair.of(*pair(shift, (13, 40))), **options)
+        assert len(list(row_blocks(np.zeros((40, 13))))) == 40
+        split = load_score(metric)(HeadPair.of(*pair(shift, (13, 40))), **options)
         assert split == pytest.approx(whole, abs=0, rel=1e-10)
         monkeypatch.undo()
 
@@ -113,7 +120,7 @@ def test_scores_do_not_depend_on_the_size_of_blocks(monkeypatch, metric, options
 def test_a_matrix_of_several_true_blocks_keeps_its_digits(shape):
     base, task = pair(1e-5, shape)
     head = HeadPair.of(base, task)
-    assert len(list(blocks(head.parts[0].base))) > 1 or shape[0] == 70_000
+    assert len(list(row_blocks(head.segments[0].base))) > 1 or shape[0] == 70_000
     assert pad.score(head) == pytest.approx(exact_pad(base, task), abs=0, rel=1e-8)
     assert kl.score(head) == pytest.approx(exact_kl(base, task), abs=0, rel=1e-8)
 
@@ -122,9 +129,9 @@ def test_a_matrix_of_several_true_blocks_keeps_its_digits(shape):
 def test_the_switch_to_plain_softmaxes_is_where_it_says_and_changes_nothing(tau):
     base, task = pair(0.1)
     at = task.copy()
-    at[2, 3] = base[2, 3] + PLAIN_ABOVE * tau * (1 - 1e-12)
+    at[2, 3] = base[2, 3] + LARGE_CHANGE * tau * (1 - 1e-12)
     beyond = at.copy()
-    beyond[2, 3] = base[2, 3] + PLAIN_ABOVE * tau * (1 + 1e-12)
+    beyond[2, 3] = base[2, 3] + LARGE_CHANGE * tau * (1 + 1e-12)
     assert HeadPair.of(base, at).softmax(tau) is not None
     assert HeadPair.of(base, beyond).softmax(tau) is None
     for metric in (pad, kl):
@@ -170,7 +177,7 @@ def test_the_parts_are_not_written_to():
     parts, _ = three_parts(1e-2, shared=True)
     before = [x.copy() for x in parts.flat()]
     for metric, options in EVERY_SCORE:
-        load(metric)(parts, **options)
+        load_score(metric)(parts, **options)
     for x, y in zip(before, parts.flat(), strict=True):
         np.testing.assert_array_equal(x, y)
 
@@ -186,7 +193,7 @@ def test_every_temperature_has_sums_of_its_own():
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (1000, 7)])
 def test_an_aligned_array_begins_at_a_boundary(shape):
     held = [np.empty(i) for i in range(1, 20)]
-    for array in [aligned(shape) for _ in held]:
+    for array in [aligned_empty(shape) for _ in held]:
         assert array.ctypes.data % 64 == 0 and array.flags.c_contiguous
         assert (array.shape, array.dtype) == (shape, np.float64)
         array[:] = 1.0
@@ -196,20 +203,20 @@ def test_an_aligned_array_begins_at_a_boundary(shape):
 def test_running_sums_are_those_of_the_flat_array(shape):
     x = np.random.default_rng(0).normal(size=shape)
     expected = np.cumsum(x.ravel("F"))
-    found = running_sums(x.copy())
+    found = cumulative_sums(x.copy())
     np.testing.assert_allclose(found.ravel("F"), expected, rtol=0, atol=1e-14)
 
 
 def test_running_sums_start_where_they_are_told_to():
     x = np.random.default_rng(0).normal(size=(4, 3))
-    found = running_sums(x.copy(), np.array([10.0, 20.0, 30.0]))
+    found = cumulative_sums(x.copy(), np.array([10.0, 20.0, 30.0]))
     np.testing.assert_allclose(found, x.cumsum(axis=0) + np.array([10, 20, 30]), rtol=1e-14)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (5, 2**17), (2**16 + 3, 1), (1000, 100)])
 def test_blocks_hold_every_row_once(rows, columns):
     x = np.broadcast_to(0.0, (rows, columns))
-    taken = [row for piece in blocks(x) for row in range(rows)[piece]]
+    taken = [row for piece in row_blocks(x) for row in range(rows)[piece]]
     assert taken == list(range(rows))
 
 

@@ -4,7 +4,7 @@ import math
 import pytest
 
 from alps.heads.geometry import Geometry
-from alps.heads.head_set import HeadSet, top
+from alps.heads.head_set import HeadSet, top_heads
 
 SMALL = Geometry(num_layers=2, num_heads=8, num_kv_heads=2, head_dim=3)
 
@@ -85,11 +85,11 @@ def test_a_head_named_twice_counts_once():
 
 
 def test_top_prefers_the_highest_scores_over_all_layers():
-    assert top([[0.1, 0.4], [0.3, 0.2]], 3) == [(0, 1), (1, 0), (1, 1)]
+    assert top_heads([[0.1, 0.4], [0.3, 0.2]], 3) == [(0, 1), (1, 0), (1, 1)]
 
 
 def test_top_gives_ties_to_the_lower_layer_then_the_lower_head():
-    assert top([[1.0, 2.0, 2.0], [2.0, 2.0, 1.0]], 3) == [(0, 1), (0, 2), (1, 0)]
+    assert top_heads([[1.0, 2.0, 2.0], [2.0, 2.0, 1.0]], 3) == [(0, 1), (0, 2), (1, 0)]
 
 
 def test_a_head_set_is_sorted_and_grouped_by_layer():

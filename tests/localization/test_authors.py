@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from alps.base.serialization import SettingsError
 from alps.heads.geometry import Geometry
 from alps.localization.engine import localize, localize_metrics
-from alps.models.qkv import qkv_names
+from alps.models.architecture import qkv_names
 
 PRINTED = {
     ("mha", "pad"): [

@@ -14,8 +14,8 @@ from alps.heads.geometry import Geometry
 from alps.localization import cache as remember
 from alps.localization.cache import CheckpointPair, localize_cached
 from alps.localization.engine import localize
-from alps.models.qkv import qkv_names
-from alps.scores import differing
+from alps.models.architecture import qkv_names
+from alps.scores import non_default_options
 
 GEOMETRY = Geometry(num_layers=2, num_heads=4, num_kv_heads=2, head_dim=2)
 
@@ -137,7 +137,7 @@ def test_scores_are_called_as_their_caller_calls_the_models(pair, computed):
 
 
 def test_default_options_given_explicitly_are_the_same_folder(pair):
-    given = replace(pair, options=differing({"tau": 1.0, "ground": "index"}, ["pad"]))
+    given = replace(pair, options=non_default_options({"tau": 1.0, "ground": "index"}, ["pad"]))
     assert given.folder(OUTPUTS) == pair.folder(OUTPUTS)
 
 

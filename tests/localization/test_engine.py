@@ -16,8 +16,8 @@ import alps
 from alps.base.serialization import SettingsError
 from alps.heads.geometry import Geometry
 from alps.localization.engine import localize, localize_metrics, open_pair
-from alps.models.qkv import qkv_names
-from alps.scores import names
+from alps.models.architecture import qkv_names
+from alps.scores import metric_names
 
 FAMILIES = {
     "llama": ("llama", {"num_key_value_heads": 2}),
@@ -132,7 +132,7 @@ def table(function, base: Path, task: Path, geometry: Geometry, *arguments) -> n
 @pytest.mark.parametrize("family", FAMILIES)
 def test_all_metrics_of_every_head_equal_long_double_loops(checkpoints, family, shift, matrix):
     base, task = checkpoints(family, shift)
-    found = localize_metrics(base, task, {m: {} for m in names()}, matrix=matrix)
+    found = localize_metrics(base, task, {m: {} for m in metric_names()}, matrix=matrix)
     for metric, scores in found.items():
         expected = table(
             lambda a, b, m=metric: exact(m, a, b), base, task, scores.geometry, MATRICES[matrix]
@@ -210,7 +210,7 @@ def test_shards_score_bitwise_like_one_file(checkpoints, tmp_path, family):
     base, task = checkpoints(family, 1e-3)
     save_models(family, 1e-3, tmp_path / "base", tmp_path / "task", max_shard_size="6KB")
     assert len(list((tmp_path / "task").glob("model-*-of-*.safetensors"))) > 3
-    metrics = {m: {} for m in names()}
+    metrics = {m: {} for m in metric_names()}
     whole = localize_metrics(base, task, metrics, bias="include")
     for pair in [(base, tmp_path / "task"), (tmp_path / "base", tmp_path / "task")]:
         for metric, scores in localize_metrics(*pair, metrics, bias="include").items():
@@ -220,7 +220,7 @@ def test_shards_score_bitwise_like_one_file(checkpoints, tmp_path, family):
 @pytest.mark.parametrize("matrix", ["product", "concat"])
 def test_the_number_of_threads_changes_no_bit(checkpoints, matrix):
     pair = checkpoints("llama", 1e-3)
-    metrics = {m: {} for m in names()}
+    metrics = {m: {} for m in metric_names()}
     found = {}
     before = torch.get_num_threads()
     try:
@@ -246,7 +246,7 @@ def test_the_same_pair_has_the_same_bits_every_time(tmp_path, matrix):
     found, held = set(), []
     for i in range(6):
         held.append(np.empty(371 * i + 1))  # moves what is allocated next
-        scores = localize_metrics(*pair, {m: {} for m in names()}, geometry=g, matrix=matrix)
+        scores = localize_metrics(*pair, {m: {} for m in metric_names()}, geometry=g, matrix=matrix)
         found.add(b"".join(s.values.tobytes() for s in scores.values()))
     assert len(found) == 1
 
@@ -322,7 +322,7 @@ def scored(base: Path, task: Path, metric: str = "pad", **options) -> np.ndarray
     return localize(base, task, metric, geometry=PLAIN, **options).values
 
 
-@pytest.mark.parametrize("metric", names())
+@pytest.mark.parametrize("metric", metric_names())
 @pytest.mark.parametrize("matrix", ["product", "concat"])
 @pytest.mark.parametrize("projection", ["k", "v"])
 def test_a_change_of_a_kv_group_moves_its_own_heads_only(
@@ -335,7 +335,7 @@ def test_a_change_of_a_kv_group_moves_its_own_heads_only(
     assert [tuple(i) for i in np.argwhere(values).tolist()] == [(1, 3), (1, 4), (1, 5)]
 
 
-@pytest.mark.parametrize("metric", names())
+@pytest.mark.parametrize("metric", metric_names())
 @pytest.mark.parametrize("matrix", ["product", "concat"])
 def test_a_change_of_a_query_head_moves_that_head_only(base, tmp_path, matrix, metric):
     tensors = weights()
@@ -382,7 +382,7 @@ def test_products_are_formed_in_float64(tmp_path):
     assert scored(base, task, "euclidean")[0, 0] == pytest.approx(2**-7 * math.sqrt(24), rel=1e-12)
 
 
-@pytest.mark.parametrize("metric", names())
+@pytest.mark.parametrize("metric", metric_names())
 def test_identical_checkpoints_score_zero_and_choose_nothing(base, metric):
     scores = localize(base, base, metric, geometry=PLAIN)
     assert not scores.values.any()

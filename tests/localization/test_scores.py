@@ -34,7 +34,7 @@ def test_top_and_bottom_share_no_head_below_a_half():
 
 def test_a_set_remembers_why():
     drawn = scores().layer_matched(3, Random(0))
-    for chosen in (scores().top(0.1), scores().bottom(0.1), scores().set_of(drawn, 0.1)):
+    for chosen in (scores().top(0.1), scores().bottom(0.1), scores().head_set(drawn, 0.1)):
         assert (chosen.metric, chosen.ratio, chosen.geometry) == ("pad", 0.1, GEOMETRY)
         assert (chosen.base_hash, chosen.task_hash) == ("b", "t")
         assert np.array_equal(chosen.scores, scores().values)
@@ -86,7 +86,7 @@ def test_layer_matched_heads_are_drawn_from_the_whole_layer_and_follow_the_seed(
         lambda found: found.bottom(0.1),
         lambda found: found.ranking(),
         lambda found: found.layer_matched(3, Random(0)),
-        lambda found: found.refuse_zeros(),
+        lambda found: found.check_nonzero(),
     ],
 )
 def test_scores_of_identical_checkpoints_choose_nothing(choose):
@@ -97,7 +97,7 @@ def test_scores_of_identical_checkpoints_choose_nothing(choose):
 def test_one_moved_head_is_enough():
     values = np.zeros((4, 6))
     values[2, 1] = 1e-300
-    scores(values=values).refuse_zeros()
+    scores(values=values).check_nonzero()
     assert (2, 1) in scores(values=values).top(0.1).heads
 
 

@@ -11,11 +11,11 @@ from alps.data.batches import pack
 from alps.data.encoding.encode import encode
 from alps.data.subset import training_examples
 from alps.localization.engine import localize_metrics
-from alps.models.architecture import read_geometry
+from alps.models.architecture import qkv_names, read_geometry
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model, load_tokenizer, pad_id
 from alps.models.loss import answer_loss
-from alps.models.qkv import QKV, qkv_names
+from alps.models.qkv import QKVCheckpoint
 
 HEADS = [(0, 0), (0, 8), (13, 4), (29, 5)]
 
@@ -54,7 +54,7 @@ def matrices(pair, layer: int, head: int) -> list[np.ndarray]:
     geometry = read_geometry(pair[0])
     found = []
     for place in pair:
-        group = QKV(place, geometry).group(layer, geometry.kv_group(head))
+        group = QKVCheckpoint(place, geometry).group(layer, geometry.kv_group(head))
         q, k, v = (w.double().numpy().T for w in group.weights)
         first = (head % geometry.group_size) * geometry.head_dim
         found.append((q[:, first : first + geometry.head_dim] @ (k.T @ v)).ravel())

@@ -16,7 +16,7 @@ from alps.methods.dense import Full
 from alps.methods.scored import Bottom, LayerMatchedRandom, Scored
 from alps.models.checkpoint import materialize
 from alps.pipeline.preflight import check
-from alps.scores import names
+from alps.scores import metric_names
 from alps.settings.run import TaskModel
 
 
@@ -58,7 +58,7 @@ def scored(cls: type[Scored] = Scored, **changes) -> Scored:
     return cls(**{**settings, "task_model": TaskModel(method=Full(name="full")), **changes})
 
 
-@pytest.mark.parametrize("metric", names())
+@pytest.mark.parametrize("metric", metric_names())
 def test_the_heads_of_the_highest_scores_are_chosen_and_the_scores_kept(pair, chosen, metric):
     found = chosen(f"method={'alps' if metric == 'pad' else metric}", "ratio=0.3")
     expected = localize(*pair, metric)
@@ -173,7 +173,7 @@ def test_a_wrong_option_ends_the_command_before_any_folder_exists(alps, tmp_path
 
 
 @pytest.mark.parametrize("cls", [Scored, Bottom, LayerMatchedRandom])
-@pytest.mark.parametrize("metric", names())
+@pytest.mark.parametrize("metric", metric_names())
 def test_a_known_metric_is_taken(metric, cls):
     assert list(scored(cls, metric=metric).problems()) == []
 

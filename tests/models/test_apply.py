@@ -5,13 +5,12 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from alps.heads.head_set import HeadSet
 from alps.models.apply import (
     apply,
-    attentions,
     checkpoint_activations,
     merge,
     num_parameters,
     num_trainable,
 )
-from alps.models.architecture import read_geometry
+from alps.models.architecture import attentions, read_geometry
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model
 from alps.models.training_plan import LoraShape, TrainingPlan

@@ -13,9 +13,10 @@ from alps.training.fit import fit
 from alps.training.restore import restore
 
 
-@pytest.mark.parametrize("family", ["Llama", "Mistral", "Qwen2", "Qwen3"])
+@pytest.mark.parametrize("family", ["Llama", "Mistral", "Qwen2", "Qwen3", "Gemma3"])
 def test_a_local_folder_of_each_family_trains(make_run, tmp_path, family):
-    config = getattr(transformers, f"{family}Config")(
+    text = "Text" if family == "Gemma3" else ""
+    config = getattr(transformers, f"{family}{text}Config")(
         vocab_size=260, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=2, head_dim=8, max_position_embeddings=1024,
     )  # fmt: skip

@@ -12,7 +12,14 @@ from alps.heads.head_set import HeadSet
 from alps.models.apply import apply, cast_frozen, merge
 from alps.models.architecture import read_geometry
 from alps.models.checkpoint import materialize
-from alps.models.four_bit import PackedLinear, is_packed, pack, plain_linear, product, unpacked
+from alps.models.four_bit import (
+    QuantizedLinear,
+    dequantize,
+    is_quantized,
+    linear_from,
+    matmul_4bit,
+    quantize,
+)
 from alps.models.head_linear import HeadLinear
 from alps.models.load import load_model
 from alps.models.training_plan import LoraShape, TrainingPlan
@@ -32,14 +39,14 @@ def linear(bias: bool = False) -> nn.Linear:
 @pytest.mark.parametrize("bias", [True, False])
 def test_the_product_is_that_of_the_unpacked_weight(bias):
     plain = linear(bias)
-    packed = pack(plain.weight)
-    assert is_packed(packed) and not is_packed(plain.weight)
+    packed = quantize(plain.weight)
+    assert is_quantized(packed) and not is_quantized(plain.weight)
     assert packed.numel() * packed.element_size() == 64 * 32 / 2
-    error = (unpacked(packed) - plain.weight).abs().max()
+    error = (dequantize(packed) - plain.weight).abs().max()
     assert 0 < error < 0.2 * plain.weight.abs().max()
     x = torch.randn(3, 5, 64, requires_grad=True)
-    y = product(x, packed, plain.bias)
-    expected = nn.functional.linear(x, unpacked(packed).float(), plain.bias)
+    y = matmul_4bit(x, packed, plain.bias)
+    expected = nn.functional.linear(x, dequantize(packed).float(), plain.bias)
     torch.testing.assert_close(y, expected, **ROUNDED)
     assert (y - plain(x)).abs().max() > 10 * ROUNDED["atol"], "packing changed nothing"
     (gradient,) = torch.autograd.grad(y.square().sum(), x)
@@ -51,12 +58,12 @@ def test_the_product_is_that_of_the_unpacked_weight(bias):
 def test_chosen_rows_are_exact_over_a_packed_base(bias):
     plain = linear(bias)
     layer = HeadLinear(linear(bias), ROWS)
-    layer.weight = pack(layer.weight)
+    layer.weight = quantize(layer.weight)
     x = torch.randn(4, 64)
     y = layer(x)
     torch.testing.assert_close(y[:, ROWS], plain(x)[:, ROWS])
     rest = [i for i in range(32) if i not in ROWS]
-    packed = nn.functional.linear(x, unpacked(layer.weight).float(), plain.bias)
+    packed = nn.functional.linear(x, dequantize(layer.weight).float(), plain.bias)
     torch.testing.assert_close(y[:, rest], packed[:, rest], **ROUNDED)
     y.square().sum().backward()
     assert layer.rows.grad is not None and layer.weight.grad is None
@@ -64,18 +71,20 @@ def test_chosen_rows_are_exact_over_a_packed_base(bias):
         layer.rows += 1
     merged = layer.merged()
     assert torch.equal(merged.weight[ROWS], layer.rows.bfloat16())
-    assert torch.equal(merged.weight[rest], unpacked(layer.weight)[rest])
+    assert torch.equal(merged.weight[rest], dequantize(layer.weight)[rest])
     torch.testing.assert_close(merged.float()(x), layer(x), rtol=0.02, atol=0.02)
 
 
 def test_autocast_multiplies_in_its_own_precision():
     with torch.autocast("cpu", torch.bfloat16):
-        assert product(torch.randn(2, 64), pack(linear().weight), None).dtype == torch.bfloat16
+        assert (
+            matmul_4bit(torch.randn(2, 64), quantize(linear().weight), None).dtype == torch.bfloat16
+        )
 
 
 def test_plain_layers_are_copies():
     layer = linear(bias=True)
-    copy = plain_linear(unpacked(layer.weight), layer.bias)
+    copy = linear_from(dequantize(layer.weight), layer.bias)
     assert torch.equal(copy.weight, layer.weight) and torch.equal(copy.bias, layer.bias)
     assert copy.weight.data_ptr() != layer.weight.data_ptr()
 
@@ -100,8 +109,8 @@ def test_a_run_over_a_4_bit_base_trains_and_is_restored(make_run, method):
     with torch.no_grad():
         before = model(ids).logits
         merged = merge(model)
-        assert not any(isinstance(m, PackedLinear | HeadLinear) for m in merged.modules())
-        assert not any(is_packed(p) for p in merged.parameters())
+        assert not any(isinstance(m, QuantizedLinear | HeadLinear) for m in merged.modules())
+        assert not any(is_quantized(p) for p in merged.parameters())
         torch.testing.assert_close(merged(ids).logits, before, rtol=0.05, atol=0.05)
 
 
@@ -133,7 +142,7 @@ def test_lora_is_packed_below_its_adapters(make_run):
     cast_frozen(model, "nf4")
     kinds = [type(m).__name__ for m in model.modules()]
     layers = read_geometry(base).num_layers
-    assert kinds.count("PackedLinear") == 7 * layers
+    assert kinds.count("QuantizedLinear") == 7 * layers
     assert all(p.dtype == torch.float32 for p in model.parameters() if p.requires_grad)
 
 
@@ -153,7 +162,7 @@ def test_heads_of_a_model_that_transformers_quantized(make_run, tmp_path):
     assert trained and all(n.endswith(".rows") for n in trained)
     merged = alps.merge(model)
     assert type(merged.model.layers[1].self_attn.q_proj) is nn.Linear
-    assert is_packed(merged.model.layers[0].self_attn.q_proj.weight)
+    assert is_quantized(merged.model.layers[0].self_attn.q_proj.weight)
 
 
 def test_8_bit_layers_cannot_be_trained_in_part(make_run):

@@ -36,7 +36,7 @@ def test_a_batch_without_answers_gives_zero_with_a_gradient(model):
     assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "mistral"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "mistral", "gemma3_text"])
 def test_packed_samples_never_see_each_other(kind):
     """Loss and every gradient are those of separate samples, to float32 rounding."""
     model = tiny(kind)
@@ -66,17 +66,18 @@ def test_without_lengths_packed_samples_would_leak():
     assert abs(leaking.item() - right.item()) > 1e-3
 
 
+@pytest.mark.parametrize("kind", ["mistral", "gemma3_text"])
 @pytest.mark.parametrize("length", [5, 6, 9])
-def test_a_sample_longer_than_the_sliding_window_is_windowed(length):
+def test_a_sample_longer_than_the_sliding_window_is_windowed(length, kind):
     """As transformers' eager attention computes each sample alone, with a window of 4 tokens.
 
     Tokens differ: attention over equal values is the same whatever it sees.
     """
     samples = [EncodedRow([5, 6, 7], 2), EncodedRow(list(range(20, 20 + length)), length - 1)]
-    model = tiny("mistral", sliding_window=4)
+    model = tiny(kind, sliding_window=4)
     losses = {}
     for window in (4, None):
-        eager = tiny("mistral", sliding_window=window, attention="eager")
+        eager = tiny(kind, sliding_window=window or 99, attention="eager")
         eager.load_state_dict(model.state_dict())
         losses[window] = 0.0
         for sample in samples:
@@ -86,6 +87,16 @@ def test_a_sample_longer_than_the_sliding_window_is_windowed(length):
     del batch["num_tokens"]
     assert answer_loss(model, **batch).item() == pytest.approx(losses[4], rel=1e-5)
     assert (abs(losses[4] - losses[None]) > 1e-3) == (length > 5), "the window makes a difference"
+
+
+def test_capped_logits_are_those_of_the_model():
+    model = tiny("gemma3_text", final_logit_softcapping=0.1)
+    batch = pad(ROWS, pad_id=2)
+    targets = batch["labels"][:, 1:]
+    logits = model(batch["input_ids"]).logits[:, :-1][targets >= 0]
+    wanted = F.cross_entropy(logits, targets[targets >= 0], reduction="sum")
+    found = answer_loss(model, batch["input_ids"], batch["labels"])
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-6)
 
 
 def test_the_loss_of_half_precision_logits_is_a_float32_sum(model):

@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from alps.heads.geometry import Geometry
-from alps.models.qkv import INDEX, QKV, Group, qkv_names
+from alps.models.architecture import qkv_names
+from alps.models.qkv import INDEX, KVGroup, QKVCheckpoint
 
 GEOMETRY = Geometry(num_layers=2, num_heads=4, num_kv_heads=2, head_dim=3)
 WIDTH = 10
@@ -48,19 +49,19 @@ def sharded(tensors: dict[str, torch.Tensor], folder: Path, count: int = 3) -> P
     return folder
 
 
-def same(a: Group, b: Group) -> bool:
+def same(a: KVGroup, b: KVGroup) -> bool:
     pairs = zip(a.weights + (a.biases or ()), b.weights + (b.biases or ()), strict=True)
     return all(torch.equal(x, y) and x.dtype == y.dtype for x, y in pairs)
 
 
-def qkv(place: Path) -> QKV:
-    return QKV(place, GEOMETRY)
+def qkv(place: Path) -> QKVCheckpoint:
+    return QKVCheckpoint(place, GEOMETRY)
 
 
 def refusal(place: Path, geometry: Geometry = GEOMETRY) -> str:
     """What `check`, or else reading everything, says."""
     with pytest.raises(ValueError) as error:
-        checkpoint = QKV(place, geometry)
+        checkpoint = QKVCheckpoint(place, geometry)
         checkpoint.check()
         for layer in range(2):
             for group in range(2):
@@ -299,7 +300,9 @@ def test_a_folder_of_pickles_names_them_and_a_command_that_converts_them(tmp_pat
     converted = Path(f"{folder}-safetensors")
     found = load_file(converted / "model.safetensors")
     assert all(torch.equal(found[n], t) for n, t in expected.items())
-    QKV(converted, Geometry(num_layers=2, num_heads=4, num_kv_heads=2, head_dim=3)).check()
+    QKVCheckpoint(
+        converted, Geometry(num_layers=2, num_heads=4, num_kv_heads=2, head_dim=3)
+    ).check()
 
 
 @pytest.mark.parametrize("as_file", [False, True])

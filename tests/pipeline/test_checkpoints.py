@@ -11,9 +11,8 @@ from alps.config.build import build, compose_config, model_choice
 from alps.execute import execute
 from alps.heads.head_set import HeadSet
 from alps.localization.engine import localize
-from alps.models.architecture import read_geometry
+from alps.models.architecture import qkv_names, read_geometry
 from alps.models.checkpoint import materialize
-from alps.models.qkv import qkv_names
 from alps.pipeline.checkpoints import ResolvedCheckpoint, resolve_checkpoint
 from alps.runs.folder import RunFolder
 from alps.settings.run import Run

@@ -1,27 +1,37 @@
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from alps import scores
 from alps.heads.head_pair import HeadPair
-from alps.scores import cosine, differing, euclidean, kl, option_problems, options_of, pad
+from alps.scores import (
+    cosine,
+    default_options,
+    euclidean,
+    kl,
+    non_default_options,
+    option_problems,
+    pad,
+)
 
 
 def test_a_metric_is_loaded_by_the_name_of_its_module():
-    assert scores.load("pad") is pad.score
+    assert scores.load_score("pad") is pad.score
 
 
 def test_every_module_is_a_metric():
-    assert set(scores.names()) >= {"cosine", "euclidean", "kl", "pad"}
-    assert all(callable(scores.load(name)) for name in scores.names())
+    assert set(scores.metric_names()) >= {"cosine", "euclidean", "kl", "pad"}
+    assert all(callable(scores.load_score(name)) for name in scores.metric_names())
 
 
-@pytest.mark.parametrize("metric", scores.names())
+@pytest.mark.parametrize("metric", scores.metric_names())
 def test_every_metric_grows_with_the_change(metric):
     base, step = np.random.default_rng(0).normal(size=(2, 8, 4))
     pairs = [HeadPair.of(base, base + size * step) for size in (0.0, 0.01, 0.1, 1.0)]
-    values = [scores.load(metric)(pair) for pair in pairs]
+    values = [scores.load_score(metric)(pair) for pair in pairs]
     assert values == sorted(values)
     assert values[0] == 0.0 < values[1]
 
@@ -29,17 +39,17 @@ def test_every_metric_grows_with_the_change(metric):
 @pytest.mark.parametrize("metric", ["pads", "__init__", "os"])
 def test_an_unknown_metric_is_refused_with_those_that_exist(metric):
     with pytest.raises(ValueError, match=f"there is no metric {metric}") as refusal:
-        scores.load(metric)
-    known = "did you mean 'pad'?" if metric == "pads" else ", ".join(scores.names())
+        scores.load_score(metric)
+    known = "did you mean 'pad'?" if metric == "pads" else ", ".join(scores.metric_names())
     assert known in str(refusal.value)
     assert list(option_problems(metric, {})) == [str(refusal.value)]
 
 
 def test_options_are_the_keyword_arguments_with_their_defaults():
-    assert options_of("pad") == {"tau": 1.0, "ground": "index"}
-    assert options_of("kl") == {"tau": 1.0, "direction": "base_task"}
-    assert options_of("cosine") == {"of": "distribution"}
-    assert options_of("euclidean") == {}
+    assert default_options("pad") == {"tau": 1.0, "ground": "index"}
+    assert default_options("kl") == {"tau": 1.0, "direction": "base_task"}
+    assert default_options("cosine") == {"of": "distribution"}
+    assert default_options("euclidean") == {}
 
 
 @pytest.mark.parametrize(
@@ -87,7 +97,7 @@ def test_an_option_of_another_type_is_refused(monkeypatch, power):
     def score(pair: HeadPair, power: float = 2.0) -> float:
         return power
 
-    monkeypatch.setattr(scores, "load", lambda metric: score)
+    monkeypatch.setattr(scores, "load_score", lambda metric: score)
     (problem,) = option_problems("pad", {"power": power})
     assert problem.startswith("power must be a") and problem.endswith(f"got {power!r}")
     assert not list(option_problems("pad", {"power": 3}))
@@ -99,16 +109,16 @@ def test_all_problems_of_options_are_told():
 
 
 def test_defaults_given_explicitly_do_not_differ():
-    assert differing({"tau": 1.0, "ground": "index"}, ["pad"]) == {}
-    assert differing({"tau": 1, "ground": "index"}, ["pad"]) == {}
+    assert non_default_options({"tau": 1.0, "ground": "index"}, ["pad"]) == {}
+    assert non_default_options({"tau": 1, "ground": "index"}, ["pad"]) == {}
 
 
 def test_only_options_that_one_of_the_metrics_has_count():
     options = {"tau": 2.0, "ground": "weights", "direction": "task_base"}
-    assert differing(options, ["pad"]) == {"tau": 2.0, "ground": "weights"}
-    assert differing(options, ["kl"]) == {"tau": 2.0, "direction": "task_base"}
-    assert differing(options, ["kl", "pad"]) == options
-    assert differing(options, ["cosine", "euclidean"]) == {}
+    assert non_default_options(options, ["pad"]) == {"tau": 2.0, "ground": "weights"}
+    assert non_default_options(options, ["kl"]) == {"tau": 2.0, "direction": "task_base"}
+    assert non_default_options(options, ["kl", "pad"]) == options
+    assert non_default_options(options, ["cosine", "euclidean"]) == {}
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -117,3 +127,16 @@ def test_one_pair_gives_all_metrics_the_same_as_pairs_of_their_own(seed):
     pair = HeadPair.of(base, base + 0.01 * step)
     for metric in (pad, kl, cosine, euclidean, pad, kl):
         assert metric.score(pair) == metric.score(HeadPair.of(base, base + 0.01 * step))
+
+
+def test_adding_a_score_as_documented_works(monkeypatch, tmp_path):
+    """The guide's own function, outside the package."""
+    page = (Path(__file__).parents[2] / "docs" / "add_a_method.md").read_text()
+    code = re.search(r"## A new score.*?```python\n(.*?)```", page, re.S)[1]
+    (tmp_path / "minkowski.py").write_text(code)
+    monkeypatch.setattr(scores, "__path__", [*scores.__path__, str(tmp_path)])
+    assert "minkowski" in scores.metric_names() and default_options("minkowski") == {"p": 3.0}
+    pair = HeadPair.of([[1.0, 2.0]], [[4.0, 6.0]])
+    assert scores.load_score("minkowski")(pair, p=2.0) == pytest.approx(5.0)
+    assert not list(option_problems("minkowski", {"p": 2.5}))
+    assert list(option_problems("minkowski", {"p": "two"})) == ["p must be a number, got 'two'"]

@@ -59,7 +59,7 @@ def _localized(request: Any) -> tuple[Path, dict[str, Any]]:
     from alps.localization.cache import CheckpointPair, localize_cached
     from alps.pipeline.checkpoints import resolve_checkpoint
     from alps.report.heads.heat_map import draw_heat_map
-    from alps.scores import differing
+    from alps.scores import non_default_options
 
     output_dir = Path(request.output_dir)
     places = {}
@@ -81,7 +81,7 @@ def _localized(request: Any) -> tuple[Path, dict[str, Any]]:
         matrix=request.matrix,
         bias=request.bias,
         compat=request.compat,
-        options=differing(request.options, request.metric),
+        options=non_default_options(request.options, request.metric),
     )
     with progress_bar("scoring KV groups") as progress:
         scores = localize_cached(output_dir, pair, list(request.metric), progress)

@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from alps.cost.shape import ModelShape
+from alps.models.architecture import QKV
 from alps.models.training_plan import TrainingPlan
-
-QKV = ("q_proj", "k_proj", "v_proj")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -226,6 +226,9 @@ def _kept(shape: ModelShape, plan: TrainingPlan, block: Block, storage: Storage)
     if m["down_proj"].passes_gradient:
         kept += number * 3 * shape.intermediate
     kept += _inputs_kept([m["down_proj"]], storage)
+    if shape.post_norms:
+        kept += _norm(shape.hidden, middle, plan.rest)
+        kept += _norm(shape.hidden, middle or m["down_proj"].trains, plan.rest)
     return kept + number * sum(linear.rank for linear in m.values())
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from alps.heads.geometry import Geometry
-from alps.models.architecture import geometry_of, read_config
+from alps.models.architecture import FAMILIES, geometry_of, language_config, read_config
 from alps.models.training_plan import TrainingPlan
 
 
@@ -25,7 +25,8 @@ class ModelShape:
         qkv_bias: Whether q, k and v have biases.
         output_bias: Whether o has one.
         mlp_bias: Whether the MLP's matrices have biases.
-        head_norms: Whether q and k are normalized head by head (Qwen3).
+        head_norms: Whether q and k are normalized per head (Qwen3, Gemma-3).
+        post_norms: Whether the outputs of attention and MLP are normalized, too (Gemma-3).
     """
 
     geometry: Geometry
@@ -37,6 +38,7 @@ class ModelShape:
     output_bias: bool = False
     mlp_bias: bool = False
     head_norms: bool = False
+    post_norms: bool = False
 
     @classmethod
     def read(cls, folder: Path) -> ModelShape:
@@ -58,22 +60,23 @@ class ModelShape:
         Raises:
             ValueError: If its architecture is not supported; one sentence.
         """
-        geometry = geometry_of(config, folder)
+        geometry, config = geometry_of(config, folder), language_config(config, folder)
         missing = {"intermediate_size", "vocab_size"} - config.keys()
         if missing:
             raise ValueError(f"config.json in {folder} has no {', '.join(sorted(missing))}")
-        kind = config["model_type"]
-        asked = kind in ("llama", "qwen3") and bool(config.get("attention_bias"))
+        family = FAMILIES[config["model_type"]]
+        asked = family.qkv_bias is None and bool(config.get("attention_bias"))
         return cls(
             geometry=geometry,
             hidden=config["hidden_size"],
             intermediate=config["intermediate_size"],
             vocab=config["vocab_size"],
             tied=bool(config.get("tie_word_embeddings")),
-            qkv_bias=asked or kind == "qwen2",
+            qkv_bias=asked or bool(family.qkv_bias),
             output_bias=asked,
-            mlp_bias=kind == "llama" and bool(config.get("mlp_bias")),
-            head_norms=kind == "qwen3",
+            mlp_bias=family.mlp_bias and bool(config.get("mlp_bias")),
+            head_norms=family.head_norms,
+            post_norms=family.post_norms,
         )
 
     @property
@@ -106,7 +109,7 @@ class ModelShape:
     def num_parameters(self) -> int:
         """All parameters; tied ones count once."""
         g, d = self.geometry, self.hidden
-        norms = 2 * d + 2 * g.head_dim * self.head_norms
+        norms = (4 if self.post_norms else 2) * d + 2 * g.head_dim * self.head_norms
         biases = self.output_bias * d + self.mlp_bias * (2 * self.intermediate + d)
         biases += self.qkv_bias * (g.num_heads + 2 * g.num_kv_heads) * g.head_dim
         embedding = 0 if self.tied else self.vocab * d

@@ -35,6 +35,12 @@ class Geometry:
             )
 
     @property
+    def summary(self) -> str:
+        """Sizes for error messages."""
+        heads = f"{self.num_heads}/{self.num_kv_heads}"
+        return f"{self.num_layers} layers of {heads} heads of {self.head_dim} rows"
+
+    @property
     def total_heads(self) -> int:
         """All query heads of the model."""
         return self.num_layers * self.num_heads
@@ -79,7 +85,7 @@ class Geometry:
         return _rows((g for g, count in chosen.items() if count >= needed), self.head_dim)
 
     def qkv_share(self, heads: Iterable[Head], kv_policy: str) -> float:
-        """Share of all Q/K/V weights that train with these heads, in [0, 1]."""
+        """Fraction of all Q/K/V weights that train with these heads, in [0, 1]."""
         layers: dict[int, list[int]] = defaultdict(list)
         for layer, head in heads:
             layers[layer].append(head)

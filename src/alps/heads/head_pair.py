@@ -1,9 +1,8 @@
-"""One attention head in two checkpoints, and what several scores need of it, computed once.
+"""One attention head in two checkpoints, with the intermediate sums that several scores share.
 
-Arrays are float64 and are read down their columns: the first column from top to bottom, then the
-next. Read like that, they are the head's matrix flattened (`alps.localization.head_pairs` says in
-which order). A small change of large weights is never the difference of two large sums here, so a
-score keeps its digits: it is the change that is summed.
+Arrays are float64. Flattened in column-major order, they are the head's matrix as the scores see it
+(`alps.localization.head_pairs` defines that order). Sums are taken over the change of each entry:
+the difference of two large sums would cancel the digits of a small change.
 """
 
 from __future__ import annotations
@@ -20,33 +19,33 @@ from numpy.typing import ArrayLike
 Array = Float64[np.ndarray, "rows columns"]
 
 BLOCK = 2**16
-"""Entries of a block: 512 KiB."""
+"""Entries in a block of rows: 512 KiB."""
 
-PLAIN_ABOVE = 1.0
-"""Changes (over tau) beyond this are no small shift; plain softmaxes then lose nothing."""
+LARGE_CHANGE = 1.0
+"""Above this change (over tau), two ordinary softmaxes lose no precision."""
 
 
-class Part:
-    """A piece of a head's flattened matrix; those of K and V are shared by a group's heads."""
+class Segment:
+    """A segment of a head's flattened matrix; all heads of a KV group share those of K and V."""
 
     def __init__(self, base: Array, task: Array, shared: bool = False):
-        """Holds the weights of both checkpoints.
+        """Stores the weights of both checkpoints.
 
         Args:
             base: Weights of the base model.
             task: Weights of the task model, same shape.
-            shared: Whether other heads hold this very part, so that its sums are worth keeping.
+            shared: Whether other heads use this object, so that its cumulative sums are cached.
         """
         self.base, self.task, self.shared = base, task, shared
-        self._soft: dict[float, Soft] = {}
+        self._exponentials: dict[float, Exponentials] = {}
 
     def changes(self) -> Iterator[tuple[slice, Array]]:
-        """Rows, and their change (task minus base), block by block."""
-        for rows in blocks(self.base):
+        """Slices of rows with their change (task minus base), block by block."""
+        for rows in row_blocks(self.base):
             yield rows, self.task[rows] - self.base[rows]
 
     @cached_property
-    def moments(self) -> tuple[float, float, float]:
+    def inner_products(self) -> tuple[float, float, float]:
         """Sums of base x base, base x change and change x change."""
         sums = np.zeros(3)
         for rows, block in self.changes():
@@ -55,22 +54,22 @@ class Part:
         base, mixed, change = sums.tolist()
         return base, mixed, change
 
-    def soft(self, tau: float) -> Soft:
-        """Its share of the tempered softmaxes (eq. 6), before they are divided by their sums."""
-        if tau not in self._soft:
-            self._soft[tau] = self._exponentials(tau)
-        return self._soft[tau]
+    def exponentials(self, tau: float) -> Exponentials:
+        """Its entries of the tempered softmaxes (eq. 6), not yet normalized."""
+        if tau not in self._exponentials:
+            self._exponentials[tau] = self._compute_exponentials(tau)
+        return self._exponentials[tau]
 
-    @np.errstate(over="ignore", invalid="ignore")  # of changes beyond `PLAIN_ABOVE`
-    def _exponentials(self, tau: float) -> Soft:
-        mass, gained = np.empty_like(self.base), np.empty_like(self.base)
-        columns, moments = np.zeros((2, self.base.shape[1])), np.zeros(3)
+    @np.errstate(over="ignore", invalid="ignore")  # of changes beyond `LARGE_CHANGE`
+    def _compute_exponentials(self, tau: float) -> Exponentials:
+        mass, increase = np.empty_like(self.base), np.empty_like(self.base)
+        columns, products = np.zeros((2, self.base.shape[1])), np.zeros(3)
         shift = float(self.base.max()) / tau
         weighted, small = 0.0, True
         for rows, change in self.changes():
             if tau != 1:
                 change /= tau
-            here, more = mass[rows], gained[rows]
+            here, more = mass[rows], increase[rows]
             np.subtract(self.base[rows] if tau == 1 else self.base[rows] / tau, shift, out=here)
             np.exp(here, out=here)
             np.expm1(change, out=more)
@@ -78,111 +77,113 @@ class Part:
             columns += here.sum(axis=0), more.sum(axis=0)
             flat, masses, gains = change.ravel(), here.ravel(), more.ravel()
             weighted += float(masses @ flat)
-            moments += masses @ masses, masses @ gains, gains @ gains
-            # the norm bounds the largest entry and costs less
-            small &= bool(flat @ flat <= PLAIN_ABOVE**2 or np.abs(flat).max() <= PLAIN_ABOVE)
+            products += masses @ masses, masses @ gains, gains @ gains
+            # The norm is a cheap bound of the largest entry.
+            small &= bool(flat @ flat <= LARGE_CHANGE**2 or np.abs(flat).max() <= LARGE_CHANGE)
         if self.shared:
-            running_sums(mass)
-            running_sums(gained)
-        return Soft(mass, gained, columns[0], columns[1], moments.tolist(), shift, weighted, small)
+            cumulative_sums(mass)
+            cumulative_sums(increase)
+        return Exponentials(
+            mass, increase, columns[0], columns[1], products.tolist(), shift, weighted, small
+        )
 
 
 @dataclass
-class Soft:
-    """Exponentials of a part.
+class Exponentials:
+    """Exponentials of a segment.
 
     Attributes:
-        mass: exp(base / tau - shift); of a shared part, running sums of it.
-        gained: exp(task / tau - shift) - mass, computed from the change; likewise.
-        column_mass: Sums of the columns of the exponentials.
-        column_gained: Sums of the columns of what was gained.
-        moments: Sums of mass x mass, mass x gained and gained x gained.
-        shift: Largest base / tau, which keeps the exponentials in range.
+        mass: exp(base / tau - shift); its cumulative sums if the segment is shared.
+        increase: exp(task / tau - shift) - mass, computed from the change; likewise.
+        column_mass: Column sums of the mass.
+        column_increase: Column sums of the increase.
+        inner_products: Sums of mass x mass, mass x increase and increase x increase.
+        shift: Largest base / tau, subtracted to avoid overflow.
         weighted_change: Sum of mass x change / tau.
-        small: Whether no entry changed by more than `PLAIN_ABOVE` tau.
+        small: Whether no entry changed by more than `LARGE_CHANGE` x tau.
     """
 
     mass: Array
-    gained: Array
+    increase: Array
     column_mass: Float64[np.ndarray, " columns"]
-    column_gained: Float64[np.ndarray, " columns"]
-    moments: Sequence[float]
+    column_increase: Float64[np.ndarray, " columns"]
+    inner_products: Sequence[float]
     shift: float
     weighted_change: float
     small: bool
 
 
 class HeadPair:
-    """A head's matrix in base and task model, as parts that follow one another."""
+    """A head's flattened matrix in base and task model, as the concatenation of segments."""
 
-    def __init__(self, *parts: Part):
-        """Puts the parts together."""
-        self.parts: Sequence[Part] = parts
+    def __init__(self, *segments: Segment):
+        """Concatenates segments."""
+        self.segments: Sequence[Segment] = segments
 
     @classmethod
     def of(cls, base: ArrayLike, task: ArrayLike) -> HeadPair:
-        """A head of one part, from matrices that are flattened row after row (C order)."""
-        return cls(Part(np.asarray(base, np.float64).T, np.asarray(task, np.float64).T))
+        """A head with one segment, from matrices that are flattened in row-major order."""
+        return cls(Segment(np.asarray(base, np.float64).T, np.asarray(task, np.float64).T))
 
     @property
     def size(self) -> int:
         """Number of entries."""
-        return sum(part.base.size for part in self.parts)
+        return sum(segment.base.size for segment in self.segments)
 
     def swapped(self) -> HeadPair:
         """The same head with base and task exchanged."""
-        return HeadPair(*(Part(part.task, part.base) for part in self.parts))
+        return HeadPair(*(Segment(s.task, s.base) for s in self.segments))
 
     def flat(self) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
-        """Base and task, flattened in reading order."""
-        base = np.concatenate([part.base.ravel("F") for part in self.parts])
-        return base, np.concatenate([part.task.ravel("F") for part in self.parts])
+        """The flattened matrices of base and task."""
+        base = np.concatenate([segment.base.ravel("F") for segment in self.segments])
+        return base, np.concatenate([segment.task.ravel("F") for segment in self.segments])
 
-    def softmax(self, tau: float) -> Softmax | None:
-        """The tempered softmaxes of base and task, as one and its change.
+    def softmax(self, tau: float) -> SoftmaxChange | None:
+        """The tempered softmax of the base and its change.
 
         Returns:
-            None if the change is not small; nothing is lost then by two plain softmaxes.
+            None if the change is large; then two ordinary softmaxes lose no precision.
         """
-        softs = [part.soft(tau) for part in self.parts]
-        if not all(soft.small for soft in softs):
+        exponentials = [segment.exponentials(tau) for segment in self.segments]
+        if not all(e.small for e in exponentials):
             return None
-        top = max(soft.shift for soft in softs)
-        weights = [math.exp(soft.shift - top) for soft in softs]
-        pairs = list(zip(weights, softs, strict=True))
-        total = sum(w * float(soft.column_mass.sum()) for w, soft in pairs)
-        gained = sum(w * float(soft.column_gained.sum()) for w, soft in pairs)
-        return Softmax(softs, weights, total, gained / total)
+        top = max(e.shift for e in exponentials)
+        weights = [math.exp(e.shift - top) for e in exponentials]
+        pairs = list(zip(weights, exponentials, strict=True))
+        total = sum(w * float(e.column_mass.sum()) for w, e in pairs)
+        increase = sum(w * float(e.column_increase.sum()) for w, e in pairs)
+        return SoftmaxChange(exponentials, weights, total, increase / total)
 
 
 @dataclass
-class Softmax:
-    """Softmax of a head in the base model, and what the task's has more.
+class SoftmaxChange:
+    """Softmax of a head in the base model, and its change in the task model.
 
     Attributes:
-        softs: Exponentials of each part.
-        weights: What brings each part to the common shift.
-        total: Sum of the base's mass under that shift.
-        growth: What the sum of the task's mass has more, over `total`.
+        exponentials: Exponentials of each segment.
+        weights: Factor of each segment that brings it to the common shift.
+        total: Normalizer of the base under that shift.
+        growth: Relative increase of the normalizer in the task model.
     """
 
-    softs: Sequence[Soft]
+    exponentials: Sequence[Exponentials]
     weights: Sequence[float]
     total: float
     growth: float
 
 
-def blocks(x: Array) -> Iterator[slice]:
-    """Rows of an array, in pieces that stay in a core's cache."""
+def row_blocks(x: Array) -> Iterator[slice]:
+    """Slices of rows that fit into a core's cache."""
     height = max(1, BLOCK // x.shape[1])
     return (slice(first, first + height) for first in range(0, len(x), height))
 
 
-def aligned(shape: tuple[int, ...]) -> np.ndarray:
-    """A float64 array of any numbers, which begins at a multiple of 64 bytes.
+def aligned_empty(shape: tuple[int, ...]) -> np.ndarray:
+    """An uninitialized float64 array, aligned to 64 bytes.
 
-    BLAS's sum of sizes begins with what lies before such a boundary, so elsewhere the rounding of
-    a score would follow the address of an array.
+    BLAS's asum first adds the entries before such a boundary, so that without alignment the
+    rounding of a score would depend on the address of an array.
     """
     size = math.prod(shape)
     memory = np.empty(size + 7)
@@ -190,14 +191,14 @@ def aligned(shape: tuple[int, ...]) -> np.ndarray:
     return memory[first : first + size].reshape(shape)
 
 
-def running_sums(x: Array, before: Float64[np.ndarray, " columns"] | None = None) -> Array:
-    """Sums of all entries up to each, in reading order; replaces `x`.
+def cumulative_sums(x: Array, before: Float64[np.ndarray, " columns"] | None = None) -> Array:
+    """Cumulative sums in column-major order, in place.
 
-    Row after row, many columns at a time: several times faster than entry after entry.
+    Adds whole rows, which is several times faster than adding entries one by one.
 
     Args:
-        x: What is summed.
-        before: What has been summed when each column begins; computed if not given.
+        x: The summands.
+        before: Cumulative sum at the start of each column; computed if None.
     """
     rows, columns = x.shape
     if before is None:

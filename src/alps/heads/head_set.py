@@ -1,4 +1,4 @@
-"""Attention heads of a grouped-query model: geometry, head sets, and their rows of q, k and v."""
+"""Head sets: the chosen attention heads of a model, and their file format `heads.json`."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from alps.heads.geometry import Geometry, Head
 
 @dataclass(frozen=True, kw_only=True)
 class HeadSet:
-    """The chosen heads of one model, with where they came from.
+    """The chosen heads of one model, with their provenance.
 
     Attributes:
         heads: Chosen heads, sorted by layer and head.
         geometry: Shape of the model they belong to.
         metric: Score that ranked them, or None if they were not ranked.
-        ratio: Share of all heads that was asked for.
-        base_hash: Content of the base model.
-        task_hash: Content of the task model, or None.
-        scores: One row for each layer with a score for each head, if they were ranked.
-        provenance: What else is known of how the set came about, for readers.
+        ratio: Requested share of all heads.
+        base_hash: Content hash of the base model.
+        task_hash: Content hash of the task model, or None.
+        scores: Scores of all heads, (num_layers, num_heads), if they were ranked.
+        provenance: Further information on how the set was computed.
     """
 
     heads: tuple[Head, ...]
@@ -56,13 +56,13 @@ class HeadSet:
                 raise ValueError(f"the scores are not {g.num_layers} rows of {g.num_heads} numbers")
 
     def by_layer(self) -> Mapping[int, list[int]]:
-        """Chosen heads of each layer that has any."""
+        """Chosen heads by layer; layers without any are omitted."""
         layers: dict[int, list[int]] = defaultdict(list)
         for layer, head in self.heads:
             layers[layer].append(head)
         return dict(layers)
 
-    def refuse_other_geometry(self, geometry: Geometry) -> None:
+    def check_geometry(self, geometry: Geometry) -> None:
         """Refuses a model whose attention has another shape.
 
         Raises:
@@ -74,8 +74,8 @@ class HeadSet:
                 "choose heads for this model (alps localize)"
             )
 
-    def refuse_other_base(self, base_hash: str) -> None:
-        """Refuses another base model, where both are known by content.
+    def check_base(self, base_hash: str) -> None:
+        """Refuses another base model, where both content hashes are known.
 
         Raises:
             ValueError: One sentence.
@@ -104,28 +104,28 @@ class HeadSet:
         return chosen / total if total else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """Flat mapping with the geometry's names beside the set's own."""
-        plain = {k: v for k, v in asdict(self).items() if k != "geometry"}
-        return {**plain, "heads": [list(h) for h in self.heads], **asdict(self.geometry)}
+        """The fields of the set and of its geometry in one flat mapping."""
+        fields = {k: v for k, v in asdict(self).items() if k != "geometry"}
+        return {**fields, "heads": [list(h) for h in self.heads], **asdict(self.geometry)}
 
     @classmethod
-    def from_json(cls, plain: Mapping[str, Any]) -> HeadSet:
+    def from_json(cls, fields: Mapping[str, Any]) -> HeadSet:
         """The inverse of `to_json`.
 
         Raises:
-            ValueError: If a name is missing or a head lies outside the geometry.
+            ValueError: If a field is missing or a head lies outside the geometry.
         """
         try:
             geometry = Geometry(
                 **{
-                    k: int(plain[k])
+                    k: int(fields[k])
                     for k in ("num_layers", "num_heads", "num_kv_heads", "head_dim")
                 }
             )
             names = ("metric", "ratio", "base_hash", "task_hash", "scores")
-            rest = {k: plain.get(k) for k in names}
-            heads = tuple((a, b) for a, b in plain["heads"])
-            provenance = plain.get("provenance") or {}
+            rest = {k: fields.get(k) for k in names}
+            heads = tuple((a, b) for a, b in fields["heads"])
+            provenance = fields.get("provenance") or {}
             return cls(heads=heads, geometry=geometry, provenance=provenance, **rest)
         except KeyError as missing:
             raise ValueError(f"the head set lacks the field {missing}") from None
@@ -139,11 +139,11 @@ class HeadSet:
             raise ValueError(f"{path} is no head set: {error}") from None
 
 
-def top(scores: Sequence[Sequence[float]], count: int) -> list[Head]:
+def top_heads(scores: Sequence[Sequence[float]], count: int) -> list[Head]:
     """The `count` heads of the highest score (Algorithm 1, line 9); ties go to the lower layer.
 
     Args:
-        scores: One row of finite numbers for each layer, one number for each head.
+        scores: Finite numbers, (num_layers, num_heads).
         count: K.
     """
     ranked = sorted(

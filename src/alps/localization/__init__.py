@@ -1,1 +1,1 @@
-"""Two checkpoints in, a score for every attention head out (Algorithm 1, lines 1 to 9)."""
+"""Localization: a score for every attention head from two checkpoints (Algorithm 1, 1 to 9)."""

@@ -1,9 +1,9 @@
-"""`compat=authors`: the numbers of the authors' localization script, its defects included.
+"""`compat=authors`: the scores of the authors' localization script, its defects included.
 
-github.com/VoiceBeer/ALPS, ALPS/alps.py at commit 70bce03. Both models are rounded to bfloat16. The
-rows of head h are taken as h * d_head of q, k and v alike, which under grouped queries gives heads
-the wrong KV group or none: a slice past the end is empty. Softmax is float32 and not renormalised,
-except where scipy does it.
+github.com/VoiceBeer/ALPS, ALPS/alps.py at commit 70bce03. Both models are rounded to bfloat16. Rows
+of k and v are sliced with the query head's index, so that with grouped queries a head gets the
+wrong KV group, or none where the slice lies past the end. Softmax is float32 and not renormalized,
+except inside scipy.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ import torch
 from scipy.stats import wasserstein_distance
 from torch import Tensor
 
-from alps.models.qkv import QKV
+from alps.models.qkv import QKVCheckpoint
 
 EPSILON = 1e-8
 Vector = np.ndarray
 
 
 def authors_scores(
-    base: QKV, task: QKV, metrics: Sequence[str], progress: Callable[[int, int], None] | None = None
+    base: QKVCheckpoint,
+    task: QKVCheckpoint,
+    metrics: Sequence[str],
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, np.ndarray]:
     """Scores of every head by metric, each float64 of shape (num_layers, num_heads).
 
@@ -30,7 +33,7 @@ def authors_scores(
         base: The base model.
         task: The task model.
         metrics: Some of `AUTHORS_METRICS`.
-        progress: Called with KV groups done and KV groups in all.
+        progress: Called with the numbers of KV groups done and in total.
     """
     g = base.geometry
     tables = {m: np.zeros((g.num_layers, g.num_heads)) for m in metrics}
@@ -44,8 +47,8 @@ def authors_scores(
     return tables
 
 
-def _distributions(checkpoint: QKV, layer: int):
-    """float32 softmax of each head's q, k and v rows, flattened and put one behind the other."""
+def _distributions(checkpoint: QKVCheckpoint, layer: int):
+    """float32 softmax of each head's q, k and v rows, flattened and concatenated."""
     g = checkpoint.geometry
     groups = [checkpoint.group(layer, i).weights for i in range(g.num_kv_heads)]
     projections: list[Tensor] = [torch.cat(ws).bfloat16() for ws in zip(*groups, strict=True)]

@@ -1,4 +1,4 @@
-"""`outputs/scores/<key>`: scores of a pair of checkpoints, computed once for each metric."""
+"""Score cache `outputs/scores/<key>`: each metric of a checkpoint pair is computed once."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from alps.heads.geometry import Geometry
 from alps.localization.engine import Progress, localize_metrics
 from alps.localization.head_pairs import Bias, Matrix
 from alps.localization.scores import Scores
-from alps.scores import options_of
+from alps.scores import default_options
 from alps.settings.run import ALGORITHM_VERSION
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointPair:
-    """Two checkpoints, and how their heads are compared.
+    """Two checkpoints and how their heads are compared.
 
     Attributes:
         base: Folder, file or hub id.
         task: Likewise.
-        base_name: What readers call `base`, if not by its place.
-        task_name: What readers call `task`, if not by its place.
-        base_hash: What names the content of `base`.
-        task_hash: What names the content of `task`.
-        geometry: Shape of both, if no `config.json` tells it.
+        base_name: Name of `base` in provenance, if not its path.
+        task_name: Name of `task` in provenance, if not its path.
+        base_hash: Content hash or identifier of `base`.
+        task_hash: Likewise of `task`.
+        geometry: Geometry of both, if neither has a `config.json`.
         matrix: As in `localize`.
         bias: As in `localize`.
         compat: As in `localize`.
@@ -55,7 +55,7 @@ class CheckpointPair:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def folder(self, output_dir: Path) -> Path:
-        """Where its scores live."""
+        """The folder of its scores."""
         names = ("base_hash", "task_hash", "matrix", "bias", "compat", "options")
         identity = {"algorithm": ALGORITHM_VERSION, **{n: getattr(self, n) for n in names}}
         return output_dir / "scores" / f"pair-{digest(identity)[:12]}"
@@ -64,41 +64,41 @@ class CheckpointPair:
 def localize_cached(
     output_dir: Path, pair: CheckpointPair, metrics: list[str], progress: Progress | None = None
 ) -> dict[str, Scores]:
-    """`localize_metrics`, remembered by content; only metrics that are missing are computed.
+    """`localize_metrics`, cached by content: only missing metrics are computed.
 
-    Leaves `scores.safetensors` (a float64 table of (num_layers, num_heads) for each metric) and
-    `scores.json` (where it comes from).
+    Writes `scores.safetensors` (float64, (num_layers, num_heads), for each metric) and
+    `scores.json` (their provenance).
     """
     folder = pair.folder(output_dir)
     known = _read(folder, pair)
-    missing = {m: _own(pair, m) for m in metrics if m not in known}
+    missing = {m: _options(pair, m) for m in metrics if m not in known}
     if missing:
         new = localize_metrics(
             pair.base, pair.task, missing, geometry=pair.geometry, matrix=pair.matrix,
             bias=pair.bias, compat=pair.compat, progress=progress,
         )  # fmt: skip
         for scores in new.values():
-            scores.refuse_zeros()
+            scores.check_nonzero()
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):
-            known = _read(folder, pair) | {m: _named(s, pair) for m, s in new.items()}
+            known = _read(folder, pair) | {m: _with_names(s, pair) for m, s in new.items()}
             _write(folder, known)
-    return {m: _named(known[m], pair) for m in metrics}  # as this caller calls them
+    return {m: _with_names(known[m], pair) for m in metrics}
 
 
 def cached_scores(output_dir: Path, pair: CheckpointPair, metric: str) -> Scores | None:
-    """Scores that were computed before, if they were; neither checkpoint is opened."""
+    """Cached scores of a metric, or None; opens neither checkpoint."""
     return _read(pair.folder(output_dir), pair).get(metric)
 
 
-def _own(pair: CheckpointPair, metric: str) -> dict[str, Any]:
-    """A metric's options, the defaults among them; those of the authors' script are fixed."""
-    own = options_of(metric)
+def _options(pair: CheckpointPair, metric: str) -> dict[str, Any]:
+    """All options of a metric, defaults included; only those set with the authors' script."""
+    own = default_options(metric)
     chosen = {k: v for k, v in pair.options.items() if k in own}
     return own | chosen if pair.compat is None else chosen
 
 
-def _named(scores: Scores, pair: CheckpointPair) -> Scores:
+def _with_names(scores: Scores, pair: CheckpointPair) -> Scores:
     names = {"base": pair.base_name, "task": pair.task_name}
     provenance = {**scores.provenance, **{k: v for k, v in names.items() if v}}
     return replace(
@@ -121,10 +121,10 @@ def _write(folder: Path, scores: Mapping[str, Scores]) -> None:
 
 
 def _read(folder: Path, pair: CheckpointPair) -> dict[str, Scores]:
-    """What is there with these options; damaged files count as nothing and are written again.
+    """Cached scores with these options; damaged files are ignored and overwritten.
 
-    The folder's name leaves out options that are the default, and a default can have been another
-    one when the scores were computed.
+    The folder's name omits options with default values, and a default may have changed since the
+    scores were computed.
     """
     try:
         about = json.loads((folder / "scores.json").read_text())
@@ -138,7 +138,7 @@ def _read(folder: Path, pair: CheckpointPair) -> dict[str, Scores]:
                 about["metrics"][metric],
             )
             for metric, table in tables.items()
-            if about["metrics"][metric]["options"] == _own(pair, metric)
+            if about["metrics"][metric]["options"] == _options(pair, metric)
         }  # fmt: skip
     except (SafetensorError, OSError, ValueError, KeyError, TypeError):
         return {}

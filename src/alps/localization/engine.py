@@ -1,4 +1,4 @@
-"""localize: reads two checkpoints, a KV group at a time, and scores every head."""
+"""`localize`: reads two checkpoints, one KV group at a time, and scores every head."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from alps.localization.request import authors_problems
 from alps.localization.rounding import Rounding, rounding
 from alps.localization.scores import Scores
 from alps.models.architecture import read_geometry
-from alps.models.qkv import QKV, Group
-from alps.scores import load, names, option_problems
+from alps.models.qkv import KVGroup, QKVCheckpoint
+from alps.scores import load_score, metric_names, option_problems
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
-"""Called with KV groups done and KV groups in all."""
+"""Called with the numbers of KV groups done and in total."""
 
-MOST_THREADS = 8
-"""Each holds one KV group of both checkpoints in float64; more gain little and cost memory."""
+MAX_THREADS = 8
+"""Each needs one KV group of both checkpoints in float64; more add memory and little speed."""
 
 
 def localize(
@@ -47,30 +47,27 @@ def localize(
     progress: Progress | None = None,
     **options: Any,
 ) -> Scores:
-    """Scores every head by how far its matrix moved from `base` to `task`.
+    """Scores every head by the change of its matrix from `base` to `task`.
 
     Args:
         base: Folder of safetensors, one such file, or a hub id (`org/name`, `org/name@revision`).
         task: Likewise; must have the same shapes.
         metric: Name of a module in `alps.scores`.
-        geometry: Shape of the model; needed only if neither checkpoint has a `config.json`.
-        matrix: What of a head is compared: `product` (eq. 5) or `concat` (q, k and v).
-        bias: `ignore` biases of q, k and v, or `include` them as one more input.
-        compat: `authors` computes what the authors' script does, its GQA slices included.
+        geometry: Geometry of the model; needed only if neither checkpoint has a `config.json`.
+        matrix: Matrix of a head: `product` (eq. 5) or `concat` (q, k and v).
+        bias: `ignore` biases of q, k and v, or `include` them as an additional input.
+        compat: `authors` reproduces the authors' script, its GQA slices included.
         progress: Called after each KV group.
-        **options: Options of the metric, as `tau`, `ground` (pad), `direction` (kl) or `of`
-            (cosine).
+        **options: Options of the metric: `tau`, `ground` (pad), `direction` (kl), `of` (cosine).
 
     Returns:
         Scores of shape (num_layers, num_heads).
 
     Raises:
-        ValueError: One sentence, if a checkpoint cannot be read, the two do not fit together, or
-            they hold NaN or infinity.
+        ValueError: If a checkpoint cannot be read, their shapes differ, or a value is not finite.
     """
-    asked = {metric: options}
     return localize_metrics(
-        base, task, asked, geometry=geometry, matrix=matrix, bias=bias, compat=compat,
+        base, task, {metric: options}, geometry=geometry, matrix=matrix, bias=bias, compat=compat,
         progress=progress,
     )[metric]  # fmt: skip
 
@@ -92,7 +89,7 @@ def localize_metrics(
         raise SettingsError(problems)
     base_qkv, task_qkv = open_pair(base, task, geometry)
     geometry = base_qkv.geometry
-    functions = {metric: load(metric) for metric in metrics}
+    functions = {metric: load_score(metric) for metric in metrics}
     tables = {m: np.zeros((geometry.num_layers, geometry.num_heads)) for m in metrics}
 
     def score_group(layer: int, group: int) -> Rounding:
@@ -106,7 +103,7 @@ def localize_metrics(
                         f"the {metric} score of head ({layer}, {first + i}) is {value}"
                     )
                 tables[metric][layer, first + i] = value
-        return compare_storage(*pair)
+        return group_rounding(*pair)
 
     if compat == "authors":
         tables, counts = authors_scores(base_qkv, task_qkv, list(metrics), progress), Rounding()
@@ -114,7 +111,7 @@ def localize_metrics(
         counts = _in_threads(score_group, geometry, progress)
     if warning := counts.warning(task_qkv.dtype):
         log.warning("%s", warning)
-    used = metrics if compat is None else {m: {} for m in metrics}  # the script's are its own
+    used = metrics if compat is None else {m: {} for m in metrics}  # fixed in the script
     about = {
         "matrix": matrix if compat is None else "concat",
         "flattening": "row after row (C order)",
@@ -139,25 +136,27 @@ def _problems(
     for metric, options in metrics.items():
         yield from option_problems(metric, options)
     choices = {"matrix": get_args(Matrix), "bias": get_args(Bias), "compat": ("authors",)}
-    given = {"matrix": matrix, "bias": bias, "compat": compat}
+    values = {"matrix": matrix, "bias": bias, "compat": compat}
     for name, known in choices.items():
-        if given[name] not in known and (name, compat) != ("compat", None):
-            yield f"there is no {name}={given[name]}{did_you_mean(str(given[name]), known)}"
+        if values[name] not in known and (name, compat) != ("compat", None):
+            yield f"there is no {name}={values[name]}{did_you_mean(str(values[name]), known)}"
     if compat == "authors":
         for metric, options in metrics.items():
-            if metric in names():
+            if metric in metric_names():
                 yield from authors_problems([metric], options, bias)
 
 
 def open_pair(
     base: Path | str, task: Path | str, geometry: Geometry | None = None
-) -> tuple[QKV, QKV]:
-    """Both checkpoints, known to be whole and of one shape; only names and shapes are read.
+) -> tuple[QKVCheckpoint, QKVCheckpoint]:
+    """Opens two checkpoints and checks that they are complete and have one shape.
+
+    Only names and shapes are read.
 
     Raises:
-        ValueError: One sentence, if they are not.
+        ValueError: If a check fails.
     """
-    places = [local(base), local(task)]
+    places = [local_path(base), local_path(task)]
     shapes = [read_geometry(p) for p in places if (p / "config.json").exists()]
     if geometry is None and not shapes:
         raise ValueError(
@@ -165,7 +164,7 @@ def open_pair(
         )
     if len({*shapes, *([geometry] if geometry else [])}) > 1:
         raise ValueError(f"base and task model differ in shape: {base} and {task}: {shapes}")
-    pair = [QKV(place, geometry or shapes[0]) for place in places]
+    pair = [QKVCheckpoint(place, geometry or shapes[0]) for place in places]
     for qkv in pair:
         qkv.check()
     if pair[0].width != pair[1].width or pair[0].has_biases != pair[1].has_biases:
@@ -177,8 +176,8 @@ def open_pair(
     return pair[0], pair[1]
 
 
-def local(place: Path | str) -> Path:
-    """A local folder or file; of a hub id, only the q/k/v bytes are fetched."""
+def local_path(place: Path | str) -> Path:
+    """A local folder or file; from the hub, only the bytes of q, k and v are downloaded."""
     if isinstance(place, Path) or Path(place).exists():
         return Path(place)
     from alps.models.hub import fetch_qkv
@@ -187,15 +186,15 @@ def local(place: Path | str) -> Path:
     return fetch_qkv(repo, revision or "main")
 
 
-def compare_storage(base: Group, task: Group) -> Rounding:
-    """How much of a group changed, in steps of the task's storage."""
+def group_rounding(base: KVGroup, task: KVGroup) -> Rounding:
+    """Change of a group's weights, in rounding steps of the task's dtype."""
     return sum(map(rounding, base.weights, task.weights), Rounding())
 
 
 def _in_threads(
     work: Callable[[int, int], Rounding], geometry: Geometry, progress: Progress | None
 ) -> Rounding:
-    """Every KV group, in as many threads as torch may use; numpy and torch let others run."""
+    """Scores all KV groups in as many threads as torch may use; numpy and torch release the GIL."""
     threads = torch.get_num_threads()
     groups = [
         (layer, group)
@@ -204,9 +203,9 @@ def _in_threads(
     ]
     counts = Rounding()
     pool = ThreadPoolExecutor(
-        min(threads, MOST_THREADS), initializer=torch.set_num_threads, initargs=(1,)
+        min(threads, MAX_THREADS), initializer=torch.set_num_threads, initargs=(1,)
     )
-    with threadpool_limits(1), freed_memory_kept(), pool:
+    with threadpool_limits(1), retain_freed_memory(), pool:
         waiting = [pool.submit(work, *group) for group in groups]
         try:
             for done, future in enumerate(as_completed(waiting), start=1):
@@ -222,11 +221,11 @@ def _in_threads(
 
 
 @contextmanager
-def freed_memory_kept() -> Iterator[None]:
-    """Lets glibc use freed arrays again instead of returning them to the kernel.
+def retain_freed_memory() -> Iterator[None]:
+    """Makes glibc reuse freed arrays instead of returning them to the kernel.
 
-    Fetching the pages of every array anew takes longer than the arithmetic on it. What stays is
-    what glibc would set itself after a while; elsewhere than on glibc nothing happens.
+    Page faults of new arrays would take longer than the arithmetic on them. Afterwards the
+    thresholds are those that glibc itself adapts to; without glibc nothing happens.
     """
     mmap_threshold, trim_threshold, mib = -3, -1, 2**20  # names of glibc's malloc.h
     set_option = getattr(ctypes.CDLL(None), "mallopt", lambda *_: None)

@@ -1,4 +1,4 @@
-"""What `alps localize` is asked for."""
+"""Settings of `alps localize`."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from alps.base.atomic import can_hold_files
 from alps.base.serialization import did_you_mean
 
 AUTHORS_METRICS = ("pad", "kl", "cosine")
-"""What `compat=authors` can compute: the metrics of the authors' script."""
+"""Metrics of the authors' script."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Two checkpoints, and what to compute of them.
+    """Two checkpoints and the scores to compute.
 
     Attributes:
         base: Folder, safetensors file, hub id, name of a model choice, or key of a run.
         task: Likewise.
-        metric: Names of modules in `alps.scores`; the first one decides `heads.json`.
-        ratio: Share of all heads to choose.
+        metric: Names of modules in `alps.scores`; the first one selects the heads of `heads.json`.
+        ratio: Fraction of all heads to select.
         matrix: `product` or `concat`.
         bias: `ignore` or `include`.
         compat: `authors` or None.
-        output_dir: Scores go to `scores/<key>` below it.
+        output_dir: Parent of `scores/<key>`.
         options: Options of the metrics.
     """
 
@@ -41,24 +41,24 @@ class Request:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def problems(self) -> Iterator[str]:
-        """Sentences about settings that cannot be used."""
-        from alps.scores import names, option_problems, options_of
+        """Error messages for invalid settings."""
+        from alps.scores import default_options, metric_names, option_problems
 
         if not can_hold_files(Path(self.output_dir)):
             yield f"output_dir={self.output_dir} cannot be written to: name another folder"
         if not 0 < self.ratio <= 1:
             yield f"ratio must lie in (0, 1], got {self.ratio}"
         if not self.metric:
-            yield f"metric names no metric (one or more of: {', '.join(names())})"
-        known = [m for m in self.metric if m in names()]
-        yield from (f"there is no metric {m}{did_you_mean(m, names())}"
+            yield f"metric names no metric (one or more of: {', '.join(metric_names())})"
+        known = [m for m in self.metric if m in metric_names()]
+        yield from (f"there is no metric {m}{did_you_mean(m, metric_names())}"
                     for m in self.metric if m not in known)  # fmt: skip
-        everybody = {o for m in names() for o in options_of(m)}
+        every_option = {o for m in metric_names() for o in default_options(m)}
         for name in self.options:
-            if name not in everybody:
-                yield f"no metric has an option {name}{did_you_mean(name, everybody)}"
-        for metric in names():
-            own = {k: v for k, v in self.options.items() if k in options_of(metric)}
+            if name not in every_option:
+                yield f"no metric has an option {name}{did_you_mean(name, every_option)}"
+        for metric in metric_names():
+            own = {k: v for k, v in self.options.items() if k in default_options(metric)}
             yield from option_problems(metric, own)
         if self.compat == "authors":
             yield from authors_problems(known, self.options, self.bias)
@@ -67,19 +67,19 @@ class Request:
 def authors_problems(
     metrics: Collection[str], options: Mapping[str, Any], bias: str
 ) -> Iterator[str]:
-    """Sentences about what the authors' script does not do; its temperature and the like are fixed.
+    """Error messages for settings that the authors' script does not have.
 
     Args:
-        metrics: Metrics asked for, all known.
+        metrics: Requested metrics, all known.
         options: Options of these metrics, all known.
         bias: As in `Request`.
     """
-    from alps.scores import differing
+    from alps.scores import non_default_options
 
     for metric in metrics:
         if metric not in AUTHORS_METRICS:
             yield f"compat=authors has no metric {metric} (one of: {', '.join(AUTHORS_METRICS)})"
-    other = differing(options, metrics)
+    other = non_default_options(options, metrics)
     if bias != "ignore":
         other["bias"] = bias
     for name, value in other.items():

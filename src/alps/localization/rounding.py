@@ -1,7 +1,7 @@
-"""Whether a task checkpoint was stored too coarsely for the change it should show.
+"""Detects task checkpoints whose dtype is too coarse for the change from the base model.
 
-A short fine-tune can move a weight by less than bfloat16 rounds it. Storing it so then loses the
-change of most entries and gives the others a size that was never trained.
+A short fine-tune can change a weight by less than half a rounding step of bfloat16. A bfloat16
+checkpoint then loses the change of most entries and exaggerates that of the others.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 HALF = (torch.bfloat16, torch.float16)
-NEAR = 2
-"""Steps between neighbouring numbers that count as near the rounding."""
+NEAR_STEPS = 2
+"""Changes of at most this many rounding steps may be rounding errors."""
 
 
 @dataclass
@@ -22,9 +22,9 @@ class Rounding:
 
     Attributes:
         entries: Entries compared.
-        changed: Those that differ from the base, rounded likewise.
-        near: Those that differ by at most `NEAR` steps.
-        lost: Entries that differ from the base only until it is rounded likewise.
+        changed: Entries that differ from the base rounded to the same dtype.
+        near: Entries that differ by at most `NEAR_STEPS` rounding steps.
+        lost: Entries that differ from the base only before it is rounded.
     """
 
     entries: int = 0
@@ -41,7 +41,7 @@ class Rounding:
         )
 
     def warning(self, dtype: str) -> str | None:
-        """What the user should know, or None if the change stands clear of the rounding."""
+        """A warning for the user, or None if most changes exceed the rounding."""
         if self.lost and not self.changed:
             return (
                 f"the task checkpoint is stored as {dtype} and equals the base model rounded to "
@@ -52,18 +52,21 @@ class Rounding:
         changed, near = self.changed / self.entries, self.near / self.changed
         return (
             f"the task checkpoint is stored as {dtype}, in which only {changed:.1%} of the q/k/v "
-            f"entries differ from the base model, {near:.0%} of those by at most {NEAR} steps of "
-            "its rounding: the ranking may be one of rounding errors; score a float32 checkpoint"
+            f"entries differ from the base model, {near:.0%} of those by at most {NEAR_STEPS} "
+            "steps of its rounding: the ranking may be one of rounding errors; "
+            "score a float32 checkpoint"
         )
 
 
 def rounding(base: Tensor, task: Tensor) -> Rounding:
-    """Compares bit patterns, in which neighbouring numbers of one sign are neighbours."""
+    """Compares bit patterns, which for one sign are ordered like the numbers."""
     if task.dtype not in HALF:
         return Rounding()
     steps = base.to(task.dtype).contiguous().view(torch.int16) - task.contiguous().view(torch.int16)
     changed = int(torch.count_nonzero(steps))
-    within = (steps <= NEAR) & (steps >= -NEAR)  # int16's abs leaves -2^15, a change of sign
+    within = (steps <= NEAR_STEPS) & (
+        steps >= -NEAR_STEPS
+    )  # abs of int16 would overflow at -2^15, a change of sign
     near = int(torch.count_nonzero(within)) - (steps.numel() - changed)
     differing = changed if base.dtype == task.dtype else int(torch.count_nonzero(base != task))
     return Rounding(steps.numel(), changed, near, max(differing - changed, 0))

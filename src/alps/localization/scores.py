@@ -1,4 +1,4 @@
-"""Scores of all heads, and the head sets that follow from them."""
+"""Scores of all heads, and head sets derived from them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import numpy as np
 from jaxtyping import Float64
 
 from alps.heads.geometry import Geometry, Head
-from alps.heads.head_set import HeadSet, top
+from alps.heads.head_set import HeadSet, top_heads
 
 
 @dataclass(frozen=True)
 class Scores:
-    """A number for every head of a model.
+    """Scores of every head of a model.
 
     Attributes:
         values: float64, shape (num_layers, num_heads); larger means more changed.
-        metric: What the numbers are.
-        geometry: Shape of the model.
-        base_hash: Content of the base checkpoint, if known.
-        task_hash: Content of the task checkpoint, if known.
-        provenance: How they were computed, and from what.
+        metric: Name of the metric.
+        geometry: Geometry of the model.
+        base_hash: Content hash of the base checkpoint, if known.
+        task_hash: Content hash of the task checkpoint, if known.
+        provenance: Inputs and settings of the computation.
     """
 
     values: Float64[np.ndarray, "layers heads"]
@@ -41,33 +41,34 @@ class Scores:
         Raises:
             ValueError: If all scores are zero: the checkpoints are identical.
         """
-        return self.set_of(self.ranking()[: self.geometry.count(ratio)], ratio)
+        return self.head_set(self.ranking()[: self.geometry.count(ratio)], ratio)
 
     def bottom(self, ratio: float) -> HeadSet:
         """The K heads of the lowest score: the least changed."""
         ranking = self.ranking(lowest_first=True)
-        return self.set_of(ranking[: self.geometry.count(ratio)], ratio)
+        return self.head_set(ranking[: self.geometry.count(ratio)], ratio)
 
     def ranking(
         self, layers: Container[int] | None = None, lowest_first: bool = False
     ) -> list[Head]:
-        """All heads by score; ties go to the lower layer.
+        """All heads by score, highest first; ties go to the lower layer.
 
         Args:
-            layers: Only heads of these.
-            lowest_first: The least changed heads first.
+            layers: Restricts the ranking to these layers.
+            lowest_first: Ranks the least changed heads first.
         """
-        self.refuse_zeros()
+        self.check_nonzero()
         values = -self.values if lowest_first else self.values
-        ranked = top(values.tolist(), self.geometry.total_heads)
+        ranked = top_heads(values.tolist(), self.geometry.total_heads)
         return [head for head in ranked if layers is None or head[0] in layers]
 
     def layer_matched(
         self, count: int, random: Random, layers: Container[int] | None = None
     ) -> list[Head]:
-        """`count` heads drawn by chance, as many in each layer as the top `count` have there.
+        """`count` heads sampled at random, with as many per layer as the top `count` have.
 
-        What the top ones gain over them is not explained by their choice of layers.
+        A control for the choice of layers: the advantage of the top heads over these is due to the
+        ranking within layers.
         """
         in_layer = Counter(layer for layer, _ in self.ranking(layers)[:count])
         return [
@@ -76,8 +77,8 @@ class Scores:
             for head in random.sample(range(self.geometry.num_heads), in_layer[layer])
         ]
 
-    def set_of(self, heads: Sequence[Head], ratio: float) -> HeadSet:
-        """Some heads, with these scores and where they came from."""
+    def head_set(self, heads: Sequence[Head], ratio: float) -> HeadSet:
+        """A head set with these scores and their provenance."""
         return HeadSet(
             heads=tuple(heads),
             geometry=self.geometry,
@@ -89,8 +90,8 @@ class Scores:
             provenance=self.provenance,
         )
 
-    def refuse_zeros(self) -> None:
-        """Refuses a pair in which nothing changed.
+    def check_nonzero(self) -> None:
+        """Refuses scores of identical checkpoints.
 
         Raises:
             ValueError: If every score is zero.

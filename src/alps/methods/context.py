@@ -1,4 +1,4 @@
-"""What a method may look at when it chooses heads."""
+"""Inputs of a method when it chooses heads."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,16 +8,16 @@ from alps.heads.geometry import Geometry
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """Places and facts; a method opens what it needs.
+    """Base model, task model and seed of a run.
 
     Attributes:
-        geometry: Shape of the base model.
+        geometry: Geometry of the base model.
         seed: The run's seed.
         base: Checkpoint of the base model.
-        base_hash: Its content.
-        task: Checkpoint of the task model, for methods that have a field `task_model`.
-        task_hash: Its content.
-        output_dir: Where scores are remembered.
+        base_hash: Its content hash.
+        task: Checkpoint of the task model, for methods with a field `task_model`.
+        task_hash: Its content hash.
+        output_dir: Parent of the score cache.
     """
 
     geometry: Geometry

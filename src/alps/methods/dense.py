@@ -1,4 +1,4 @@
-"""The two ends: everything trains, or everything but Q/K/V."""
+"""Methods without chosen heads: full fine-tuning, and all but Q/K/V."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Heads from a file: what `alps localize`, another run or a person wrote."""
+"""Heads from a `heads.json`, written by `alps localize`, another run or the user."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Given(Method):
     Attributes:
         path: The file.
         scope: `rest_trains` (everything outside Q/K/V trains too) or `heads_only`.
-        kv_policy: When a KV group trains that chosen and unchosen heads share.
+        kv_policy: Whether a KV group trains that chosen and unchosen heads share.
         train_bias: Whether the biases of the chosen rows train too, in models that have some.
     """
 
@@ -31,7 +31,7 @@ class Given(Method):
     train_bias: bool = False
 
     def problems(self) -> Iterator[str]:
-        """Sentences about settings that cannot be used."""
+        """Error messages for invalid settings."""
         if self.path is None:
             yield f"method={self.name} needs method.path=<a heads.json>"
             return
@@ -43,12 +43,12 @@ class Given(Method):
             yield str(error)
 
     def fingerprint(self) -> list[list[int]]:
-        """The heads themselves: two files with the same heads are one run."""
+        """The heads: two files with the same heads give one run key."""
         return [list(head) for head in self._heads().heads]
 
     def check(self, geometry: Geometry) -> None:
-        """Refuses heads of a model of another shape."""
-        self._heads().refuse_other_geometry(geometry)
+        """Refuses heads of another geometry."""
+        self._heads().check_geometry(geometry)
 
     def choose(self, context: Context) -> HeadSet:
         """The heads of the file.
@@ -57,7 +57,7 @@ class Given(Method):
             ValueError: If they were chosen for another base model.
         """
         heads = self._heads()
-        heads.refuse_other_base(context.base_hash)
+        heads.check_base(context.base_hash)
         return heads
 
     def plan(self, heads: HeadSet | None) -> TrainingPlan:

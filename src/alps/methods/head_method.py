@@ -1,4 +1,4 @@
-"""What all methods that choose heads share: how many, where, and what trains with them."""
+"""Base class of methods that choose heads: number of heads, layers, and training plan."""
 
 import math
 from abc import abstractmethod
@@ -14,8 +14,8 @@ from alps.methods.dense import Full
 from alps.models.training_plan import TrainingPlan
 from alps.settings.interfaces import KvPolicy, Method, Scope
 
-Picker = Callable[[int], Sequence[Head]]
-"""The heads a method chooses when it may choose so many."""
+Selector = Callable[[int], Sequence[Head]]
+"""Maps a number of heads to that many chosen heads."""
 
 DEPTHS = {"any": Fraction(1), "top_half": Fraction(1, 2), "top_third": Fraction(1, 3)}
 
@@ -25,14 +25,14 @@ class HeadMethod(Method):
     """Trains the Q/K/V rows of some heads, and by `scope` also everything outside Q/K/V.
 
     Attributes:
-        ratio: Share of all heads (or of the Q/K/V weights, by `budget`), in (0, 1].
+        ratio: Fraction of all heads (or of the Q/K/V weights, see `budget`), in (0, 1].
         scope: `rest_trains` (everything outside Q/K/V trains too) or `heads_only`.
-        kv_policy: When a KV group trains that chosen and unchosen heads share.
+        kv_policy: Whether a KV group trains that chosen and unchosen heads share.
         train_bias: Whether the biases of the chosen rows train too, where a model has some.
-        budget: What `ratio` counts: `heads`, as the paper does, or `params`, the Q/K/V weights that
-            then train, which makes methods comparable whose heads share KV groups unequally.
-        depth: Layers that may hold chosen heads: `any`, `top_half` or `top_third`. Below the lowest
-            of them nothing trains under `heads_only`, so the backward pass stops there.
+        budget: Unit of `ratio`: `heads`, as in the paper, or `params`, the trainable Q/K/V weights.
+            The latter compares methods fairly that select different numbers of KV groups.
+        depth: Layers that heads are chosen from: `any`, `top_half` or `top_third`. With
+            `heads_only`, the backward pass stops at the lowest of them.
     """
 
     ratio: float
@@ -43,7 +43,7 @@ class HeadMethod(Method):
     depth: Literal["any", "top_half", "top_third"] = "any"
 
     def problems(self) -> Iterator[str]:
-        """Sentences about settings that cannot be used."""
+        """Error messages for invalid settings."""
         if self.ratio == 0:
             yield (
                 f"ratio=0 leaves method={self.name} no head to train: "
@@ -53,30 +53,33 @@ class HeadMethod(Method):
             yield f"ratio must lie in (0, 1], got {self.ratio}"
 
     def check(self, geometry: Geometry) -> None:
-        """Refuses a depth that cannot hold the heads asked for."""
-        wanted, room = geometry.count(self.ratio), len(self.layers(geometry)) * geometry.num_heads
-        if self.budget == "heads" and wanted > room:
+        """Refuses a depth with too few heads for the ratio."""
+        wanted, available = (
+            geometry.count(self.ratio),
+            len(self.layers(geometry)) * geometry.num_heads,
+        )
+        if self.budget == "heads" and wanted > available:
             raise ValueError(
                 f"ratio={self.ratio} asks for {wanted} heads, but method.depth={self.depth} leaves "
-                f"{room}: lower the ratio or allow more layers"
+                f"{available}: lower the ratio or allow more layers"
             )
 
     def normalized(self) -> Method:
-        """All heads and all the rest are everything: ratio 1 under rest_trains is `full`."""
+        """`full`, if all heads and the rest train: the two are one run."""
         everything = self.ratio == 1 and self.scope == "rest_trains" and self.kv_policy != "none"
         return Full(name="full") if everything and self.depth == "any" else self
 
     def layers(self, geometry: Geometry) -> range:
-        """Layers that may hold chosen heads."""
+        """Layers that heads are chosen from."""
         count = math.ceil(geometry.num_layers * DEPTHS[self.depth])
         return range(geometry.num_layers - count, geometry.num_layers)
 
     @abstractmethod
-    def picker(self, context: Context, layers: range) -> Picker:
-        """How this method chooses `count` heads in these layers."""
+    def selector(self, context: Context, layers: range) -> Selector:
+        """The selection among these layers: a function from a number of heads to the heads."""
 
     def head_set(self, context: Context, heads: Sequence[Head]) -> HeadSet:
-        """The chosen heads with where they came from."""
+        """The chosen heads with their provenance."""
         return HeadSet(
             heads=tuple(heads),
             geometry=context.geometry,
@@ -85,28 +88,28 @@ class HeadMethod(Method):
         )
 
     def choose(self, context: Context) -> HeadSet:
-        """As many heads as the budget allows."""
+        """Selects as many heads as the budget allows."""
         layers = self.layers(context.geometry)
-        pick = self.picker(context, layers)
-        return self.head_set(context, pick(self._count(pick, context.geometry, layers)))
+        select = self.selector(context, layers)
+        return self.head_set(context, select(self._count(select, context.geometry, layers)))
 
     def plan(self, heads: HeadSet | None) -> TrainingPlan:
         """Rows of the chosen heads, and the rest by scope."""
         return TrainingPlan.of_heads(heads, self.scope, self.kv_policy, self.train_bias)
 
-    def _count(self, pick: Picker, geometry: Geometry, layers: range) -> int:
-        """K; under `params`, the largest that stays within the ratio (at least 1)."""
+    def _count(self, select: Selector, geometry: Geometry, layers: range) -> int:
+        """K; with `params`, the largest K within the ratio, at least 1."""
         most = len(layers) * geometry.num_heads
         count = min(geometry.count(self.ratio), most)
         if self.budget == "heads":
             return count
         limit = float(Fraction(str(self.ratio)))
 
-        def fits(count: int) -> bool:
-            return geometry.qkv_share(pick(count), self.kv_policy) <= limit
+        def within_budget(count: int) -> bool:
+            return geometry.qkv_share(select(count), self.kv_policy) <= limit
 
-        while count > 1 and not fits(count):
+        while count > 1 and not within_budget(count):
             count -= 1
-        while count < most and fits(count + 1):
+        while count < most and within_budget(count + 1):
             count += 1
         return count

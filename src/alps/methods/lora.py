@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from alps.heads.head_set import HeadSet
+from alps.models.architecture import LINEAR, QKV
 from alps.models.training_plan import LoraShape, TrainingPlan
 from alps.settings.interfaces import Method
-
-LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,20 +16,20 @@ class LoRA(Method):
     Attributes:
         rank: Rank of each adapter.
         alpha: Scale; the update is multiplied by alpha / rank.
-        targets: Projections that get an adapter.
+        targets: Linear layers with an adapter.
     """
 
     rank: int = 128
     alpha: float = 128.0
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
+    targets: tuple[str, ...] = QKV
 
     @property
     def freezes_the_rest(self) -> bool:
-        """All of the model."""
+        """Only adapters train."""
         return True
 
     def problems(self) -> Iterator[str]:
-        """Sentences about settings that cannot be used."""
+        """Error messages for invalid settings."""
         if self.rank < 1:
             yield f"method.rank must be at least 1, got {self.rank}"
         unknown = [t for t in self.targets if t not in LINEAR]
@@ -38,7 +37,7 @@ class LoRA(Method):
             yield f"method.targets must be one or more of {', '.join(LINEAR)}; got {unknown}"
 
     def plan(self, heads: HeadSet | None) -> TrainingPlan:
-        """Adapters, and nothing of the model itself."""
+        """Adapters only."""
         return TrainingPlan(
             qkv="none",
             rest=False,

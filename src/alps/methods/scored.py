@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from alps.heads.geometry import Head
 from alps.heads.head_set import HeadSet
 from alps.methods.context import Context
-from alps.methods.head_method import HeadMethod, Picker
+from alps.methods.head_method import HeadMethod, Selector
 from alps.settings.run import TaskModel
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ class Scored(HeadMethod):
     Attributes:
         metric: Name of a module in `alps.scores`.
         task_model: How the task model is obtained.
-        matrix: What of a head is compared: `product` (eq. 5) or `concat`.
-        bias: Whether biases of q, k and v are compared: `ignore` or `include`.
-        compat: `authors` scores as the authors' script does, defects included.
+        matrix: Matrix of a head: `product` (eq. 5) or `concat`.
+        bias: Whether biases of q, k and v count: `ignore` or `include`.
+        compat: `authors` reproduces the authors' script, its defects included.
         options: Options of the metric (`tau`, `ground`, `direction`, `of`).
     """
 
@@ -40,7 +40,7 @@ class Scored(HeadMethod):
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def problems(self) -> Iterator[str]:
-        """Sentences about settings that cannot be used."""
+        """Error messages for invalid settings."""
         yield from super().problems()
         from alps.localization.request import authors_problems
         from alps.scores import option_problems
@@ -50,17 +50,17 @@ class Scored(HeadMethod):
         if self.compat == "authors" and not wrong:
             yield from authors_problems([self.metric], self.options, self.bias)
 
-    def picker(self, context: Context, layers: range) -> Picker:
+    def selector(self, context: Context, layers: range) -> Selector:
         """Top-K of the scores."""
         ranking = self.scores(context).ranking(layers)
         return lambda count: ranking[:count]
 
     def head_set(self, context: Context, heads: Sequence[Head]) -> HeadSet:
         """The chosen heads with all scores."""
-        return self.scores(context).set_of(heads, self.ratio)
+        return self.scores(context).head_set(heads, self.ratio)
 
     def scores(self, context: Context) -> Scores:
-        """Scores of all heads, remembered by content of the pair."""
+        """Scores of all heads, cached by the content of both checkpoints."""
         from alps.localization.cache import localize_cached
 
         assert context.task is not None and context.task_hash is not None
@@ -72,16 +72,16 @@ class Scored(HeadMethod):
         )
         return localize_cached(context.output_dir, pair, [self.metric])[self.metric]
 
-    def remembered(self, output_dir: Path, base_hash: str, task_hash: str) -> Scores | None:
-        """Scores of a pair of this content, if they were computed before; opens no checkpoint."""
+    def cached_scores(self, output_dir: Path, base_hash: str, task_hash: str) -> Scores | None:
+        """Cached scores of checkpoints with this content, or None; opens no checkpoint."""
         from alps.localization.cache import cached_scores
 
         return cached_scores(output_dir, self._pair(base_hash, task_hash), self.metric)
 
     def _pair(self, base_hash: str, task_hash: str) -> CheckpointPair:
-        """A pair that is known by its content alone."""
+        """A pair identified by content hashes alone."""
         from alps.localization.cache import CheckpointPair
-        from alps.scores import differing
+        from alps.scores import non_default_options
 
         return CheckpointPair(
             base="",
@@ -91,7 +91,7 @@ class Scored(HeadMethod):
             matrix=self.matrix,
             bias=self.bias,
             compat=self.compat,
-            options=differing(self.options, [self.metric]),
+            options=non_default_options(self.options, [self.metric]),
         )
 
 
@@ -99,7 +99,7 @@ class Scored(HeadMethod):
 class Bottom(Scored):
     """Control: the heads of the lowest score."""
 
-    def picker(self, context: Context, layers: range) -> Picker:
+    def selector(self, context: Context, layers: range) -> Selector:
         """Bottom-K of the scores."""
         ranking = self.scores(context).ranking(layers, lowest_first=True)
         return lambda count: ranking[:count]
@@ -107,10 +107,10 @@ class Bottom(Scored):
 
 @dataclass(frozen=True, kw_only=True)
 class LayerMatchedRandom(Scored):
-    """Control: heads drawn by chance, as many in each layer as the top-K of the scores has."""
+    """Control: heads sampled at random, with as many per layer as the top K have."""
 
-    def picker(self, context: Context, layers: range) -> Picker:
-        """K heads; the seed decides."""
+    def selector(self, context: Context, layers: range) -> Selector:
+        """K heads, sampled with the run's seed."""
         scores = self.scores(context)
         seed = f"layer matched heads {context.seed}"
         return lambda count: scores.layer_matched(count, Random(seed), layers)

@@ -1,1 +1,1 @@
-"""Models: loading them, training only some of their heads, and writing them out again."""
+"""Models: loading, training of chosen heads, export."""

@@ -1,40 +1,37 @@
-"""A plan carried out on a model, and taken back into a plain model."""
+"""Applies a training plan to a model, and merges the trained model back into a standard one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 from torch import nn
 
 from alps.base.serialization import did_you_mean
 from alps.heads.head_set import HeadSet
-from alps.models.four_bit import PackedLinear, is_packed, pack, plain_linear, unpacked
+from alps.models.architecture import QUERY, decoder_of, model_geometry, projections
+from alps.models.four_bit import QuantizedLinear, dequantize, is_quantized, linear_from, quantize
 from alps.models.head_linear import HeadLinear
 from alps.models.training_plan import TrainingPlan
-from alps.models.weights import geometry_of
 from alps.settings.interfaces import FrozenDtype, KvPolicy, Scope
-
-PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 
 
 def apply(model: nn.Module, plan: TrainingPlan) -> nn.Module:
-    """Freezes and unfreezes what the plan says, in place.
+    """Freezes and unfreezes parameters according to a plan, in place.
 
     Args:
-        model: A plain causal language model with separate q, k and v projections.
-        plan: What trains.
+        model: A causal language model with separate q, k and v projections.
+        plan: The parameters that train.
 
     Returns:
-        The model, wrapped by peft where the plan asks for LoRA.
+        The model, wrapped by peft if the plan has LoRA adapters.
     """
     if plan.lora is not None:
         return _with_lora(model, plan)
     model.requires_grad_(plan.rest)
-    for attention in attentions(model):
-        for name in PROJECTIONS:
-            getattr(attention, name).requires_grad_(plan.qkv == "all")
+    for projection in projections(model):
+        projection.module.requires_grad_(plan.qkv == "all")
     if plan.heads is not None:
         _split_chosen_heads(model, plan)
     return model
@@ -45,43 +42,35 @@ def apply_heads(
 ) -> nn.Module:
     """Makes the rows of some heads trainable (`alps.apply`), for any training loop.
 
-    Afterwards `model.parameters()` that require a gradient are all that trains; give those to an
-    optimizer. `alps.merge` turns the model back into a plain one.
+    Afterwards only trainable parameters require a gradient; pass those to an optimizer.
+    `alps.merge` turns the model back into a standard one.
 
     Args:
-        model: A causal language model of transformers, of Llama, Mistral, Qwen2 or Qwen3 type.
+        model: A causal language model of transformers (Llama, Mistral, Qwen2, Qwen3, Gemma-3).
         heads: The chosen heads.
         scope: `heads_only`, or `rest_trains`: everything outside Q/K/V trains too.
-        kv_policy: When a KV group trains that chosen and unchosen heads share.
+        kv_policy: Whether a KV group trains that chosen and unchosen heads share.
 
     Returns:
         The model itself, changed in place.
 
     Raises:
-        ValueError: If the model has another shape, another architecture, or heads applied already.
+        ValueError: If the geometry or architecture differs, or heads were applied already.
     """
     for name, value, known in (("scope", scope, Scope), ("kv_policy", kv_policy, KvPolicy)):
         if value not in get_args(known):
             raise ValueError(f"there is no {name}={value}{did_you_mean(value, get_args(known))}")
-    _refuse_inseparable(model)
-    geometry = geometry_of(model)
-    assert geometry is not None
-    heads.refuse_other_geometry(geometry)
+    _check_projections(model)
+    heads.check_geometry(model_geometry(model))
     return apply(model, TrainingPlan.of_heads(heads, scope, kv_policy))
 
 
-def _refuse_inseparable(model: nn.Module) -> None:
-    try:
-        projections = [getattr(a, name) for a in attentions(model) for name in PROJECTIONS]
-    except AttributeError:
-        raise ValueError(
-            f"{type(model).__name__} has no layers with separate q_proj, k_proj and v_proj"
-        ) from None
-    for module in projections:
+def _check_projections(model: nn.Module) -> None:
+    for module in (projection.module for projection in projections(model)):
         if isinstance(module, HeadLinear):
             raise ValueError("heads were applied to this model already: alps.merge it first")
-        packed = not isinstance(module, nn.Linear) or not module.weight.is_floating_point()
-        if packed and not is_packed(getattr(module, "weight", torch.empty(0))):
+        quantized = not isinstance(module, nn.Linear) or not module.weight.is_floating_point()
+        if quantized and not is_quantized(getattr(module, "weight", torch.empty(0))):
             raise ValueError(
                 f"a {type(module).__name__} cannot be trained in part: q, k and v must be plain "
                 "linear layers, or 4-bit ones of bitsandbytes"
@@ -89,40 +78,26 @@ def _refuse_inseparable(model: nn.Module) -> None:
 
 
 def merge(model: nn.Module) -> nn.Module:
-    """The plain model again, with trained rows or adapters written into its weights.
+    """Merges trained rows or adapters into the weights and restores the standard layers.
 
-    A `HeadLinear` is replaced in place; the frozen rows keep their exact bits. What
-    `cast_frozen` packed becomes plain numbers; layers that transformers quantized stay so,
-    except those with trained rows.
+    A `HeadLinear` is replaced in place; frozen rows stay bit-equal. Layers quantized by
+    `cast_frozen` are dequantized; those quantized by transformers stay so, except the ones with
+    trained rows.
     """
-    _unpack(model)
+    _dequantize_layers(model)
     if hasattr(model, "merge_and_unload"):
         return model.merge_and_unload()  # pyright: ignore[reportCallIssue]
-    for attention in attentions(model):
-        for name in PROJECTIONS:
-            module = getattr(attention, name)
-            if isinstance(module, HeadLinear):
-                setattr(attention, name, module.merged())
+    for projection in projections(model):
+        if isinstance(projection.module, HeadLinear):
+            projection.replace(projection.module.merged())
     return model
 
 
-def decoder_of(model: Any) -> Any:
-    """The stack of layers, plain or below peft's wrapper."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return base.get_decoder()
-
-
-def attentions(model: nn.Module) -> Iterator[nn.Module]:
-    """The attention module of each layer, in order."""
-    for layer in decoder_of(model).layers:
-        yield layer.self_attn
-
-
 def merge_heads(model: nn.Module) -> nn.Module:
-    """The plain model again (`alps.merge`), with the trained rows written into its weights.
+    """Merges trained rows into the weights and restores the standard layers (`alps.merge`).
 
     Raises:
-        ValueError: If nothing is there to merge.
+        ValueError: If the model has no trained rows or adapters.
     """
     applied = any(isinstance(module, HeadLinear) for module in model.modules())
     if not applied and not hasattr(model, "merge_and_unload"):
@@ -133,53 +108,53 @@ def merge_heads(model: nn.Module) -> nn.Module:
 
 
 def checkpoint_activations(model: nn.Module) -> None:
-    """Lets each layer compute its activations again in the backward pass.
+    """Enables activation checkpointing in each layer.
 
-    Transformers then makes the embeddings' output require a gradient, which only the older kind of
-    checkpointing needs and which would make the backward pass visit every layer; it is undone.
+    Transformers then makes the output of the embedding require a gradient, which only reentrant
+    checkpointing needs. This is undone, because the backward pass would visit every layer.
     """
     decoder = decoder_of(model)
     decoder.gradient_checkpointing_enable({"use_reentrant": False})
     decoder.disable_input_require_grads()
 
 
-def cast_frozen(model: nn.Module, kept: FrozenDtype) -> None:
-    """Stores all that does not train in less room; buffers stay as they are.
+def cast_frozen(model: nn.Module, dtype: FrozenDtype) -> None:
+    """Casts frozen parameters to a lower precision; buffers are unchanged.
 
     Args:
         model: A model with its plan applied.
-        kept: `float32`, `bfloat16`, or `nf4`: matrices of the layers in 4 bits, the rest as
-            bfloat16.
+        dtype: `float32`, `bfloat16`, or `nf4`: linear layers of the blocks in 4 bits, all else
+            in bfloat16.
     """
-    if kept == "nf4":
+    if dtype == "nf4":
         for layer in decoder_of(model).layers:
-            _pack_frozen(layer)
-    dtype = torch.float32 if kept == "float32" else torch.bfloat16
+            _quantize_frozen(layer)
+    torch_dtype = torch.float32 if dtype == "float32" else torch.bfloat16
     for parameter in model.parameters():
-        if not parameter.requires_grad and not is_packed(parameter):
-            parameter.data = parameter.data.to(dtype)
+        if not parameter.requires_grad and not is_quantized(parameter):
+            parameter.data = parameter.data.to(torch_dtype)
 
 
-def _pack_frozen(module: nn.Module) -> None:
+def _quantize_frozen(module: nn.Module) -> None:
     for name, child in list(module.named_children()):
         if isinstance(child, HeadLinear):
-            child.weight = pack(child.weight)
+            child.weight = quantize(child.weight)
         elif type(child) is nn.Linear and not child.weight.requires_grad:
-            setattr(module, name, PackedLinear(child))
+            setattr(module, name, QuantizedLinear(child))
         else:
-            _pack_frozen(child)
+            _quantize_frozen(child)
 
 
-def _unpack(module: nn.Module) -> None:
+def _dequantize_layers(module: nn.Module) -> None:
     for name, child in list(module.named_children()):
-        if isinstance(child, PackedLinear):
-            setattr(module, name, plain_linear(unpacked(child.weight), child.bias))
+        if isinstance(child, QuantizedLinear):
+            setattr(module, name, linear_from(dequantize(child.weight), child.bias))
         else:
-            _unpack(child)
+            _dequantize_layers(child)
 
 
 def num_trainable(model: nn.Module) -> int:
-    """Number of parameters with a gradient; tied ones count once."""
+    """Number of trainable parameters; tied ones count once."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
@@ -189,23 +164,22 @@ def num_parameters(model: nn.Module) -> int:
 
 
 def qkv_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
-    """The parameters of all q, k and v projections, adapters beside them included."""
-    for attention in attentions(model):
-        for name in PROJECTIONS:
-            yield from getattr(attention, name).parameters()
+    """Parameters of all q, k and v projections, including their adapters."""
+    for projection in projections(model):
+        yield from projection.module.parameters()
 
 
 def _split_chosen_heads(model: nn.Module, plan: TrainingPlan) -> None:
     assert plan.heads is not None
     geometry, chosen = plan.heads.geometry, plan.heads.by_layer()
-    for layer, attention in enumerate(attentions(model)):
-        heads = chosen.get(layer, [])
-        kv_rows = geometry.kv_rows(heads, plan.kv_policy)
-        rows = {"q_proj": geometry.query_rows(heads), "k_proj": kv_rows, "v_proj": kv_rows}
-        for name, chosen_rows in rows.items():
-            if chosen_rows:
-                linear = HeadLinear(getattr(attention, name), chosen_rows, plan.train_bias)
-                setattr(attention, name, linear)
+    for projection in projections(model):
+        heads = chosen.get(projection.layer, [])
+        if projection.name == QUERY:
+            rows = geometry.query_rows(heads)
+        else:
+            rows = geometry.kv_rows(heads, plan.kv_policy)
+        if rows:
+            projection.replace(HeadLinear(projection.module, rows, plan.train_bias))
 
 
 def _with_lora(model: nn.Module, plan: TrainingPlan) -> nn.Module:

@@ -1,4 +1,4 @@
-"""A tokenizer of single bytes, built in code: what models with random weights read."""
+"""A byte-level tokenizer built in code, for models with random weights."""
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -11,7 +11,7 @@ CHAT_TEMPLATE = (
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """256 bytes and four special tokens; any text comes back unchanged."""
+    """A tokenizer of 256 bytes and four special tokens; lossless for any text."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: i for i, token in enumerate([*SPECIAL.values(), *alphabet])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token=SPECIAL["unk_token"]))

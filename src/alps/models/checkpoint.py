@@ -1,7 +1,7 @@
-"""Checkpoints as local folders: what any model setting becomes before it is loaded.
+"""Model settings to local checkpoint folders.
 
-`materialize` is the one place where models are downloaded, converted or generated; its result is a
-folder that plain transformers loads. Torch is imported only where something must be made.
+`materialize` is the one place where models are downloaded, converted or generated; transformers
+loads the resulting folder. Torch is imported only for conversion.
 """
 
 from __future__ import annotations
@@ -13,30 +13,33 @@ from functools import partial
 from pathlib import Path
 
 from alps.base.hashing import cache_dir, cache_lock, digest
-from alps.models.architecture import stored_in_float8
+from alps.models.architecture import is_multimodal, read_config, stored_in_float8
 from alps.settings.model import Model
 
 
 def materialize(model: Model) -> Path:
-    """A local folder with config, tokenizer and plain safetensors of this model.
+    """A local folder with config, tokenizer and unquantized safetensors of this model.
 
-    Weights in float8 are dequantized to float32, once.
+    Weights in float8 are dequantized to float32, and the language model of a multimodal checkpoint
+    is extracted, once.
 
     Raises:
-        ValueError: If it cannot be had or cannot be trained; one sentence.
+        ValueError: If it is unavailable or cannot be trained.
     """
     stored = fetch(model)
-    if not stored_in_float8(stored):
-        return stored
     content = digest([model.fingerprint(), hub_commit(stored)])
-    return _made_once(f"{model.name}-float32", content, partial(_dequantize, stored))
+    if stored_in_float8(stored):
+        return _cached(f"{model.name}-float32", content, partial(_dequantize, stored))
+    if is_multimodal(read_config(stored)):
+        return _cached(f"{model.name}-text", content, partial(_extract_text, stored))
+    return stored
 
 
 def fetch(model: Model) -> Path:
-    """The model as it is published: a folder of the user's or of the hub's cache, or one made here.
+    """The model as published, in a folder of the user or of the hub's cache, or converted here.
 
     Raises:
-        ValueError: If it cannot be had; one sentence.
+        ValueError: If it is unavailable.
     """
     if model.path and os.path.exists(model.path):
         return Path(model.path)
@@ -45,14 +48,14 @@ def fetch(model: Model) -> Path:
 
         return download(model.repo, model.hub_revision, stored_in_float8)
     make = _convert_gguf if model.package else _generate_random
-    return _made_once(model.name, model.fingerprint(), partial(make, model))
+    return _cached(model.name, model.fingerprint(), partial(make, model))
 
 
 def materialize_qkv(model: Model) -> Path:
-    """As `materialize`, but of a hub model only q, k and v, which is what a score needs.
+    """As `materialize`, but downloads only q, k and v of a hub model, for scoring.
 
     Raises:
-        ValueError: If it cannot be had; one sentence.
+        ValueError: If it is unavailable.
     """
     if not model.repo:
         return materialize(model)
@@ -66,12 +69,12 @@ def hub_commit(folder: Path) -> str | None:
     return folder.name if folder.parent.name == "snapshots" else None
 
 
-def _made_once(name: str, content: str, make: Callable[[Path], None]) -> Path:
-    """Runs `make(folder)` into a temporary folder that is renamed when complete.
+def _cached(name: str, content: str, make: Callable[[Path], None]) -> Path:
+    """A folder of the cache, written once by `make(folder)` under a temporary name.
 
     Args:
-        name: Of the model, for people.
-        content: Hash of what it is made of.
+        name: Name of the model, for readers.
+        content: Hash of the inputs.
         make: Writes config, tokenizer and safetensors.
     """
     folder = cache_dir() / "models" / f"{name}-{content[:12]}"
@@ -100,6 +103,12 @@ def _dequantize(stored: Path, folder: Path) -> None:
     from alps.models.conversion import dequantize_float8
 
     dequantize_float8(stored, folder)
+
+
+def _extract_text(stored: Path, folder: Path) -> None:
+    from alps.models.conversion import extract_language_model
+
+    extract_language_model(stored, folder)
 
 
 def _generate_random(model: Model, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""A trained run as a folder for other programs: a plain model, a PEFT adapter, or only its rows."""
+"""Export of a trained run: a Hugging Face model, a PEFT adapter, or only its rows."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from torch import nn
 
     from alps.models.load import Tokenizer
-    from alps.models.rows import Rows
+    from alps.models.rows import TrainedRows
 
 FORMATS = ("hf", "rows", "lora")
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM takes as max_lora_rank; it refuses adapters of a higher rank than was set."""
+"""Values of vLLM's max_lora_rank; it refuses adapters of a higher rank."""
 VLLM_DEFAULT = 16
 
 Ranks = Mapping[str, int]
-"""Module -> rank of its adapter."""
+"""Adapter rank by module."""
 
 
 def export_run(
@@ -41,17 +41,17 @@ def export_run(
     """Writes a trained run as a new folder.
 
     Args:
-        run: A run whose training is done.
+        run: A finished run.
         format: One of `FORMATS`.
         to: The folder.
         restore: Loads the run's model with its plan applied.
-        folder: Where the run lies, if not where its key says.
+        folder: The run's folder, if not the one of its key.
 
     Returns:
-        The ranks of the adapter, for `lora`; else nothing.
+        The ranks of the adapter, for `lora`; else an empty mapping.
 
     Raises:
-        ValueError: If the format cannot hold this run, its base is another one by now, or the
+        ValueError: If the format cannot represent this run, its base model has changed, or the
             folder exists.
     """
     folder = folder or RunFolder(run.folder)
@@ -73,10 +73,10 @@ def export_run(
 
 
 def check_format(format: str, plan: TrainingPlan) -> None:
-    """Refuses a format that cannot hold all that a plan trains.
+    """Refuses a format that cannot represent all trained parameters.
 
     Raises:
-        ValueError: Naming a format that can.
+        ValueError: With a format that can.
     """
     if format == "rows" and plan.lora is not None:
         raise ValueError("format=rows cannot hold adapters: use format=lora or format=hf")
@@ -89,9 +89,9 @@ def check_format(format: str, plan: TrainingPlan) -> None:
 
 
 def export_model(model: nn.Module, tokenizer: Tokenizer, to: Path) -> None:
-    """Writes the merged model as a folder that plain transformers loads; tied weights stay tied.
+    """Writes the merged model as a transformers checkpoint; tied weights stay tied.
 
-    Its configs name the tokens that end an answer, so that it stops where training taught it to.
+    Its configs name the EOS tokens of training, so that generation stops there.
 
     Raises:
         ValueError: If the folder exists.
@@ -114,7 +114,7 @@ def export_model(model: nn.Module, tokenizer: Tokenizer, to: Path) -> None:
             write_json(path, {**json.loads(path.read_text()), **ends})
 
 
-def export_rows(rows: Rows, settings: Path, to: Path) -> None:
+def export_rows(rows: TrainedRows, settings: Path, to: Path) -> None:
     """Writes `heads.safetensors`, and the run's settings beside it.
 
     Raises:
@@ -127,22 +127,22 @@ def export_rows(rows: Rows, settings: Path, to: Path) -> None:
         shutil.copy(settings, temporary / settings.name)
 
 
-def export_lora(rows: Rows, base: Path, origin: Mapping[str, str | None], to: Path) -> Ranks:
-    """Writes rows as a PEFT adapter, which they are exactly: their number is its rank.
+def export_lora(rows: TrainedRows, base: Path, origin: Mapping[str, str | None], to: Path) -> Ranks:
+    """Writes rows as an exactly equivalent PEFT adapter, whose rank is the number of rows.
 
-    B (height, r) picks the changed rows by zeros and ones; A (r, d_model) is what they gained over
-    the base. Only float32's rounding differs from the merged model. Modules with fewer rows are
-    filled up with zeros to the highest rank, because servers read one rank and one alpha for all:
-    llama.cpp divides the one alpha by each module's own rank.
+    B (height, r) selects the changed rows by zeros and ones; A (r, d_model) is their change from
+    the base. The result equals the merged model up to float32 rounding. All modules are
+    zero-padded to the highest rank, because servers read one rank and one alpha for all: llama.cpp
+    divides that alpha by each module's own rank.
 
     Args:
-        rows: What was trained.
-        base: Checkpoint of the base, for its own rows.
-        origin: Fields of the adapter's configuration that name the base.
+        rows: Trained rows.
+        base: Checkpoint of the base model.
+        origin: Fields of the adapter's config that name the base model.
         to: The folder.
 
     Raises:
-        ValueError: If the folder exists, the base does not fit, or biases trained.
+        ValueError: If the folder exists, the base has another geometry, or biases trained.
     """
     import torch
     from safetensors.torch import save_file
@@ -153,16 +153,16 @@ def export_lora(rows: Rows, base: Path, origin: Mapping[str, str | None], to: Pa
         raise ValueError("format=lora cannot hold trained biases: use format=hf")
     before = base_rows(rows, base)
     tensors, ranks = {}, {}
-    rank = max(len(numbers) for numbers, _ in rows.parts.values())
-    for name, (numbers, trained) in rows.parts.items():
+    rank = max(len(indices) for indices, _ in rows.parts.values())
+    for name, (indices, trained) in rows.parts.items():
         module = name.removesuffix(".weight")
         ranks[module] = rank
-        picks = torch.zeros(rows.height(name), rank)
-        picks[numbers, torch.arange(len(numbers))] = 1
-        gained = torch.zeros(rank, trained.shape[1])
-        gained[: len(numbers)] = trained - before[name]
-        tensors[f"base_model.model.{module}.lora_A.weight"] = gained
-        tensors[f"base_model.model.{module}.lora_B.weight"] = picks
+        selection = torch.zeros(rows.height(name), rank)
+        selection[indices, torch.arange(len(indices))] = 1
+        change = torch.zeros(rank, trained.shape[1])
+        change[: len(indices)] = trained - before[name]
+        tensors[f"base_model.model.{module}.lora_A.weight"] = change
+        tensors[f"base_model.model.{module}.lora_B.weight"] = selection
     with new_folder(to) as temporary:
         _adapter_config(ranks, origin).save_pretrained(str(temporary))
         save_file(tensors, temporary / "adapter_model.safetensors", {"format": "pt"})
@@ -182,13 +182,13 @@ def export_adapter(model: nn.Module, origin: Mapping[str, str | None], to: Path)
     for name, value in origin.items():
         setattr(config, name, value)
     with new_folder(to) as temporary:
-        # Embeddings never train here; without the flag peft would look the base up on the hub.
+        # Embeddings never train here; without the flag peft would query the hub for the base.
         model.save_pretrained(str(temporary), save_embedding_layers=False)
     return {module: int(config.r) for module in config.target_modules}
 
 
 def rank_warnings(ranks: Ranks) -> Iterator[str]:
-    """What servers will not take about an adapter of these ranks, one sentence each."""
+    """Warnings about servers that refuse an adapter of these ranks."""
     if not ranks:
         return
     largest = max(ranks.values())
@@ -207,10 +207,10 @@ def rank_warnings(ranks: Ranks) -> Iterator[str]:
 
 @contextmanager
 def new_folder(to: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `to` when the block ends well, and else goes.
+    """A temporary folder, renamed to `to` on success and removed on failure.
 
     Raises:
-        ValueError: If `to` exists or its place cannot be written.
+        ValueError: If `to` exists or its parent is not writable.
     """
     if to.exists() or to.is_symlink():
         raise ValueError(f"{to} exists already; nothing is overwritten: choose another folder")
@@ -226,14 +226,16 @@ def new_folder(to: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _rows(run: Run, folder: RunFolder, restore: Callable[[Run, RunFolder], nn.Module]) -> Rows:
-    """From the run's own file of rows, or from its weights where it left none."""
-    from alps.models.rows import ROWS_FILE, Rows, rows_of
+def _rows(
+    run: Run, folder: RunFolder, restore: Callable[[Run, RunFolder], nn.Module]
+) -> TrainedRows:
+    """Trained rows from the run's own file, or else from its weights."""
+    from alps.models.rows import ROWS_FILE, TrainedRows, rows_of
 
     path = folder.weights_path.with_name(ROWS_FILE)
     if not path.exists():
         return rows_of(restore(run, folder), run.model.fingerprint())
-    rows = Rows.read(path)
+    rows = TrainedRows.read(path)
     if rows.base_hash != run.model.fingerprint():
         raise ValueError(
             f"{path} belongs to the base {rows.base_hash}, and {run.model.name} is "
@@ -243,7 +245,7 @@ def _rows(run: Run, folder: RunFolder, restore: Callable[[Run, RunFolder], nn.Mo
 
 
 def _origin(run: Run, base: Path) -> Mapping[str, str | None]:
-    """The hub id and revision of the base, or where it is on disk."""
+    """Hub id and revision of the base model, or its local path."""
     if run.model.repo:
         return {"base_model_name_or_path": run.model.repo, "revision": run.model.hub_revision}
     return {"base_model_name_or_path": str(base.resolve()), "revision": None}
@@ -252,7 +254,7 @@ def _origin(run: Run, base: Path) -> Mapping[str, str | None]:
 def _adapter_config(ranks: Ranks, origin: Mapping[str, str | None]) -> Any:
     """LoRA of scale 1: alpha equals the rank, which all modules share.
 
-    peft takes the names as ends of module names: whole ones, as here, tell layer 1 from layer 11.
+    peft matches target modules by suffix: full names distinguish layer 1 from layer 11.
     """
     from peft import LoraConfig
 

@@ -1,6 +1,6 @@
-"""Frozen matrices kept in 4 bits, as in QLoRA: NF4 of bitsandbytes, where that is installed.
+"""Frozen weights quantized to 4 bits as in QLoRA: NF4 of bitsandbytes, if installed.
 
-Chosen rows stay a float32 parameter of their own, so nothing that trains is ever rounded.
+Chosen rows are a separate float32 parameter, so that no trainable weight is rounded.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-# It warns of optional kernels wherever it is imported, which peft does if it is installed.
+# It logs warnings about optional kernels on import, and peft imports it if installed.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
-def is_packed(weight: Tensor) -> bool:
-    """Whether a weight is kept in 4 bits by bitsandbytes, here or by transformers."""
+def is_quantized(weight: Tensor) -> bool:
+    """Whether a weight is quantized to 4 bits by bitsandbytes, here or by transformers."""
     return getattr(weight, "quant_state", None) is not None
 
 
-def product(
+def matmul_4bit(
     x: Float[Tensor, "... d_in"], weight: Tensor, bias: Float[Tensor, " d_out"] | None
 ) -> Float[Tensor, "... d_out"]:
-    """`x W^T + b` of a packed W, whose gradient reaches x only."""
+    """`x W^T + b` of a quantized W, with a gradient for x only."""
     import bitsandbytes
 
     if torch.is_autocast_enabled(x.device.type):
@@ -33,46 +33,46 @@ def product(
     return bitsandbytes.matmul_4bit(x, weight.t(), quant_state=weight.quant_state, bias=bias)  # pyright: ignore
 
 
-def unpacked(weight: Tensor) -> Tensor:
-    """A weight as plain numbers, whoever quantized it; a plain one as it is."""
-    if is_packed(weight):
+def dequantize(weight: Tensor) -> Tensor:
+    """A weight in floating point; unchanged if it is not quantized."""
+    if is_quantized(weight):
         from bitsandbytes.functional import dequantize_4bit
 
-        packed: Any = weight
-        if getattr(packed.quant_state, "packing_format_for_cpu", False):
-            packed = packed.cpu()  # takes back a layout for inference, in place
-        return dequantize_4bit(packed.data, packed.quant_state)
+        stored: Any = weight
+        if getattr(stored.quant_state, "packing_format_for_cpu", False):
+            stored = stored.cpu()  # undoes a layout for inference, in place
+        return dequantize_4bit(stored.data, stored.quant_state)
     quantized: Any = weight.detach()
     return quantized.dequantize() if type(quantized) is not Tensor else quantized
 
 
-def pack(weight: Tensor) -> nn.Parameter:
-    """A frozen weight in NF4: blocks of 64 numbers with one float32 scale each (4.5 bits)."""
+def quantize(weight: Tensor) -> nn.Parameter:
+    """A frozen weight in NF4: blocks of 64 with one float32 scale each (4.5 bits per weight)."""
     import bitsandbytes
 
-    numbers = weight.detach().to(torch.bfloat16)  # what it becomes again, like all else frozen
+    values = weight.detach().to(torch.bfloat16)  # the dtype of all frozen weights once dequantized
     library: Any = bitsandbytes.nn  # its types are not exported
-    packed = library.Params4bit(
-        numbers, requires_grad=False, quant_type="nf4", compress_statistics=False
+    quantized = library.Params4bit(
+        values, requires_grad=False, quant_type="nf4", compress_statistics=False
     )
-    return packed.to(weight.device)  # this is what packs it
+    return quantized.to(weight.device)  # the transfer quantizes it
 
 
-class PackedLinear(nn.Module):
+class QuantizedLinear(nn.Module):
     """A frozen linear layer in 4 bits."""
 
     def __init__(self, linear: nn.Linear):
-        """Packs the weight of `linear`."""
+        """Quantizes the weight of `linear`."""
         super().__init__()
-        self.weight, self.bias = pack(linear.weight), linear.bias
+        self.weight, self.bias = quantize(linear.weight), linear.bias
 
     def forward(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
-        """The product with the packed weight."""
-        return product(x, self.weight, self.bias)
+        """The product with the quantized weight."""
+        return matmul_4bit(x, self.weight, self.bias)
 
 
-def plain_linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """An ordinary layer with copies of a weight, unpacked if need be, and a bias."""
+def linear_from(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """A linear layer with copies of a weight and a bias."""
     height, width = weight.shape
     linear = nn.Linear(width, height, bias=bias is not None, device="meta")
     linear.weight = nn.Parameter(weight.detach().clone())

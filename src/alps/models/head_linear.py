@@ -1,4 +1,4 @@
-"""A linear layer of which only some output rows train, as a real parameter of their own."""
+"""A linear layer with a separate trainable parameter for some of its output rows."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,31 +8,31 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from alps.models.four_bit import is_packed, plain_linear, product, unpacked
+from alps.models.four_bit import dequantize, is_quantized, linear_from, matmul_4bit
 
 
 class HeadLinear(nn.Module):
     """`y = x W^T + b` with the chosen rows of W replaced by the trainable `rows`.
 
-    W and b are frozen parameters (not buffers, so that sharding shards them and DDP leaves them
-    alone). Gradients, optimizer state, clipping and checkpoints see `rows` only: the unchosen rows
-    cannot move, whatever the weight decay.
+    W and b are frozen parameters (not buffers, so that FSDP shards them and DDP does not broadcast
+    them). Gradients, optimizer state, clipping and checkpoints contain `rows` only: weight decay
+    cannot change the other rows.
 
-    There are two forms of the forward pass. Where W is a plain tensor in one piece, `rows` are
-    written into it first, and one matrix product does the rest; its backward pass computes the
-    gradient of those rows and of nothing else. Elsewhere (sharded, quantized, under torch.compile)
-    the reference form overwrites the chosen output columns by `x rows^T`.
+    The forward pass has two implementations. If W is a dense, unsharded tensor, `rows` are written
+    into it and one matrix product follows, whose backward pass computes the gradient of those rows
+    only. Otherwise (sharded, quantized, under torch.compile) the reference implementation
+    overwrites the chosen output columns by `x rows^T`.
     """
 
     index: Tensor
 
     def __init__(self, linear: nn.Linear, rows: Sequence[int], train_bias: bool = False):
-        """Takes over the weight of `linear` without a copy.
+        """Shares the weight of `linear` without a copy.
 
         Args:
             linear: The layer to replace; its parameters become frozen.
-            rows: Output rows that train, ascending, without repeats.
-            train_bias: Whether the bias of those rows trains, too.
+            rows: Output rows that train, ascending, without duplicates.
+            train_bias: Whether the biases of those rows train, too.
         """
         super().__init__()
         assert rows and list(rows) == sorted(set(rows)) and rows[-1] < linear.out_features
@@ -41,20 +41,20 @@ class HeadLinear(nn.Module):
         self.bias = linear.bias if linear.bias is None else linear.bias.requires_grad_(False)
         index = torch.tensor(rows, dtype=torch.long, device=linear.weight.device)
         self.register_buffer("index", index, persistent=False)
-        self.rows = nn.Parameter(_trainable(unpacked(linear.weight)[index]))
+        self.rows = nn.Parameter(_trainable(dequantize(linear.weight)[index]))
         chosen_bias = linear.bias is not None and train_bias
         self.row_bias = nn.Parameter(_trainable(linear.bias[index])) if chosen_bias else None
 
     def forward(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
         """Output columns of the chosen rows from `rows`, all others from the frozen weight."""
-        plain = type(self.weight.data) is Tensor and not is_packed(self.weight)
-        if plain and self.row_bias is None and not torch.compiler.is_compiling():
+        dense = type(self.weight.data) is Tensor and not is_quantized(self.weight)
+        if dense and self.row_bias is None and not torch.compiler.is_compiling():
             self._write_rows(self.weight.data)
             return _RowsLinear.apply(x, self.rows, self.weight, self.bias, self.index)  # pyright: ignore
         return self.reference(x)
 
     def reference(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
-        """Plain autograd, with any frozen weight."""
+        """Reference implementation with ordinary autograd, for any frozen weight."""
         bias = self.row_bias
         if bias is None and self.bias is not None:
             bias = self.bias[self.index]
@@ -65,13 +65,13 @@ class HeadLinear(nn.Module):
             chosen = F.linear(x, self.rows, bias)
         if len(self.index) == self.out_features:
             return chosen
-        frozen = product if is_packed(self.weight) else F.linear
+        frozen = matmul_4bit if is_quantized(self.weight) else F.linear
         y = frozen(x, self.weight, self.bias)
         return y.index_copy(-1, self.index, chosen.to(y.dtype))
 
     def merged(self) -> nn.Linear:
-        """A plain linear layer with the trained rows written into a copy of the weight."""
-        linear = plain_linear(unpacked(self.weight), self.bias)
+        """An `nn.Linear` with the trained rows written into a copy of the weight."""
+        linear = linear_from(dequantize(self.weight), self.bias)
         self._write_rows(linear.weight.data)
         if self.row_bias is not None:
             with torch.no_grad():
@@ -83,7 +83,7 @@ class HeadLinear(nn.Module):
         weight.index_copy_(0, self.index, self.rows.detach().to(weight.dtype))
 
     def extra_repr(self) -> str:
-        """Shape, for `print(model)`."""
+        """Sizes for `print(model)`."""
         return f"{self.in_features}, {self.out_features}, trainable rows={len(self.index)}"
 
 
@@ -94,14 +94,14 @@ class _RowsLinear(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, rows: Tensor, weight: Tensor, bias: Tensor | None, index: Tensor
     ) -> Tensor:
-        """`weight` already holds `rows`, which are here for their gradient."""
+        """`weight` already contains `rows`; they are an argument to receive a gradient."""
         ctx.save_for_backward(x, weight, index)
         ctx.rows_dtype = rows.dtype
         return F.linear(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Under autocast the incoming gradient has the lower precision; products follow it."""
+        """Products in the dtype of the incoming gradient, which is lower under autocast."""
         x, weight, index = ctx.saved_tensors
         (grad,) = grads
         x_grad = rows_grad = None
@@ -115,6 +115,6 @@ class _RowsLinear(torch.autograd.Function):
 
 
 def _trainable(chosen: Tensor) -> Tensor:
-    """A float32 master copy, also of weights stored in half precision."""
+    """A float32 master copy of half-precision weights; a copy of others."""
     chosen = chosen.detach().clone()
     return chosen.float() if chosen.dtype in (torch.bfloat16, torch.float16) else chosen

@@ -1,6 +1,6 @@
-"""Models of the Hugging Face hub: the whole snapshot, or only its q, k and v by byte ranges.
+"""Models of the Hugging Face hub: the whole snapshot, or only q, k and v by byte ranges.
 
-Scoring heads reads about a tenth of a checkpoint, so `fetch_qkv` asks the hub for those bytes only.
+Scoring reads about a tenth of a checkpoint; `fetch_qkv` downloads only those bytes.
 """
 
 from __future__ import annotations
@@ -31,35 +31,43 @@ from safetensors import SafetensorError, safe_open
 from alps.base.atomic import replacing, write_json
 from alps.base.hashing import cache_dir, cache_lock
 from alps.models.architecture import read_geometry
-from alps.models.hub_repo import DAMAGED, INDEX, WORKERS, HTTPError, Remote, Tensor, timeout
+from alps.models.hub_repo import (
+    INDEX,
+    PARSE_ERRORS,
+    WORKERS,
+    HTTPError,
+    HubCommit,
+    TensorLocation,
+    timeout,
+)
 
-NO_ANSWER = (HTTPError, ConnectionError, TimeoutError)
+CONNECTION_ERRORS = (HTTPError, ConnectionError, TimeoutError)
 
 log = logging.getLogger(__name__)
-for _client in ("httpx", "httpx2"):  # a line for every range, with an address that may be signed
+for _client in ("httpx", "httpx2"):  # they log every range with a URL that may be signed
     logging.getLogger(_client).setLevel(logging.WARNING)
 
 
 MODEL_PATTERNS = ("*.json", "*.safetensors", "tokenizer*", "*.model", "*.jinja", "merges.txt")
 FOREIGN_PATTERNS = ("original/*", "consolidated*", "onnx/*")
-"""The same weights in layouts of other programs."""
+"""The same weights in other formats."""
 
 
 def download(repo: str, revision: str, check: Callable[[Path], object]) -> Path:
-    """The whole snapshot of a model in the hub's own cache: config, tokenizer, safetensors.
+    """Downloads a model to the hub's own cache: config, tokenizer, safetensors.
 
     Args:
         repo: Hub id, `org/name`.
         revision: Branch, tag or commit.
-        check: Called with the folder as soon as `config.json` is there, before the weights are.
+        check: Called with the folder once `config.json` is there, before weights are downloaded.
 
     Raises:
-        ValueError: If it cannot be had; one sentence.
+        ValueError: If it is unavailable.
     """
     at = f"{repo}@{revision}"
     get = partial(snapshot_download, repo, revision=revision)
     try:
-        with refusals(at, f"model.path={repo}"):
+        with translate_hub_errors(at, f"model.path={repo}"):
             folder = Path(get(allow_patterns=["config.json"]))
             try:
                 check(folder)
@@ -78,41 +86,40 @@ def download(repo: str, revision: str, check: Callable[[Path], object]) -> Path:
 def fetch_qkv(
     repo: str, revision: str = "main", progress: Callable[[int, int], None] | None = None
 ) -> Path:
-    """A folder with only the q, k and v (weights and biases) of a hub model, as they are stored.
+    """A folder with only q, k and v (weights and biases) of a hub model, in their stored dtype.
 
-    It reads like any sharded checkpoint, one file a layer; its index is written last. A call after
-    an interrupted one fetches the layers that are missing. A finished copy costs one request, which
-    looks the revision up, and none if that is a full commit hash; without network the copy that the
-    revision last meant is used, with a warning.
+    It is a sharded checkpoint with one file per layer, whose index is written last. After an
+    interruption, only missing layers are downloaded. A complete copy costs one request to resolve
+    the revision, or none for a full commit hash; offline, the last copy of the revision is used,
+    with a warning.
 
     Args:
         repo: Hub id, `org/name`.
         revision: Branch, tag or commit.
-        progress: Called with the q/k/v bytes at hand and those of the model; by one thread at a
-            time, but not always the same one.
+        progress: Called with the bytes done and in total, by one thread at a time.
 
     Raises:
-        ValueError: If it cannot be had or has no separate q, k and v; one sentence.
+        ValueError: If it is unavailable or has no separate q, k and v.
     """
     at = f"{repo}@{revision}"
-    if re.fullmatch("[0-9a-f]{40}", revision) and _is_complete(_copy(repo, revision)):
-        return _copy(repo, revision)
+    if re.fullmatch("[0-9a-f]{40}", revision) and _is_complete(_copy_dir(repo, revision)):
+        return _copy_dir(repo, revision)
     try:
-        with refusals(at, repo):
-            commit = _look_up(repo, revision)
-            folder = _copy(repo, commit)
+        with translate_hub_errors(at, repo):
+            commit = _resolve_commit(repo, revision)
+            folder = _copy_dir(repo, commit)
             if _is_complete(folder) and _last_commit(repo, revision) == commit:
                 return folder
             with cache_lock(f"qkv-{folder.name}"):
-                if not _is_complete(folder):  # another process may have made it meanwhile
-                    _fetch(Remote(repo, revision, commit), folder, progress)
-                write_json(_memory(repo, revision), {"commit": commit})
+                if not _is_complete(folder):  # another process may have completed it meanwhile
+                    _fetch(HubCommit(repo, revision, commit), folder, progress)
+                write_json(_revision_file(repo, revision), {"commit": commit})
             return folder
-    except NO_ANSWER as error:
-        denied = reason(error) in ("HTTP 401", "HTTP 403")
+    except CONNECTION_ERRORS as error:
+        denied = error_reason(error) in ("HTTP 401", "HTTP 403")
         remedy = "set HF_TOKEN to a token that may read it" if denied else "connect to the network"
         raise ValueError(
-            f"{at} cannot be fetched ({reason(error)}) and there is no finished copy of its "
+            f"{at} cannot be fetched ({error_reason(error)}) and there is no finished copy of its "
             f"q, k and v: {remedy}, or give a local folder"
         ) from None
     except OSError as error:
@@ -121,33 +128,37 @@ def fetch_qkv(
         ) from None
 
 
-def check_id(repo: str, given: str) -> None:
-    """Refuses, without asking the hub, what can be no hub id; `given` is what the user wrote.
+def check_repo_id(repo: str, given: str) -> None:
+    """Refuses an invalid hub id, without a request.
+
+    Args:
+        repo: The hub id.
+        given: The user's setting, for the message.
 
     Raises:
-        ValueError: One sentence.
+        ValueError: If it is invalid.
     """
-    with refusals(repo, given):
+    with translate_hub_errors(repo, given):
         validate_repo_id(repo)
 
 
 @contextmanager
-def refusals(
+def translate_hub_errors(
     at: str,
     given: str,
     kind: str = "model",
     otherwise: str = "a local folder of that name does not exist either",
 ) -> Iterator[None]:
-    """Words for what the hub refuses: a gated repo, a name that it doesn't know.
+    """Translates errors of the hub (gated or unknown repos, invalid ids) into messages for users.
 
     Args:
         at: The repo and its revision.
-        given: What the user wrote.
+        given: The user's setting.
         kind: `model` or `dataset`.
-        otherwise: What else can be said where there is no such repo.
+        otherwise: Addition to the message if there is no such repo.
 
     Raises:
-        ValueError: One sentence.
+        ValueError: In place of the hub's error.
     """
     try:
         yield
@@ -164,8 +175,8 @@ def refusals(
         ) from None
 
 
-def reason(error: Exception) -> str:
-    """Not the error's own text: that has several lines, and addresses that may be signed."""
+def error_reason(error: Exception) -> str:
+    """Short reason of a hub error; its own text has several lines and URLs that may be signed."""
     if isinstance(error, errors.OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set"
     if isinstance(error, errors.HfHubHTTPError):
@@ -173,41 +184,41 @@ def reason(error: Exception) -> str:
     return type(error).__name__
 
 
-def _copy(repo: str, commit: str) -> Path:
+def _copy_dir(repo: str, commit: str) -> Path:
     return cache_dir() / "qkv" / f"{repo.replace('/', '--')}@{commit[:12]}"
 
 
-def _memory(repo: str, revision: str) -> Path:
+def _revision_file(repo: str, revision: str) -> Path:
     name = f"{repo.replace('/', '--')}@{quote(revision, safe='')}.json"
     return cache_dir() / "qkv" / "revisions" / name
 
 
 def _last_commit(repo: str, revision: str) -> str | None:
-    """What the revision meant when its copy was last used."""
+    """The commit of a revision when its copy was last used."""
     try:
-        return json.loads(_memory(repo, revision).read_text())["commit"]
-    except (OSError, *DAMAGED):
+        return json.loads(_revision_file(repo, revision).read_text())["commit"]
+    except (OSError, *PARSE_ERRORS):
         return None
 
 
-def _look_up(repo: str, revision: str) -> str:
-    """The commit a revision means; without network, the one it meant when its copy was last used.
+def _resolve_commit(repo: str, revision: str) -> str:
+    """The commit of a revision; offline, the one of its last used copy.
 
-    A file is asked for, not the page of the repo, which is open even where the files are gated.
+    Requests a file, because the repo's metadata is open even if its files are gated.
     """
     try:
         try:
             url = hf_hub_url(repo, "config.json", revision=revision)
             commit = get_hf_file_metadata(url).commit_hash
-        except errors.RemoteEntryNotFoundError:  # what there is instead is told by `Remote.files`
+        except errors.RemoteEntryNotFoundError:  # `HubCommit.files` reports the files there are
             commit = HfApi().model_info(repo, revision=revision, timeout=timeout()).sha
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
-        raise  # an answer, if not the one we want
-    except NO_ANSWER as error:
+        raise  # an answer of the hub, no connection error
+    except CONNECTION_ERRORS as error:
         commit = _last_commit(repo, revision)
-        if commit is None or not _is_complete(_copy(repo, commit)):
+        if commit is None or not _is_complete(_copy_dir(repo, commit)):
             raise
-        why = (reason(error), commit[:12])
+        why = (error_reason(error), commit[:12])
         log.warning("%s@%s cannot be looked up (%s): using its copy of %s", repo, revision, *why)
     if commit is None:
         raise ValueError(f"{constants.ENDPOINT} (HF_ENDPOINT) does not answer like a model hub")
@@ -215,9 +226,9 @@ def _look_up(repo: str, revision: str) -> str:
 
 
 def _fetch(
-    remote: Remote, folder: Path, progress: Callable[[int, int], None] | None = None
+    remote: HubCommit, folder: Path, progress: Callable[[int, int], None] | None = None
 ) -> None:
-    """Fetches what `folder` lacks; nothing is written before all of it is known to exist."""
+    """Downloads missing layers to `folder`; writes nothing before all tensors are located."""
     files = remote.files()
     config = remote.read("config.json")
     with TemporaryDirectory() as place:
@@ -227,10 +238,12 @@ def _fetch(
         except ValueError as error:
             raise ValueError(str(error).replace(place, str(remote))) from None
     layers = dict(enumerate(remote.layers(files, num_layers)))
-    (folder / INDEX).unlink(missing_ok=True)  # a damaged copy is not complete while it is repaired
+    (folder / INDEX).unlink(missing_ok=True)  # an incomplete copy has no index
     with replacing(folder / "config.json") as temporary:
         temporary.write_bytes(config)
-    missing = {i for i in layers if not _is_whole(_file(folder, i), {t.name for t in layers[i]})}
+    missing = {
+        i for i in layers if not _is_whole(_layer_file(folder, i), {t.name for t in layers[i]})
+    }
     sizes = {i: sum(t.end - t.start for t in tensors) for i, tensors in layers.items()}
     total, done = sum(sizes.values()), sum(sizes[i] for i in layers.keys() - missing)
     lock, stop = Lock(), Event()
@@ -248,27 +261,27 @@ def _fetch(
     with ThreadPoolExecutor(WORKERS) as pool:
         try:
             jobs = [
-                pool.submit(_write_layer, _file(folder, i), layers[i], remote, count)
+                pool.submit(_write_layer, _layer_file(folder, i), layers[i], remote, count)
                 for i in sorted(missing)
             ]
             for job in as_completed(jobs):
                 job.result()
         except BaseException as error:
-            if not isinstance(error, Exception):  # Ctrl-C: layers stop at their next piece
+            if not isinstance(error, Exception):  # Ctrl-C: layers stop at their next chunk
                 stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    places = {t.name: _file(folder, i).name for i, tensors in layers.items() for t in tensors}
+    places = {t.name: _layer_file(folder, i).name for i, tensors in layers.items() for t in tensors}
     about = {"total_size": total, "repo": remote.repo, "commit": remote.commit}
     write_json(folder / INDEX, {"metadata": about, "weight_map": places})
 
 
 def _write_layer(
-    path: Path, tensors: Sequence[Tensor], remote: Remote, count: Callable[[int], None]
+    path: Path, tensors: Sequence[TensorLocation], remote: HubCommit, count: Callable[[int], None]
 ) -> None:
-    """One safetensors file with these tensors, streamed in the order in which they are stored."""
+    """Streams these tensors into one safetensors file, in stored order."""
     header, offset = {}, 0
-    spans: list[list] = []  # file, start, end; tensors that touch are asked for at once
+    spans: list[list] = []  # file, start, end; adjacent tensors share a request
     for tensor in tensors:
         size = tensor.end - tensor.start
         place = {"data_offsets": [offset, offset + size]}
@@ -279,30 +292,30 @@ def _write_layer(
         else:
             spans.append([tensor.file, tensor.start, tensor.end])
     text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)  # the format wants the data aligned
+    text += b" " * (-len(text) % 8)  # the format aligns the data
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for span in spans:
-            for piece in remote.pieces(*span):
-                file.write(piece)
-                count(len(piece))
+            for chunk in remote.stream(*span):
+                file.write(chunk)
+                count(len(chunk))
 
 
-def _file(folder: Path, layer: int) -> Path:
+def _layer_file(folder: Path, layer: int) -> Path:
     return folder / f"layer-{layer:05}.safetensors"
 
 
 def _is_complete(folder: Path) -> bool:
     try:
         places = json.loads((folder / INDEX).read_text())["weight_map"].items()
-        files = [_file(folder, i) for i in range(read_geometry(folder).num_layers)]
-    except (OSError, *DAMAGED):
+        files = [_layer_file(folder, i) for i in range(read_geometry(folder).num_layers)]
+    except (OSError, *PARSE_ERRORS):
         return False
     return all(_is_whole(file, {n for n, place in places if place == file.name}) for file in files)
 
 
 def _is_whole(path: Path, names: Collection[str]) -> bool:
-    """Whether a safetensors file is as long as its header says and holds just these tensors."""
+    """Whether a safetensors file is complete and has exactly these tensors."""
     try:
         with safe_open(path, framework="numpy") as file:
             return bool(names) and set(file.keys()) == set(names)

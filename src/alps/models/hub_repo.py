@@ -1,4 +1,4 @@
-"""One commit of a hub repo: which bytes of which file are its q, k and v, and reading them."""
+"""Locating and downloading q, k and v in one commit of a hub repo."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ from huggingface_hub.utils import (
     http_stream_backoff,
 )
 
-WORKERS = 4  # layers under way at once; of each only a piece is in memory
+from alps.models.architecture import qkv_and_bias_names, qkv_names, text_prefix
+
+WORKERS = 4  # layers downloaded in parallel; only a chunk of each is in memory
 RETRIES = 5
 MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format itself
-INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
-NAMES = tuple(f"{p}_proj.{kind}" for kind in ("weight", "bias") for p in "qkv")
+INDEX, SINGLE = constants.SAFETENSORS_INDEX_FILE, constants.SAFETENSORS_SINGLE_FILE
 WEIGHTS = (".bin", ".gguf", ".pth", ".pt", ".h5", ".msgpack", ".safetensors")
 ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
-# That of whichever httpx the installed hub client is built on.
+# That of the httpx version the installed hub client is built on.
 HTTPError = errors.HTTPError  # pyright: ignore[reportPrivateImportUsage]
-DAMAGED = (ValueError, KeyError, TypeError, AttributeError, IndexError)
+PARSE_ERRORS = (ValueError, KeyError, TypeError, AttributeError, IndexError)
 
 
 def timeout() -> int:
-    """Seconds without a byte; read at each request, like the address of the hub."""
+    """Seconds without a byte; read at each request, like the endpoint."""
     return constants.HF_HUB_DOWNLOAD_TIMEOUT
 
 
-class Tensor(NamedTuple):
-    """Where a tensor lies: bytes [start, end) of a file of the repo."""
+class TensorLocation(NamedTuple):
+    """Bytes [start, end) of a file of the repo that hold a tensor."""
 
     file: str
     start: int
@@ -45,7 +46,7 @@ class Tensor(NamedTuple):
     shape: list[int]
 
 
-class Remote(NamedTuple):
+class HubCommit(NamedTuple):
     """One commit of a hub repo."""
 
     repo: str
@@ -72,7 +73,7 @@ class Remote(NamedTuple):
         return files
 
     def read(self, file: str) -> bytes:
-        """A small file, whole."""
+        """The content of a small file."""
         url = hf_hub_url(self.repo, file, revision=self.commit)
         answer = http_backoff(
             "GET", url, headers=build_hf_headers(), timeout=timeout(), max_retries=RETRIES
@@ -80,15 +81,17 @@ class Remote(NamedTuple):
         hf_raise_for_status(answer)
         return answer.content
 
-    def layers(self, files: Collection[str], num_layers: int) -> list[list[Tensor]]:
-        """q, k and v of each layer in stored order, found in the headers of safetensors."""
+    def layers(self, files: Collection[str], num_layers: int) -> list[list[TensorLocation]]:
+        """q, k and v of each layer in stored order, located by the headers of safetensors."""
         holding = {SINGLE}
         if INDEX in files:
             index = self.read(INDEX)
             try:
-                places = json.loads(index)["weight_map"].items()
-                holding = {file for name, file in places if ".self_attn." in name}
-            except DAMAGED:
+                places = dict(json.loads(index)["weight_map"])
+                prefix = text_prefix(places)
+                names = (n for i in range(num_layers) for n in qkv_and_bias_names(i, prefix))
+                holding = {places[name] for name in names if name in places}
+            except PARSE_ERRORS:
                 raise ValueError(f"{INDEX} of {self} is damaged: it maps no names") from None
             if missing := holding - set(files):
                 raise ValueError(f"{self} lacks {min(missing)}, which its index names")
@@ -97,20 +100,15 @@ class Remote(NamedTuple):
         found = {tensor.name: tensor for header in headers for tensor in header}
         return [self._layer(layer, found) for layer in range(num_layers)]
 
-    def _layer(self, layer: int, found: Mapping[str, Tensor]) -> list[Tensor]:
-        prefix = f"model.layers.{layer}.self_attn."
-        missing = [prefix + name for name in NAMES[:3] if prefix + name not in found]
-        fused = [n for n in found if n.startswith(prefix) and ("qkv" in n or "query_key" in n)]
-        if missing and fused:
-            raise ValueError(
-                f"{self} has q, k and v fused into one matrix ({fused[0]}): "
-                "give a model whose projections are separate"
-            )
+    def _layer(self, layer: int, found: Mapping[str, TensorLocation]) -> list[TensorLocation]:
+        prefix = text_prefix(found)
+        missing = [name for name in qkv_names(layer, prefix) if name not in found]
         if missing:
             raise ValueError(
                 f"{self} lacks {', '.join(missing)}: give a model with plain q, k and v weights"
             )
-        tensors = sorted(found[prefix + name] for name in NAMES if prefix + name in found)
+        names = qkv_and_bias_names(layer, prefix)
+        tensors = sorted(found[name] for name in names if name in found)
         for tensor in tensors:
             if tensor.dtype not in ITEM_BYTES:
                 raise ValueError(
@@ -121,38 +119,45 @@ class Remote(NamedTuple):
                 raise ValueError(f"{tensor.file} of {self} has a damaged header: {tensor.name}")
         return tensors
 
-    def header(self, file: str) -> list[Tensor]:
-        """All tensors of a safetensors file; its first 8 bytes count those of the JSON after."""
-        begin = 8 + int.from_bytes(b"".join(self.pieces(file, 0, 8)), "little")
-        text = b"".join(self.pieces(file, 8, begin)) if begin <= MAX_HEADER else b""
+    def header(self, file: str) -> list[TensorLocation]:
+        """Locations of all tensors of a safetensors file.
+
+        By hand, because `HfApi.parse_safetensors_file_metadata` omits the header's length, without
+        which no byte of a tensor can be addressed, and reads the whole file where a server ignores
+        ranges.
+        """
+        begin = 8 + int.from_bytes(b"".join(self.stream(file, 0, 8)), "little")
+        text = b"".join(self.stream(file, 8, begin)) if begin <= MAX_HEADER else b""
         try:
             entries = json.loads(text)
             entries.pop("__metadata__", None)
             return [
-                Tensor(file, begin + start, begin + end, name, entry["dtype"], entry["shape"])
+                TensorLocation(
+                    file, begin + start, begin + end, name, entry["dtype"], entry["shape"]
+                )
                 for name, entry in entries.items()
                 for start, end in [entry["data_offsets"]]
             ]
-        except DAMAGED:
+        except PARSE_ERRORS:
             raise ValueError(
                 f"{file} of {self} has a damaged header: it is no safetensors file"
             ) from None
 
-    def pieces(self, file: str, start: int, end: int) -> Iterator[bytes]:
-        """Bytes [start, end) of a file; goes on where a connection broke.
+    def stream(self, file: str, start: int, end: int) -> Iterator[bytes]:
+        """Streams bytes [start, end) of a file; resumes after connection errors.
 
         Raises:
-            ValueError: If bytes are missing after several tries, or the answer is not a range.
+            ValueError: If bytes are missing after several retries, or the answer is not a range.
         """
         tries = 0
         while start < end:
             cause = "a short answer"
             try:
-                for piece in self._answer(file, start, end):
-                    start, tries = start + len(piece), 0
-                    yield piece
+                for chunk in self._answer(file, start, end):
+                    start, tries = start + len(chunk), 0
+                    yield chunk
             except errors.HfHubHTTPError:
-                raise  # an answer; it was repeated already where that helps
+                raise  # an answer of the hub, after the retries of its client
             except HTTPError as error:
                 cause = type(error).__name__
             if start < end:
@@ -168,7 +173,7 @@ class Remote(NamedTuple):
         url = hf_hub_url(self.repo, file, revision=self.commit)
         wanted = {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
         headers = build_hf_headers(headers=wanted)
-        # A retry inside of this context manager would break it: `pieces` repeats what broke.
+        # A retry inside this context manager would break it: `stream` retries instead.
         options = {"timeout": timeout(), "max_retries": RETRIES, "retry_on_exceptions": ()}
         with http_stream_backoff("GET", url, headers=headers, **options) as answer:
             if answer.status_code == 416:
@@ -181,14 +186,14 @@ class Remote(NamedTuple):
                     f"{answer.status_code} for {file} of {self}): download the whole model with "
                     f"`hf download {self.repo} --local-dir FOLDER` and give FOLDER"
                 )
-            for piece in answer.iter_raw():
-                if len(piece) > end - start:
+            for chunk in answer.iter_raw():
+                if len(chunk) > end - start:
                     raise ValueError(f"{file} of {self} came with more bytes than asked for")
-                start += len(piece)
-                yield piece
+                start += len(chunk)
+                yield chunk
 
 
-def _how_to_convert(remote: Remote, files: Sequence[str]) -> str:
+def _how_to_convert(remote: HubCommit, files: Sequence[str]) -> str:
     weights = [f for f in files if f.endswith(WEIGHTS)]
     held = ", ".join(weights[:3]) + (f" and {len(weights) - 3} more" if weights[3:] else "")
     lack = f"{remote} has no safetensors of a whole model, only {held or 'files without weights'}"

@@ -1,8 +1,7 @@
-"""Refuses a checkpoint that would load as another model than the one stored in it.
+"""Refuses a checkpoint whose weights do not match its config.
 
-transformers draws tensors that a file lacks at random, anew at each load, and leaves out those it
-has no place for. Here a checkpoint is loaded on the meta device, which reads names and shapes only,
-before anything else is done with it; `load_model` asks again, so nothing gets past.
+At each load, transformers initializes missing tensors at random and ignores unexpected ones.
+Therefore every checkpoint is first loaded on the meta device, which reads names and shapes only.
 """
 
 from __future__ import annotations
@@ -19,28 +18,26 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from alps.base.hashing import cheap_fingerprint
-from alps.models.architecture import read_geometry
-from alps.models.qkv import DTYPES, QKV, stored_dtypes, tensor_files
+from alps.models.architecture import EMBEDDING, OUTPUT, model_geometry, read_geometry
+from alps.models.qkv import DTYPES, QKVCheckpoint, stored_dtypes, tensor_files
 
 SHOWN = 3
-"""Tensors named in a message."""
-EMBEDDING, OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
+"""Number of tensors named in a message."""
 
-OF_ADAPTERS = (".base_layer.", ".lora_A.", ".lora_B.", "base_model.model.")
+ADAPTER_MARKS = (".base_layer.", ".lora_A.", ".lora_B.", "base_model.model.")
 
 
 def check_weights(folder: Path) -> int:
     """Compares the tensors in a folder with the model that its `config.json` describes.
 
     Args:
-        folder: Of a plain model (`alps.models.checkpoint.materialize`).
+        folder: A materialized checkpoint (`alps.models.checkpoint.materialize`).
 
     Returns:
-        Rows of the embedding matrix.
+        Number of rows of the embedding matrix.
 
     Raises:
-        ValueError: If a tensor is missing, has no place, has another shape or is no floating-point
-            number; one sentence that names it.
+        ValueError: If a tensor is missing, unexpected, of another shape or not floating-point.
     """
     return _check_weights(folder, cheap_fingerprint(folder))
 
@@ -73,8 +70,8 @@ def _check_dtypes(folder: Path) -> None:
 
 
 def _on_meta(folder: Path) -> tuple[PreTrainedModel, Mapping[str, Any]]:
-    """The model without weights, and what transformers reports of loading them."""
-    load: Any = AutoModelForCausalLM.from_pretrained  # its type forgets the loading info
+    """The model without weights, and transformers' loading info."""
+    load: Any = AutoModelForCausalLM.from_pretrained  # its type omits the loading info
     try:
         with _quiet():
             return load(
@@ -86,13 +83,13 @@ def _on_meta(folder: Path) -> tuple[PreTrainedModel, Mapping[str, Any]]:
                 use_safetensors=True,
                 trust_remote_code=False,
             )
-    except Exception as error:  # whatever transformers says of a checkpoint it cannot load
+    except Exception as error:  # transformers raises many types here
         first = " ".join(str(error).split())[:300]
         raise ValueError(f"{folder} cannot be loaded ({first or type(error).__name__})") from None
 
 
 def _problem(found: Mapping[str, Any]) -> str | None:
-    """What is wrong with a loaded checkpoint, or None.
+    """Error message for a loaded checkpoint, or None.
 
     Args:
         found: transformers' `loading_info`.
@@ -124,8 +121,8 @@ def _named(names: Sequence[str]) -> str:
 
 
 def _cause(missing: Sequence[str], unexpected: Sequence[str]) -> str:
-    """What usually brings this about, and the remedy."""
-    if any(mark in name for name in unexpected for mark in OF_ADAPTERS):
+    """The most likely cause and its remedy."""
+    if any(mark in name for name in unexpected for mark in ADAPTER_MARKS):
         return "an adapter was saved unmerged; merge it (peft's merge_and_unload) and save again"
     for name in unexpected:
         ends = [m for m in missing if name.endswith(m.removeprefix("model."))]
@@ -146,23 +143,23 @@ def _cause(missing: Sequence[str], unexpected: Sequence[str]) -> str:
 
 
 def _check_shape(folder: Path, model: PreTrainedModel) -> None:
-    """The heads that we count must be those that transformers builds and the file holds."""
-    geometry, config = read_geometry(folder), model.config
-    built = {
-        "num_attention_heads": config.num_attention_heads,
-        "num_key_value_heads": config.num_key_value_heads,
-        "head_dim": getattr(config, "head_dim", None) or geometry.head_dim,
-    }
-    ours = dict(
-        zip(built, (geometry.num_heads, geometry.num_kv_heads, geometry.head_dim), strict=True)
+    """Compares our geometry with transformers' model and the stored tensors."""
+    geometry = read_geometry(folder)
+    ours, built = (
+        {
+            "num_attention_heads": g.num_heads,
+            "num_key_value_heads": g.num_kv_heads,
+            "head_dim": g.head_dim,
+        }
+        for g in (geometry, model_geometry(model))
     )
     if built != ours:
         raise ValueError(f"config.json in {folder} is read as {ours}, transformers builds {built}")
-    QKV(folder, geometry).check()
+    QKVCheckpoint(folder, geometry).check()
 
 
 def _check_tying(folder: Path) -> None:
-    """Where both matrices are stored, transformers ties them only if they are equal."""
+    """If both matrices are stored, transformers ties them only if they are equal."""
     files = tensor_files(folder)
     if EMBEDDING not in files or OUTPUT not in files:
         return
@@ -181,7 +178,7 @@ def _tensor(path: Path, name: str) -> torch.Tensor:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' own report, of which our sentence is a part."""
+    """Silences transformers' own loading report."""
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:

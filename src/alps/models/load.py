@@ -19,10 +19,10 @@ transformers_logging.disable_progress_bar()
 
 
 def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """A causal language model in `dtype` (the master copy: float32 unless asked).
+    """A causal language model in `dtype` (float32 master weights by default).
 
     Raises:
-        ValueError: If the folder does not hold all of the model, and nothing else; one sentence.
+        ValueError: If tensors are missing or unexpected.
     """
     check_weights(folder)
     return AutoModelForCausalLM.from_pretrained(
@@ -30,18 +30,18 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedMo
         dtype=dtype,
         attn_implementation=packed_attention.NAME,
         local_files_only=True,
-        use_safetensors=True,  # never unpickle a file somebody gives us
+        use_safetensors=True,  # never unpickle a user's file
         trust_remote_code=False,
     )
 
 
 def check_loadable(folder: Path) -> None:
-    """Refuses a checkpoint whose weights or tokenizer are not what they should be.
+    """Refuses a checkpoint with incomplete weights or an unsuitable tokenizer.
 
     Reads names, shapes and the tokenizer, no weights.
 
     Raises:
-        ValueError: One sentence.
+        ValueError: If a check fails.
     """
     num_embeddings = check_weights(folder)
     last = max(load_tokenizer(folder).get_vocab().values())
@@ -54,10 +54,10 @@ def check_loadable(folder: Path) -> None:
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer, which has an end-of-text token.
+    """The tokenizer; it has an EOS token.
 
     Raises:
-        ValueError: If there is none, it is damaged, or it has no end-of-text token; one sentence.
+        ValueError: If it is missing or damaged, or has no EOS token.
     """
     if not any((folder / name).exists() for name in TOKENIZER_FILES):
         raise ValueError(
@@ -66,7 +66,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # of tokenizers, sentencepiece, json, tiktoken, ...
+    except Exception as error:  # errors of tokenizers, sentencepiece, json, tiktoken, ...
         first = " ".join(str(error).split())[:300]
         raise ValueError(f"the tokenizer in {folder} cannot be loaded ({first})") from None
     if tokenizer.eos_token_id is None:
@@ -75,7 +75,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 
 def pad_id(tokenizer: Tokenizer) -> int:
-    """The id of the padding token: the tokenizer's own, else its end-of-text token."""
+    """Id of the padding token, or else of the EOS token."""
     found = tokenizer.pad_token_id
     found = tokenizer.eos_token_id if found is None else found
     assert isinstance(found, int)
@@ -83,11 +83,11 @@ def pad_id(tokenizer: Tokenizer) -> int:
 
 
 def end_ids(tokenizer: Tokenizer, model: Any) -> list[int]:
-    """Tokens that end an answer, in evaluations and exports.
+    """EOS token ids for evaluations and exports.
 
-    The first is the tokenizer's own, which training teaches. Those that the base model names for
-    itself (`<|end_of_text|>` beside `<|eot_id|>`) follow, if they are special tokens: what a
-    config has by default is often an ordinary token of this tokenizer.
+    The first is the tokenizer's own, which is used in training. Those of the base model's configs
+    (`<|end_of_text|>` beside `<|eot_id|>`) follow if they are special tokens: a default value in
+    a config is often an ordinary token of this tokenizer.
     """
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     found: list[Any] = [tokenizer.eos_token_id]
@@ -98,6 +98,6 @@ def end_ids(tokenizer: Tokenizer, model: Any) -> list[int]:
 
 
 def context_length(folder: Path) -> int | None:
-    """Most tokens that the model in a folder was made for, or None if its config doesn't say."""
+    """Context length of the model in a folder, or None if its config has none."""
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     return getattr(config, "max_position_embeddings", None)

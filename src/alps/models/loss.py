@@ -1,41 +1,41 @@
-"""The loss of a batch: cross entropy of the answer tokens, and of nothing else."""
+"""Training loss: cross entropy of the answer tokens."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from alps.models.architecture import decoder_of, output_logits
+
 IGNORE = -100
-"""Label of positions that no loss sees."""
+"""Label of positions without loss."""
 
 
 def answer_loss(
     model: nn.Module,
-    input_ids: Int[Tensor, "rows length"],
-    labels: Int[Tensor, "rows length"],
-    position_ids: Int[Tensor, "rows length"] | None = None,
+    input_ids: Int[Tensor, "batch length"],
+    labels: Int[Tensor, "batch length"],
+    position_ids: Int[Tensor, "batch length"] | None = None,
     lengths: Sequence[int] | None = None,
 ) -> Float[Tensor, ""]:
     """Sum of the negative log-likelihoods (nats) of the labelled tokens.
 
-    Rows are padded on the right, so causal attention needs no mask: no real token sees padding. Or
-    there is one row of samples packed one behind the other; with `lengths`, none sees another.
-    Logits are computed at answer positions only; with none, the loss is a zero that still has a
+    Sequences are padded on the right, so that causal attention needs no mask. Alternatively, the
+    batch is one sequence of concatenated (packed) examples; with `lengths`, each attends to itself
+    only. Logits are computed at answer positions only; without any, the loss is 0 and still has a
     gradient.
 
     Args:
-        model: Causal language model, plain or wrapped by peft.
+        model: Causal language model, possibly wrapped by peft.
         input_ids: Token ids.
-        labels: The same ids where the loss counts, `IGNORE` elsewhere (not shifted).
-        position_ids: Positions within the samples of a packed row.
-        lengths: Tokens of each sample of a packed row.
+        labels: Token ids at answer positions, `IGNORE` elsewhere (not shifted).
+        position_ids: Positions within the examples of a packed sequence.
+        lengths: Numbers of tokens of the examples in a packed sequence.
     """
-    lm: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # pyright: ignore
     packed = {} if lengths is None else {"position_ids": position_ids, "lengths": lengths}
-    hidden = lm.get_decoder()(input_ids=input_ids, use_cache=False, **packed).last_hidden_state
+    hidden = decoder_of(model)(input_ids=input_ids, use_cache=False, **packed).last_hidden_state
     targets = labels[:, 1:]
     answers = targets != IGNORE
-    logits = lm.get_output_embeddings()(hidden[:, :-1][answers])
+    logits = output_logits(model, hidden[:, :-1][answers])
     return F.cross_entropy(logits.float(), targets[answers], reduction="sum")

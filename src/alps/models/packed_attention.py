@@ -1,7 +1,7 @@
-"""Attention over packed rows: samples stand one behind the other and never see each other.
+"""Attention over packed sequences: concatenated examples that do not attend to each other.
 
-Registered with transformers as `alps_packed`. A call with `lengths` attends within each sample; one
-without is transformers' own `sdpa`, so that a model keeps this setting for generation as well.
+Registered with transformers as `alps_packed`. With `lengths`, attention is computed within each
+example; without, by transformers' own `sdpa`, so that the same model can generate.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ def packed_attention(
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention, sample by sample.
+    """Causal attention within each example.
 
     Args:
-        module: The layer's attention.
+        module: The attention module.
         query: (1, heads, tokens, head_dim).
         key: (1, KV heads, tokens, head_dim).
         value: Likewise.
-        attention_mask: Used only where `lengths` is not, or a sample outgrows the sliding window.
-        lengths: Tokens of each sample, adding up to all tokens; None for ordinary batches.
-        scaling: Factor of the scores.
-        dropout: Of the probabilities.
-        sliding_window: Tokens that a token sees in Mistral's windowed layers.
-        **kwargs: What else transformers hands over.
+        attention_mask: Used only without `lengths`, or if an example exceeds the sliding window.
+        lengths: Number of tokens of each example; None for ordinary batches.
+        scaling: Factor of the attention scores.
+        dropout: Dropout of the attention probabilities.
+        sliding_window: Window of sliding-window layers, in tokens.
+        **kwargs: Further arguments of transformers, for `sdpa`.
 
     Returns:
         (1, tokens, heads, head_dim), and no attention weights.
@@ -78,7 +78,7 @@ def _varlen(
     scaling: float | None,
     grouped: bool,
 ) -> Tensor:
-    """One kernel for all samples (flash attention as torch ships it)."""
+    """One kernel for all examples (torch's flash attention)."""
     from torch.nn.attention.varlen import varlen_attn
 
     ends = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=query.device)

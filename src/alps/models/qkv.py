@@ -1,4 +1,4 @@
-"""The q, k and v of a local checkpoint, one KV group at a time; no other byte of it is read."""
+"""Reads q, k and v of a local checkpoint, one KV group at a time."""
 
 from __future__ import annotations
 
@@ -10,27 +10,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from huggingface_hub import constants
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from alps.heads.geometry import Geometry
+from alps.models.architecture import qkv_and_bias_names, qkv_names, text_prefix
 
-INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+INDEX, SINGLE = constants.SAFETENSORS_INDEX_FILE, constants.SAFETENSORS_SINGLE_FILE
 DTYPES = ("F64", "F32", "F16", "BF16")
 FOREIGN = (".bin", ".gguf", ".pth", ".pt", ".ckpt", ".h5", ".msgpack", ".npz")
 
 
-def qkv_names(layer: int) -> list[str]:
-    """Names of the three projections of a layer in Llama-type checkpoints."""
-    return [f"model.layers.{layer}.self_attn.{p}_proj.weight" for p in "qkv"]
-
-
-class Group(NamedTuple):
-    """One KV group as it is stored.
+class KVGroup(NamedTuple):
+    """One KV group in its stored dtype.
 
     Attributes:
         weights: q of all its heads, k and v; each (rows, d_model).
-        biases: Their biases, each (rows,), or None where the model has none.
+        biases: Their biases, each (rows,), or None.
     """
 
     weights: tuple[Tensor, Tensor, Tensor]
@@ -38,60 +35,59 @@ class Group(NamedTuple):
 
 
 @dataclass(frozen=True)
-class QKV:
+class QKVCheckpoint:
     """A folder of safetensors (one file, or shards with an index), or one such file.
 
     Attributes:
-        place: The folder or file.
-        geometry: Shape of the model's attention.
+        path: The folder or file.
+        geometry: Geometry of the model.
     """
 
-    place: Path
+    path: Path
     geometry: Geometry
 
     @cached_property
     def width(self) -> int:
         """d_model."""
-        return self._slice(qkv_names(0)[0]).get_shape()[-1]
+        return self._slice(self._names(0)[0]).get_shape()[-1]
 
     @cached_property
     def has_biases(self) -> bool:
         """Whether the projections have biases."""
-        return qkv_names(0)[0].replace("weight", "bias") in self._files
+        return qkv_and_bias_names(0, text_prefix(self._files))[3] in self._files
 
     @cached_property
     def dtype(self) -> str:
-        """How q of the first layer is stored, as safetensors calls it (F32, BF16, ...)."""
-        return self._slice(qkv_names(0)[0]).get_dtype()
+        """Dtype of q in the first layer, as safetensors names it (F32, BF16, ...)."""
+        return self._slice(self._names(0)[0]).get_dtype()
 
     def check(self) -> None:
-        """Reads names and shapes of all tensors, no weights.
+        """Checks names, dtypes and shapes of all tensors; reads no weights.
 
         Raises:
             ValueError: If something is missing, damaged or of another shape.
         """
         g = self.geometry
         for layer in range(g.num_layers):
-            counts = (g.num_heads, g.num_kv_heads, g.num_kv_heads)
-            for name, count in zip(qkv_names(layer), counts, strict=True):
-                self._check(name, [count * g.head_dim, self.width])
-                if self.has_biases:
-                    self._check(name.replace("weight", "bias"), [count * g.head_dim])
+            counts = (g.num_heads, g.num_kv_heads, g.num_kv_heads) * 2
+            for name, count in zip(self._names(layer), counts, strict=False):
+                columns = [self.width] if name.endswith("weight") else []
+                self._check(name, [count * g.head_dim, *columns])
 
     def _check(self, name: str, wanted: list[int]) -> None:
         found = self._slice(name)
         if found.get_dtype() not in DTYPES:
             raise ValueError(
-                f"{name} in {self.place} is stored as {found.get_dtype()}: "
+                f"{name} in {self.path} is stored as {found.get_dtype()}: "
                 f"give the model before quantization, in {', '.join(DTYPES)}"
             )
         if found.get_shape() != wanted:
             raise ValueError(
-                f"{name} in {self.place} has shape {found.get_shape()}, not {wanted}: "
+                f"{name} in {self.path} has shape {found.get_shape()}, not {wanted}: "
                 "base and task model must have the same shapes"
             )
 
-    def group(self, layer: int, group: int) -> Group:
+    def group(self, layer: int, group: int) -> KVGroup:
         """The heads of one KV group.
 
         Raises:
@@ -100,34 +96,47 @@ class QKV:
         size, per = self.geometry.head_dim, self.geometry.group_size
         blocks = [slice(group * per * size, (group + 1) * per * size)]
         blocks += [slice(group * size, (group + 1) * size)] * 2
-        names = qkv_names(layer)
-        if self.has_biases:
-            names += [n.replace("weight", "bias") for n in names]
+        names = self._names(layer)
         files = {path: self._open(path) for path in {self._path(n) for n in names}}
         found = [
             self._read(files[self._path(name)], name, rows)
             for name, rows in zip(names, blocks * 2, strict=False)
         ]
         q, k, v, *biases = found
-        return Group((q, k, v), tuple(biases) or None)
+        return KVGroup((q, k, v), tuple(biases) or None)
+
+    def layer(self, layer: int) -> Mapping[str, Tensor]:
+        """q, k and v of a layer, then their biases, by their names in the language model.
+
+        Raises:
+            ValueError: If a value is not finite or the file is damaged.
+        """
+        groups = [self.group(layer, g) for g in range(self.geometry.num_kv_heads)]
+        rows = zip(*((*weights, *(biases or ())) for weights, biases in groups), strict=True)
+        return dict(zip(qkv_and_bias_names(layer), map(torch.cat, rows), strict=False))
+
+    def _names(self, layer: int) -> list[str]:
+        """Stored names of q, k and v, then those of their biases."""
+        names = qkv_and_bias_names if self.has_biases else qkv_names
+        return names(layer, text_prefix(self._files))
 
     def _read(self, file: safe_open, name: str, rows: slice) -> Tensor:
         try:
             tensor = file.get_slice(name)[rows]
         except (SafetensorError, OSError) as error:
-            raise ValueError(f"{name} in {self.place} cannot be read ({error})") from None
+            raise ValueError(f"{name} in {self.path} cannot be read ({error})") from None
         if not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
-            raise ValueError(f"{name} in {self.place} holds NaN or infinite values")
+            raise ValueError(f"{name} in {self.path} holds NaN or infinite values")
         return tensor
 
     def _slice(self, name: str):
         try:
             return self._open(self._path(name)).get_slice(name)
         except (SafetensorError, OSError) as error:
-            raise ValueError(f"{name} in {self.place} cannot be read ({error})") from None
+            raise ValueError(f"{name} in {self.path} cannot be read ({error})") from None
 
     def _open(self, path: Path) -> safe_open:
-        """Anew each time: a mapping that is kept open keeps every page that was read."""
+        """Opens the file anew each time: a memory map keeps every page that was read."""
         try:
             return safe_open(path, framework="pt")
         except (SafetensorError, OSError) as error:
@@ -138,29 +147,29 @@ class QKV:
             return self._files[name]
         except KeyError:
             raise ValueError(
-                f"{self.place} has no tensor {name}: it is no checkpoint of "
+                f"{self.path} has no tensor {name}: it is no checkpoint of "
                 f"{self.geometry.num_layers} layers with separate q, k and v projections"
             ) from None
 
     @cached_property
     def _files(self) -> Mapping[str, Path]:
-        return tensor_files(self.place)
+        return tensor_files(self.path)
 
 
-def tensor_files(place: Path) -> Mapping[str, Path]:
-    """Name of each tensor of a checkpoint -> the safetensors file that holds it.
+def tensor_files(checkpoint: Path) -> Mapping[str, Path]:
+    """The safetensors file of each tensor of a checkpoint, by name.
 
     Args:
-        place: A folder (one file, or shards with an index), or one such file.
+        checkpoint: A folder (one file, or shards with an index), or one such file.
 
     Raises:
-        ValueError: If there is no such file, or one is missing or damaged; one sentence.
+        ValueError: If a file is missing or damaged.
     """
-    if place.is_file():
-        return dict.fromkeys(_names_in(place), place)
-    if (place / SINGLE).exists():  # before an index, as transformers does
-        return dict.fromkeys(_names_in(place / SINGLE), place / SINGLE)
-    index = place / INDEX
+    if checkpoint.is_file():
+        return dict.fromkeys(_names_in(checkpoint), checkpoint)
+    if (checkpoint / SINGLE).exists():  # before an index, as transformers does
+        return dict.fromkeys(_names_in(checkpoint / SINGLE), checkpoint / SINGLE)
+    index = checkpoint / INDEX
     if index.exists():
         try:
             where = json.loads(index.read_text())["weight_map"]
@@ -168,25 +177,25 @@ def tensor_files(place: Path) -> Mapping[str, Path]:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{index} is damaged ({error})") from None
         for shard in shards:
-            if not (place / shard).exists():
+            if not (checkpoint / shard).exists():
                 raise ValueError(
-                    f"{place} lacks {shard}, which its index names: the copy is incomplete"
+                    f"{checkpoint} lacks {shard}, which its index names: the copy is incomplete"
                 )
-        return {name: place / shard for name, shard in where.items()}
-    files = sorted(place.glob("*.safetensors"))
+        return {name: checkpoint / shard for name, shard in where.items()}
+    files = sorted(checkpoint.glob("*.safetensors"))
     if not files:
-        raise ValueError(_foreign(place))
+        raise ValueError(_foreign(checkpoint))
     return {name: path for path in files for name in _names_in(path)}
 
 
-def stored_dtypes(place: Path) -> Mapping[str, str]:
-    """Name of each tensor of a checkpoint -> how it is stored, as safetensors calls it.
+def stored_dtypes(checkpoint: Path) -> Mapping[str, str]:
+    """Dtype of each tensor of a checkpoint by name, as safetensors names it.
 
     Raises:
         ValueError: If a file is missing or damaged, or lacks a tensor that the index names.
     """
     found: dict[str, str] = {}
-    files = tensor_files(place)
+    files = tensor_files(checkpoint)
     for path in sorted(set(files.values())):
         try:
             with safe_open(path, framework="pt") as file:
@@ -207,20 +216,18 @@ def _names_in(path: Path) -> list[str]:
         raise ValueError(f"{path} is no readable safetensors file ({error})") from None
 
 
-def _foreign(place: Path) -> str:
-    if not place.exists():
-        return f"{place} does not exist"
-    folder = place if place.is_dir() else place.parent
-    files = place.glob("*") if place.is_dir() else [place]
+def _foreign(path: Path) -> str:
+    if not path.exists():
+        return f"{path} does not exist"
+    folder = path if path.is_dir() else path.parent
+    files = path.glob("*") if path.is_dir() else [path]
     found = sorted(f.name for f in files if f.suffix in FOREIGN)
-    if place.is_dir() and not found:
-        return f"{place} holds no safetensors file"
+    if path.is_dir() and not found:
+        return f"{path} holds no safetensors file"
     what = (
-        f"holds {', '.join(found[:3])} but no safetensors"
-        if place.is_dir()
-        else "is no safetensors"
+        f"holds {', '.join(found[:3])} but no safetensors" if path.is_dir() else "is no safetensors"
     )
-    what = f"{place} {what}, the one format that can be read in part"
+    what = f"{path} {what}, the one format that can be read in part"
     if not any(name.endswith((".bin", ".gguf")) for name in found):
         return f"{what}: give a folder that transformers saved"
     # Without the rest, transformers refuses to save what came from a GGUF file.

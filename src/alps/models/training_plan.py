@@ -1,4 +1,4 @@
-"""What trains in a model: the outcome of a method, the input of `apply`."""
+"""Training plans: the trainable parameters, as chosen by a method and applied by `apply`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from alps.settings.interfaces import KvPolicy, Scope
 
 @dataclass(frozen=True, kw_only=True)
 class LoraShape:
-    """Low-rank adapters beside the projections named in `targets`."""
+    """Low-rank adapters of the linear layers in `targets`."""
 
     rank: int
     alpha: float
@@ -20,15 +20,15 @@ class LoraShape:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
-    """Which parameters train; everything else is frozen and stays bit-equal.
+    """The trainable parameters; all others are frozen and stay bit-equal.
 
     Attributes:
         qkv: `all` of Q/K/V, the rows of the chosen `heads`, or `none`.
         rest: Whether everything outside Q/K/V trains.
         heads: The chosen heads where `qkv` is `heads`.
-        kv_policy: When a KV group trains that chosen and unchosen heads share.
-        train_bias: Whether the biases of the chosen rows train, where the model has some.
-        lora: Adapters that train instead of any weight of the model.
+        kv_policy: Whether a KV group trains that chosen and unchosen heads share.
+        train_bias: Whether the biases of the chosen rows train, if there are any.
+        lora: Adapters that train instead of the model's own weights.
     """
 
     qkv: Literal["all", "heads", "none"]

@@ -61,9 +61,9 @@ def check_files(run: Run, trains: bool = True) -> None:
         training_examples(source)
     task = _given_task(run)
     if task is not None and task.repo:
-        from alps.models.hub import check_id
+        from alps.models.hub import check_repo_id
 
-        check_id(task.repo, f"task_model.path={task.repo}")
+        check_repo_id(task.repo, f"task_model.path={task.repo}")
     elif task is not None:
         materialize_qkv(task)
 
@@ -127,9 +127,9 @@ def check_task_model(task: Model, base: Model, geometry: Geometry) -> None:
             f"base and task model differ in shape: {base.name} has {geometry}, "
             f"{task.name} has {read_geometry(folder)}"
         )
-    from alps.models.qkv import QKV
+    from alps.models.qkv import QKVCheckpoint
 
-    QKV(folder, geometry).check()
+    QKVCheckpoint(folder, geometry).check()
 
 
 def _given_task(run: Run) -> Model | None:

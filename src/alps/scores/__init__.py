@@ -1,8 +1,7 @@
-"""Scores of one head: pure functions of its base and its task matrix, one file each.
+"""Metrics: pure functions (base head, task head) -> score, one module each.
 
-A metric is a module here with a function `score(pair, **options) -> float` in which larger means
-*more changed*; its name in `method.metric` is the module's name, its options are the keyword
-arguments of the function.
+Each module defines `score(pair, **options) -> float`, where larger means *more changed*. The name
+of the module is the name of the metric, and its keyword arguments are the metric's options.
 """
 
 import inspect
@@ -16,34 +15,34 @@ from alps.base.serialization import argument_types, did_you_mean, value_problems
 Score = Callable[..., float]
 
 
-def names() -> list[str]:
-    """All metrics that exist."""
+def metric_names() -> list[str]:
+    """Names of all metrics."""
     return sorted(m.name for m in iter_modules(__path__))
 
 
-def load(metric: str) -> Score:
+def load_score(metric: str) -> Score:
     """The score function of a metric.
 
     Raises:
         ValueError: If there is no such metric.
     """
-    if metric not in names():
-        raise ValueError(f"there is no metric {metric}{did_you_mean(metric, names())}")
+    if metric not in metric_names():
+        raise ValueError(f"there is no metric {metric}{did_you_mean(metric, metric_names())}")
     return import_module(f"{__name__}.{metric}").score
 
 
-def options_of(metric: str) -> dict[str, Any]:
+def default_options(metric: str) -> dict[str, Any]:
     """Options of a metric with their defaults."""
-    parameters = list(inspect.signature(load(metric)).parameters.values())[1:]
+    parameters = list(inspect.signature(load_score(metric)).parameters.values())[1:]
     return {p.name: p.default for p in parameters}
 
 
 def option_problems(metric: str, options: Mapping[str, Any]) -> Iterator[str]:
-    """Sentences about a metric or options that do not exist or cannot be."""
-    if metric not in names():
-        yield f"there is no metric {metric}{did_you_mean(metric, names())}"
+    """Error messages for an unknown metric, unknown options or invalid values."""
+    if metric not in metric_names():
+        yield f"there is no metric {metric}{did_you_mean(metric, metric_names())}"
         return
-    types = argument_types(load(metric))
+    types = argument_types(load_score(metric))
     for name, value in options.items():
         if name not in types:
             yield f"metric {metric} has no option {name}{did_you_mean(name, types)}"
@@ -61,9 +60,9 @@ def _is_temperature(value: Any) -> bool:
     return is_number and 0 < value < float("inf")
 
 
-def differing(options: Mapping[str, Any], metrics: Iterable[str]) -> dict[str, Any]:
-    """Those options that are not the default of a metric which has them; 2 is told as 2.0."""
-    defaults = [options_of(metric) for metric in metrics]
+def non_default_options(options: Mapping[str, Any], metrics: Iterable[str]) -> dict[str, Any]:
+    """Options that differ from the default of a metric that has them; integers become floats."""
+    defaults = [default_options(metric) for metric in metrics]
     return {
         k: float(v) if isinstance(v, int) else v
         for k, v in options.items()

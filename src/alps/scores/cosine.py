@@ -1,6 +1,6 @@
 """Cosine distance between a head in base and task model (Table 2, C.S.): larger = changed.
 
-The paper gives no equation of it. `of` says what the cosine is taken of:
+The paper gives no equation for it. `of` selects the vectors:
 
 - `weights`: the flattened matrices.
 - `distribution`: their softmaxes (eq. 6 at tau 1), as in the authors' script.
@@ -18,24 +18,26 @@ def score(pair: HeadPair, of: Literal["weights", "distribution"] = "distribution
 
     Args:
         pair: The head.
-        of: What of it is compared. A zero matrix of weights has no direction: the result is nan.
+        of: The vectors compared. A zero matrix of weights has no direction: the result is nan.
     """
     if of == "weights":
-        return _distance(*(sum(part.moments[i] for part in pair.parts) for i in range(3)))
+        return _distance(
+            *(sum(segment.inner_products[i] for segment in pair.segments) for i in range(3))
+        )
     change = pair.softmax(tau=1.0)
     if change is None:
         base, task = (softmax(x, 1.0) for x in pair.flat())
-        gained = task - base
-        return _distance(float(base @ base), float(base @ gained), float(gained @ gained))
-    parts = list(zip(change.weights, change.softs, strict=True))
-    return _distance(*(sum(w * w * soft.moments[i] for w, soft in parts) for i in range(3)))
+        increase = task - base
+        return _distance(float(base @ base), float(base @ increase), float(increase @ increase))
+    pairs = list(zip(change.weights, change.exponentials, strict=True))
+    return _distance(*(sum(w * w * e.inner_products[i] for w, e in pairs) for i in range(3)))
 
 
 def _distance(base: float, mixed: float, change: float) -> float:
-    """1 - cos of a vector and its sum with a change; the lengths of the two play no part.
+    """1 - cos of the angle between a vector and its sum with a change.
 
-    Computed from the part of the change that stands upright on the vector, which keeps the digits
-    that `1 - dot` would cancel.
+    Computed from the component of the change orthogonal to the vector, which keeps the digits that
+    `1 - dot` would cancel.
 
     Args:
         base: Sum of base x base.
@@ -44,8 +46,8 @@ def _distance(base: float, mixed: float, change: float) -> float:
     """
     if base == 0 or base + 2 * mixed + change <= 0:
         return math.nan
-    upright = math.sqrt(max(change * base - mixed * mixed, 0.0))
+    orthogonal = math.sqrt(max(change * base - mixed * mixed, 0.0))
     along = base + mixed
-    length = math.hypot(upright, along)
+    length = math.hypot(orthogonal, along)
     cosine = along / length
-    return (upright / length) ** 2 / (1 + cosine) if cosine > 0 else 1 - cosine
+    return (orthogonal / length) ** 2 / (1 + cosine) if cosine > 0 else 1 - cosine

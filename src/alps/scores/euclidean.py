@@ -7,4 +7,4 @@ from alps.heads.head_pair import HeadPair
 
 def score(pair: HeadPair) -> float:
     """Norm of the change."""
-    return math.sqrt(sum(part.moments[2] for part in pair.parts))
+    return math.sqrt(sum(segment.inner_products[2] for segment in pair.segments))

@@ -15,8 +15,8 @@ def score(
 ) -> float:
     """D_KL(softmax(base / tau) || softmax(task / tau)), in nats.
 
-    It is the log of how much the softmax's sum grew, less the mean change under the base's
-    probabilities: two numbers of the size of the change, so that nothing large cancels.
+    Computed as the log of the normalizer's growth minus the mean change under the base's
+    probabilities: both are of the size of the change, so that no digits cancel.
 
     Args:
         pair: The head.
@@ -29,8 +29,8 @@ def score(
     if change is None:
         log_p, log_q = (x / tau - _log_sum(x / tau) for x in pair.flat())
         return max(float(np.exp(log_p) @ (log_p - log_q)), 0.0)
-    pairs = zip(change.weights, change.softs, strict=True)
-    mean = sum(weight * soft.weighted_change for weight, soft in pairs) / change.total
+    pairs = zip(change.weights, change.exponentials, strict=True)
+    mean = sum(weight * e.weighted_change for weight, e in pairs) / change.total
     return max(math.log1p(change.growth) - mean, 0.0)
 
 

@@ -1,12 +1,12 @@
 """Parameter alignment distribution score (eq. 6 and 7): Wasserstein-1 of two softmaxes.
 
-Eq. 7 measures how far mass must travel, and leaves open in which space. `ground` says it:
+Eq. 7 is a transport distance whose ground space the paper leaves open. `ground` selects it:
 
 - `index`: entry i of the flattened matrix sits at i / (N - 1) on [0, 1], its probability is the
-  mass there (the authors' code). The order of the entries matters.
+  mass (the authors' code). The order of the entries matters.
 - `values`: every entry has mass 1 / N and sits at its probability.
-- `weights`: every entry has mass 1 / N and sits at its weight, which is what Appendix E argues
-  about; the softmax plays no part.
+- `weights`: every entry has mass 1 / N and sits at its weight, as Appendix E argues; no softmax is
+  taken.
 """
 
 from typing import Literal
@@ -14,9 +14,9 @@ from typing import Literal
 import numpy as np
 from scipy.linalg import get_blas_funcs
 
-from alps.heads.head_pair import HeadPair, Softmax, aligned, blocks, running_sums
+from alps.heads.head_pair import HeadPair, SoftmaxChange, aligned_empty, cumulative_sums, row_blocks
 
-(sum_of_sizes,) = get_blas_funcs(("asum",), dtype=np.float64)
+(asum,) = get_blas_funcs(("asum",), dtype=np.float64)
 
 
 def score(
@@ -33,7 +33,7 @@ def score(
     """
     if ground == "index":
         change = pair.softmax(tau)
-        return _plainly(pair, tau) if change is None else _travelled(pair, change)
+        return _from_softmaxes(pair, tau) if change is None else _from_change(pair, change)
     base, task = pair.flat()
     base.sort()
     task.sort()
@@ -48,30 +48,29 @@ def softmax(x: np.ndarray, tau: float) -> np.ndarray:
     return p / p.sum()
 
 
-def _travelled(pair: HeadPair, change: Softmax) -> float:
-    """Mean absolute running sum of (task - base) probabilities, carried from part to part.
+def _from_change(pair: HeadPair, change: SoftmaxChange) -> float:
+    """Mean absolute cumulative sum of the change in probability, across all segments.
 
-    task - base is (gained - growth x mass) / (total x (1 + growth)), so that only changes are
-    summed.
+    task - base is (increase - growth x mass) / (total x (1 + growth)): only changes are summed.
     """
-    carried = travelled = 0.0
-    for part, soft, weight in zip(pair.parts, change.softs, change.weights, strict=True):
-        begin = carried
-        columns = weight * (soft.column_gained - change.growth * soft.column_mass)
-        before = carried + np.cumsum(columns) - columns
-        for rows in blocks(part.base):
-            moved = aligned(soft.mass[rows].shape)
-            np.multiply(soft.mass[rows], -change.growth * weight, out=moved)
-            moved += soft.gained[rows] if weight == 1 else soft.gained[rows] * weight
-            if part.shared:  # these were running sums already
-                moved += begin
+    start = distance = 0.0
+    segments = zip(pair.segments, change.exponentials, change.weights, strict=True)
+    for segment, e, weight in segments:
+        columns = weight * (e.column_increase - change.growth * e.column_mass)
+        before = start + np.cumsum(columns) - columns
+        for rows in row_blocks(segment.base):
+            sums = aligned_empty(e.mass[rows].shape)
+            np.multiply(e.mass[rows], -change.growth * weight, out=sums)
+            sums += e.increase[rows] if weight == 1 else e.increase[rows] * weight
+            if segment.shared:  # its exponentials are cumulative sums already
+                sums += start
             else:
-                before = running_sums(moved, before)[-1]
-            travelled += float(sum_of_sizes(moved.ravel()))
-        carried += float(columns.sum())
-    return travelled / (change.total * (1 + change.growth)) / max(pair.size - 1, 1)
+                before = cumulative_sums(sums, before)[-1]
+            distance += float(asum(sums.ravel()))
+        start += float(columns.sum())
+    return distance / (change.total * (1 + change.growth)) / max(pair.size - 1, 1)
 
 
-def _plainly(pair: HeadPair, tau: float) -> float:
+def _from_softmaxes(pair: HeadPair, tau: float) -> float:
     base, task = (softmax(x, tau) for x in pair.flat())
     return float(np.abs((task - base).cumsum()[:-1]).sum() / max(pair.size - 1, 1))

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from alps.base.atomic import replacing
 from alps.models.apply import apply, merge
-from alps.models.architecture import read_geometry
+from alps.models.architecture import qkv_and_bias_names, qkv_names, read_geometry
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model
-from alps.models.qkv import qkv_names
-from alps.models.weights import load_trained, names_in, qkv_and_bias_names
+from alps.models.weights import load_trained, tensor_names
 from alps.runs.folder import RunFolder
 from alps.runs.result import RunFailed
 from alps.settings.run import Run
@@ -57,7 +56,7 @@ def scorable_checkpoint(run: Run, folder: RunFolder | None = None) -> Path:
     folder = folder or RunFolder(run.folder)
     num_layers = read_geometry(materialize(run.model)).num_layers
     wanted = {n for layer in range(num_layers) for n in qkv_names(layer)}
-    if folder.kept == "keep" and wanted <= names_in(folder.weights_path):
+    if folder.kept == "keep" and wanted <= tensor_names(folder.weights_path):
         return folder.weights_path
     return qkv_checkpoint(run, folder)
 
@@ -80,7 +79,7 @@ def qkv_checkpoint(run: Run, folder: RunFolder | None = None) -> Path:
 def _tensors(run: Run, folder: RunFolder, names: Sequence[str]) -> dict[str, Tensor]:
     """Tensors of the trained model; where its file has them all, no model is loaded."""
     weights = {n for n in names if n.endswith("weight")}
-    if folder.kept == "keep" and weights <= (there := names_in(folder.weights_path)):
+    if folder.kept == "keep" and weights <= (there := tensor_names(folder.weights_path)):
         with safe_open(folder.weights_path, framework="pt") as file:
             return {n: file.get_tensor(n) for n in names if n in there}
     state = merge(restore(run, folder)).state_dict()

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.image import imread
 
 from alps.heads.geometry import Geometry
-from alps.heads.head_set import HeadSet, top
+from alps.heads.head_set import HeadSet, top_heads
 from alps.report.heads.heat_map import draw_heat_map, tick_positions
 
 RED = (255, 42, 42)
@@ -16,7 +16,7 @@ def head_set(layers: int = 3, heads: int = 6, groups: int = 3, ratio: float = 0.
     geometry = Geometry(num_layers=layers, num_heads=heads, num_kv_heads=groups, head_dim=8)
     values = 1e-9 * np.random.default_rng(0).lognormal(0, 1.5, (layers, heads))
     scores = tuple(map(tuple, values))
-    chosen = tuple(top(scores, geometry.count(ratio)))
+    chosen = tuple(top_heads(scores, geometry.count(ratio)))
     return HeadSet(heads=chosen, geometry=geometry, metric="pad", ratio=ratio, scores=scores)
 
 

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.image import imread
 
 from alps.heads.geometry import Geometry
-from alps.heads.head_set import HeadSet, top
+from alps.heads.head_set import HeadSet, top_heads
 from alps.report.heads.overlap import Comparison, compare
 from alps.report.heads.overlap_view import draw_overlap, print_comparison
 
@@ -14,7 +14,7 @@ GEOMETRY = Geometry(num_layers=32, num_heads=32, num_kv_heads=8, head_dim=8)
 
 def head_set(seed: int, **changes) -> HeadSet:
     scores = np.random.default_rng(seed).lognormal(0, 1, (32, 32)).tolist()
-    heads = tuple(top(scores, GEOMETRY.count(0.1)))
+    heads = tuple(top_heads(scores, GEOMETRY.count(0.1)))
     return HeadSet(heads=heads, geometry=GEOMETRY, metric="pad", scores=scores, **changes)
 
 

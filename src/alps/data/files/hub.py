@@ -8,7 +8,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 
 from alps.data.files.read import row_files
-from alps.models.hub import NO_ANSWER, reason, refusals
+from alps.models.hub import CONNECTION_ERRORS, error_reason, translate_hub_errors
 
 
 def download(repo: str, revision: str, patterns: Sequence[str] = ()) -> Path:
@@ -28,7 +28,7 @@ def download(repo: str, revision: str, patterns: Sequence[str] = ()) -> Path:
     at = f"{repo}@{revision}"
     local = "give a local copy with data.path=<file or folder>"
     try:
-        with refusals(
+        with translate_hub_errors(
             at, f"data.hub={repo}", "dataset", f"if it has moved, set data.hub, or {local}"
         ):
             folder = Path(
@@ -39,7 +39,7 @@ def download(repo: str, revision: str, patterns: Sequence[str] = ()) -> Path:
                     allow_patterns=list(patterns) or None,
                 )
             )
-    except (OSError, *NO_ANSWER) as error:
+    except (OSError, *CONNECTION_ERRORS) as error:
         raise ValueError(
             f"{at} cannot be downloaded ({_cause(error)}) and is not in the hub cache: "
             f"connect to the network, or {local}"
@@ -61,4 +61,4 @@ def _cause(error: Exception) -> str:
     """What stands behind the hub client's own error, which has several lines."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return reason(error.__cause__ if isinstance(error.__cause__, Exception) else error)
+    return error_reason(error.__cause__ if isinstance(error.__cause__, Exception) else error)

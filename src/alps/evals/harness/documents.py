@@ -102,12 +102,14 @@ def _snapshot(place: Place, patterns: Sequence[str]) -> Path:
     """
     from huggingface_hub import snapshot_download
 
-    from alps.models.hub import NO_ANSWER, reason, refusals
+    from alps.models.hub import CONNECTION_ERRORS, error_reason, translate_hub_errors
 
     at = f"{place.hub}@{place.revision}"
     local = "set evals.data_dir to a folder with local files"
     try:
-        with refusals(at, f"evals.benchmarks.{place.benchmark}.hub={place.hub}", "dataset", local):
+        with translate_hub_errors(
+            at, f"evals.benchmarks.{place.benchmark}.hub={place.hub}", "dataset", local
+        ):
             return Path(
                 snapshot_download(
                     place.hub,
@@ -116,9 +118,10 @@ def _snapshot(place: Place, patterns: Sequence[str]) -> Path:
                     allow_patterns=list(patterns),
                 )
             )
-    except (OSError, *NO_ANSWER) as error:
+    except (OSError, *CONNECTION_ERRORS) as error:
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
         raise ValueError(
-            f"{at}, the documents of {place.benchmark}, cannot be downloaded ({reason(cause)}) "
-            f"and is not in the hub cache: connect to the network, or {local}"
+            f"{at}, the documents of {place.benchmark}, cannot be downloaded "
+            f"({error_reason(cause)}) and is not in the hub cache: connect to the network, "
+            f"or {local}"
         ) from None
