@@ -22,7 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from alps.evals.evalplus import scoring as evalplus_scoring
-from alps.evals.evalplus.problems import Problems, released
+from alps.evals.evalplus.problems import ProblemSet, load_release
 
 STOCK = """
 import sys, time
@@ -39,11 +39,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=evalplus_scoring.workers())
+    parser.add_argument("--workers", type=int, default=evalplus_scoring.num_workers())
     chosen = parser.parse_args()
-    evalplus_scoring.workers = lambda: chosen.workers
-    problems = released("humaneval", chosen.data_dir)
-    programs = {r["task_id"]: r["prompt"] + r["canonical_solution"] for r in problems.rows}
+    evalplus_scoring.num_workers = lambda: chosen.workers
+    problems = load_release("humaneval", chosen.data_dir)
+    programs = {r["task_id"]: r["prompt"] + r["canonical_solution"] for r in problems.problems}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         ways: dict[str, Callable[[], int]] = {
@@ -78,7 +78,7 @@ def timed(way: Callable[[], int]) -> tuple[float, int]:
 
 
 def stock(
-    problems: Problems, programs: dict[str, str], folder: Path, pause: str, workers: int
+    problems: ProblemSet, programs: dict[str, str], folder: Path, pause: str, workers: int
 ) -> int:
     """EvalPlus' own command, without any protection: these programs are its own."""
     samples = folder / "samples.jsonl"
@@ -95,7 +95,7 @@ def stock(
     return sum(e["base_status"] == e["plus_status"] == "pass" for [e] in found)
 
 
-def ours(problems: Problems, programs: dict[str, str], folder: Path) -> int:
+def ours(problems: ProblemSet, programs: dict[str, str], folder: Path) -> int:
     """The service, in a folder that knows nothing of the rounds before."""
     with tempfile.TemporaryDirectory(dir=folder) as place:
         return sum(evalplus_scoring.score(problems, programs, Path(place)).passed(True).values())
