@@ -161,4 +161,6 @@ def test_the_fields_are_those_evalplus_checks():
 
 def test_a_subset_survives_its_file():
     problem_set = subset("humaneval", "two", (row(0, base_input=[[float("inf")]]), row(1)))
-    assert tuple(json.loads(line) for line in problem_set.content.splitlines()) == problem_set.problems
+    assert (
+        tuple(json.loads(line) for line in problem_set.content.splitlines()) == problem_set.problems
+    )

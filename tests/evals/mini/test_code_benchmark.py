@@ -52,7 +52,9 @@ def test_problems_have_evalplus_fields():
     problem_set = MINI.load_problems(None)
     completeness_check("mini", {row["task_id"]: row for row in problem_set.problems})
     assert len(problem_set.problems) == 5 and problem_set.is_subset
-    assert [json.loads(line) for line in problem_set.content.splitlines()] == list(problem_set.problems)
+    assert [json.loads(line) for line in problem_set.content.splitlines()] == list(
+        problem_set.problems
+    )
 
 
 class AlpacaModel:
