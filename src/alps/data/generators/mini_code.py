@@ -38,9 +38,8 @@ Draw = Callable[[random.Random], Phrase]
 
 def examples(split: Split) -> Iterator[Example]:
     """The examples of a split, always the same in the same order."""
-    return distinct(
-        draw, split, f"mini_code {VERSION}", NUM_TRAIN if split == "train" else NUM_TEST
-    )
+    num_examples = NUM_TRAIN if split == "train" else NUM_TEST
+    return distinct(draw, split, f"mini_code {VERSION}", num_examples)
 
 
 def draw(rng: random.Random) -> Example:
@@ -163,11 +162,11 @@ def _list_change(rng: random.Random) -> Phrase:
     )
 
 
-def _joined(draw_one: Draw, candidates: Sequence[Any]) -> Draw:
+def _joined(draw_one: Draw, items: Sequence[Any]) -> Draw:
     """Extends a sampler of single conditions to two conditions joined by `and` or `or`.
 
-    They are joined only if dropping either one changes the result for some of the `candidates`, and
-    some but not all candidates satisfy the joined condition.
+    They are joined only if dropping either one changes the result for some of the `items`, and some
+    but not all of them satisfy the joined condition.
     """
 
     def draw_some(rng: random.Random) -> Phrase:
@@ -178,10 +177,8 @@ def _joined(draw_one: Draw, candidates: Sequence[Any]) -> Draw:
             def apply(x: Any, second: Phrase = second) -> bool:
                 return combine((first.apply(x), second.apply(x)))
 
-            kept = [[x for x in candidates if apply(x) is value] for value in (True, False)]
-            differ = [
-                [x for x in candidates if apply(x) != bool(y.apply(x))] for y in (first, second)
-            ]
+            kept = [[x for x in items if apply(x) is value] for value in (True, False)]
+            differ = [[x for x in items if apply(x) != bool(y.apply(x))] for y in (first, second)]
             if all(groups := kept + differ):
                 edges = (*map(rng.choice, groups), *first.edges, *second.edges)
                 words, code = (f"{first[i]} {word} {second[i]}" for i in (0, 1))
@@ -222,8 +219,7 @@ class Template(NamedTuple):
         request: Alternative names, the parameter and the docstring; `{c}` is the condition, `{m}`
             the change.
         body: Reference lines after the signature; `{cx}` and `{mx}` are code.
-        solve: Result for an argument, the condition and the change, written independently of
-            `body`.
+        solve: Result for an argument, a condition and a change, written independently of `body`.
         condition: Sampler of conditions.
         change: Sampler of changes.
         takes: Type of the argument; a name in `_arguments`.

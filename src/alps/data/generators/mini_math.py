@@ -186,9 +186,8 @@ class _Template(NamedTuple):
 
 def examples(split: Split) -> Iterator[Example]:
     """The examples of a split, always the same in the same order."""
-    return distinct(
-        draw, split, f"mini_math {VERSION}", NUM_TRAIN if split == "train" else NUM_TEST
-    )
+    num_examples = NUM_TRAIN if split == "train" else NUM_TEST
+    return distinct(draw, split, f"mini_math {VERSION}", num_examples)
 
 
 def draw(rng: random.Random) -> Example:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from alps.base.hashing import digest, file_hash
 from alps.evals.context import BenchmarkResult, EvaluationContext
@@ -37,6 +37,9 @@ class CodeBenchmark(Benchmark):
     Attributes:
         max_new_tokens: Maximum tokens of an answer.
     """
+
+    base_only: ClassVar[bool] = False
+    """Whether the problems have no tests that EvalPlus added."""
 
     max_new_tokens: int = 768
     runs_generated_code: bool = True
@@ -79,11 +82,6 @@ class CodeBenchmark(Benchmark):
         """Whether a program must also pass the tests that EvalPlus added."""
         return False
 
-    @property
-    def has_plus_tests(self) -> bool:
-        """Whether the problems have such tests."""
-        return True
-
     def ready(self, data_dir: Path | None) -> None:
         """Checks the problems and EvalPlus' version, on which prompts and verdicts depend."""
         try:
@@ -111,7 +109,7 @@ class CodeBenchmark(Benchmark):
             problem_set,
             programs,
             subject.folder,
-            not self.has_plus_tests,
+            self.base_only,
             allow_unsafe=subject.allow_unsafe_code,
             progress=subject.progress,
         )

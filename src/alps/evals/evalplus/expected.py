@@ -16,13 +16,7 @@ from pathlib import Path
 from alps.base.atomic import replacing
 from alps.evals.evalplus.problems import Problem
 from alps.evals.evalplus.rules import SUITES, Rules
-from alps.evals.sandbox.process import (
-    CallBatch,
-    OutputLimitExceeded,
-    Request,
-    Sandbox,
-    TimeLimitExceeded,
-)
+from alps.evals.sandbox.process import CallBatch, LimitExceeded, Request, Sandbox
 
 REFERENCE_SECONDS = 900.0
 MAX_OUTPUT_BYTES = 4 << 30
@@ -77,7 +71,7 @@ def compute_expected(sandbox: Sandbox, dataset: str, problem: Problem, path: Pat
                     lines = []
                 elif line[:1] in (b"e", b"x"):
                     failure = line[1:80].decode("ascii", "replace") or "cannot be read"
-    except (TimeLimitExceeded, OutputLimitExceeded) as error:
+    except LimitExceeded as error:
         failure = type(error).__name__
     if [len(r.lines) for r in results] != [len(b.inputs) for b in batches]:
         raise ValueError(

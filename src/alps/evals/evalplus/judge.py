@@ -29,13 +29,7 @@ from alps.evals.evalplus.problems import Problem
 from alps.evals.evalplus.rules import FAIL, PASS, SUITES, TIMEOUT, Comparison, Rules
 from alps.evals.evalplus.verdicts import verdict_records
 from alps.evals.sandbox.availability import open_sandbox
-from alps.evals.sandbox.process import (
-    CallBatch,
-    OutputLimitExceeded,
-    Request,
-    Sandbox,
-    TimeLimitExceeded,
-)
+from alps.evals.sandbox.process import CallBatch, LimitExceeded, Request, Sandbox
 
 SANITIZE_SECONDS = 30.0  # EvalPlus tries every pair of lines, which can take minutes
 SUITE_SECONDS = 60.0  # EvalPlus' limit for all tests of a suite
@@ -270,10 +264,8 @@ def _compare(
                 elif not stopped and not comparisons[name].add(line):
                     process.stop(name)
                     stopped = True
-    except TimeLimitExceeded:
-        return ends, "too slow"
-    except OutputLimitExceeded:
-        return ends, "too much"
+    except LimitExceeded as error:
+        return ends, error.reason
     return ends, ""
 
 

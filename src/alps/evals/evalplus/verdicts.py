@@ -29,14 +29,13 @@ class Verdicts:
     def passed(self, plus: bool) -> dict[str, bool]:
         """Task -> whether it passes the base tests and, with `plus`, the added ones too."""
         suites = SUITES if plus else SUITES[:1]
-        notes = self.notes.items()
-        return {task: all(n["hardened"][name] == PASS for name in suites) for task, n in notes}
+        return {t: all(n["hardened"][s] == PASS for s in suites) for t, n in self.notes.items()}
 
     def passed_in_evalplus(self, plus: bool) -> dict[str, bool]:
         """The same by EvalPlus' own verdicts, including its errors."""
         suites = SUITES if plus else SUITES[:1]
         results = self.eval_results["eval"].items()
-        return {t: all(r[f"{name}_status"] == PASS for name in suites) for t, [r] in results}
+        return {t: all(r[f"{s}_status"] == PASS for s in suites) for t, [r] in results}
 
 
 def verdict_records(

@@ -6,18 +6,14 @@ import json
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from alps.data.example import Example
 from alps.data.generators import mini_code
 from alps.evals.context import EvaluationContext
+from alps.evals.evalplus import prompts
 from alps.evals.evalplus.benchmark import CodeBenchmark
 from alps.evals.evalplus.problems import Problem, ProblemSet, subset
-from alps.evals.evalplus.prompts import (
-    codegen_prompt,
-    instruction_stop_sequences,
-    stop_sequences,
-)
 
 if TYPE_CHECKING:
     from alps.evals.engine.language_model import LanguageModel
@@ -32,12 +28,9 @@ class MiniCode(CodeBenchmark):
     Results are compared with `==`, as in EvalPlus: True passes for 1 and 2.0 for 2.
     """
 
-    max_new_tokens: int = 96
+    base_only: ClassVar[bool] = True
 
-    @property
-    def has_plus_tests(self) -> bool:
-        """All tests of these problems are base tests."""
-        return False
+    max_new_tokens: int = 96
 
     def load_problems(self, data_dir: Path | None) -> ProblemSet:
         """The first test examples; no file is needed."""
@@ -48,14 +41,14 @@ class MiniCode(CodeBenchmark):
     def prompt(self, problem: Problem, lm: LanguageModel, subject: EvaluationContext) -> str:
         """The example's instruction in the training template; under `plain` its code alone."""
         if self.protocol == "plain":
-            return codegen_prompt(problem["prompt"])
+            return prompts.codegen_prompt(problem["prompt"])
         return lm.apply_chat_template([{"role": "user", "content": problem["instruction"]}])
 
     def stop_sequences(self) -> list[str]:
         """EvalPlus', without the closing fence: here a fence may open the answer."""
         if self.protocol == "plain":
-            return stop_sequences("plain", "humaneval")
-        return instruction_stop_sequences()
+            return prompts.stop_sequences("plain", "humaneval")
+        return prompts.instruction_stop_sequences()
 
     def fingerprint(self, data_dir: Path | None) -> str:
         """The generator's version."""

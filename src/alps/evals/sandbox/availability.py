@@ -17,13 +17,7 @@ from pathlib import Path
 
 from alps.evals.sandbox import isolation, runner, values
 from alps.evals.sandbox.backend import INSTALL, UNPROTECTED, Backend, installed_backend
-from alps.evals.sandbox.process import (
-    CallBatch,
-    OutputLimitExceeded,
-    Request,
-    Sandbox,
-    TimeLimitExceeded,
-)
+from alps.evals.sandbox.process import CallBatch, LimitExceeded, Request, Sandbox
 
 PROBE_SECONDS = 20.0
 PROBE = """
@@ -133,5 +127,5 @@ def _run_probe(sandbox: Sandbox, request: Request) -> str:
         if not lines or not lines[0].startswith(b"v"):
             return "does not start"
         return ", ".join(map(str, values.decode(lines[0][1:])))
-    except (OSError, TimeLimitExceeded, OutputLimitExceeded, ValueError) as error:
+    except (OSError, LimitExceeded, ValueError) as error:
         return f"does not start ({error or type(error).__name__})"

@@ -29,12 +29,22 @@ STARTUP_SECONDS = 20.0
 PIPE_BYTES = 1 << 20
 
 
-class TimeLimitExceeded(Exception):
-    """A program was killed because its time was over."""
+class LimitExceeded(Exception):
+    """A program was killed at a limit; `reason` names it."""
+
+    reason: str
 
 
-class OutputLimitExceeded(Exception):
-    """A program was killed because of the size of its output."""
+class TimeLimitExceeded(LimitExceeded):
+    """A program ran for too long."""
+
+    reason = "too slow"
+
+
+class OutputLimitExceeded(LimitExceeded):
+    """A program wrote too much output."""
+
+    reason = "too much"
 
 
 @dataclass(frozen=True, kw_only=True)
