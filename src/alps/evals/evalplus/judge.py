@@ -129,7 +129,7 @@ def load_problems(dataset: str) -> Mapping[str, Problem]:
 
 
 def _compute_missing_expected(context: WorkerContext) -> None:
-    """Computes what the cache lacks, under a lock: another service may need the same."""
+    """Fills the cache of expected results, under a lock: another service may need the same."""
     with cache_lock("evalplus-expected"):
         todo = [task for task in context.problems if not context.expected_path(task).exists()]
         errors = dict(_in_parallel(_expect, context, todo, context.request["workers"]))

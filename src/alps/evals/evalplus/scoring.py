@@ -167,13 +167,13 @@ def _judge(
             lambda: report(_num_lines(answers) - 1),
         )
         try:
-            found = json.loads((folder / "verdicts.json").read_text())
+            response = json.loads((folder / "verdicts.json").read_text())
         except (OSError, ValueError) as error:
             raise RunFailed(f"EvalPlus' judging process left no verdicts ({error})") from None
-    assert not found["torch"], "the judging process must not import torch"
+    assert not response["torch"], "the judging process must not import torch"
     date = datetime.now().strftime("%Y-%m-%d %H:%M")
-    results = {"date": date, "hash": request["hash"], "eval": found["eval"]}
-    return Verdicts(results, found["notes"], found["sandbox"])
+    results = {"date": date, "hash": request["hash"], "eval": response["eval"]}
+    return Verdicts(results, response["notes"], response["sandbox"])
 
 
 def _num_lines(path: Path) -> int:
