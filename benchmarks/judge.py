@@ -1,10 +1,10 @@
-"""Judging all reference solutions of HumanEval+: EvalPlus as it is against ours in sandboxes.
+"""Time to judge all reference solutions of HumanEval+: EvalPlus' own command and our sandboxes.
 
-    python benchmarks/judge.py FOLDER_OF_DATA --rounds 3
+    python benchmarks/judge.py DATA_DIR --rounds 3
 
-FOLDER_OF_DATA is `evals.data_dir`. Both judge the same samples with as many workers, and both have
-computed before what the reference solutions return. EvalPlus sleeps at its end until 20 seconds are
-over; it is timed with that and without. Rounds are interleaved; medians.
+DATA_DIR is `evals.data_dir`. Both judge the same samples with the same number of workers and cached
+expected results. EvalPlus sleeps at its end until 20 seconds have passed, so it is timed with and
+without that pause. Rounds are interleaved; the table shows medians.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from alps.evals.evalplus import scoring as evalplus_scoring
-from alps.evals.evalplus.problems import Problems, released
+from alps.evals.evalplus.problems import ProblemSet, load_release
 
 STOCK = """
 import sys, time
@@ -35,70 +35,66 @@ evaluate("humaneval", sys.argv[1], parallel=int(sys.argv[3]))
 
 
 def main() -> None:
-    """Prints a row for each of the three ways."""
+    """Prints a row for each of the three variants."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=evalplus_scoring.workers())
-    chosen = parser.parse_args()
-    evalplus_scoring.workers = lambda: chosen.workers
-    problems = released("humaneval", chosen.data_dir)
-    programs = {r["task_id"]: r["prompt"] + r["canonical_solution"] for r in problems.rows}
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        ways: dict[str, Callable[[], int]] = {
-            "EvalPlus": lambda: stock(problems, programs, folder, "with", chosen.workers),
+    parser.add_argument("--workers", type=int, default=evalplus_scoring.num_workers())
+    args = parser.parse_args()
+    evalplus_scoring.num_workers = lambda: args.workers
+    problem_set = load_release("humaneval", args.data_dir)
+    programs = {p["task_id"]: p["prompt"] + p["canonical_solution"] for p in problem_set.problems}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        variants: dict[str, Callable[[], int]] = {
+            "EvalPlus": lambda: stock(problem_set, programs, folder, "with", args.workers),
             "EvalPlus without its pause": lambda: stock(
-                problems, programs, folder, "without", chosen.workers
+                problem_set, programs, folder, "without", args.workers
             ),
-            "ours": lambda: ours(problems, programs, folder),
+            "ours": lambda: ours(problem_set, programs, folder),
         }
-        found: dict[str, list[tuple[float, int]]] = {name: [] for name in ways}
-        for number in range(chosen.rounds + 1):  # the first one fills both caches
-            for name, way in ways.items():
-                seconds, passed = timed(way)
+        rounds: dict[str, list[tuple[float, int]]] = {name: [] for name in variants}
+        for number in range(args.rounds + 1):  # the first one fills both caches
+            for name, variant in variants.items():
+                began = time.perf_counter()
+                passed = variant()
+                seconds = time.perf_counter() - began
                 print(f"round {number}: {name}: {seconds:.1f} s, {passed} passed", flush=True)
                 if number:
-                    found[name].append((seconds, passed))
-    print(f"\nEvalPlus {version('evalplus')}, Python {sys.version.split()[0]}, {chosen}")
+                    rounds[name].append((seconds, passed))
+    print(f"\nEvalPlus {version('evalplus')}, Python {sys.version.split()[0]}, {args}")
     print("\n| what | seconds | spread | passed | EvalPlus / this |\n|---|---|---|---|---|")
-    medians = {name: statistics.median(s for s, _ in rounds) for name, rounds in found.items()}
-    for name, rounds in found.items():
-        middle = medians[name]
-        spread = f"{min(rounds)[0] / middle:.2f}-{max(rounds)[0] / middle:.2f}"
-        ratio = medians["EvalPlus"] / middle
-        print(f"| {name} | {middle:.1f} | {spread} | {rounds[0][1]} | {ratio:.2f} |")
-
-
-def timed(way: Callable[[], int]) -> tuple[float, int]:
-    """Wall seconds, and how many problems passed."""
-    began = time.perf_counter()
-    passed = way()
-    return time.perf_counter() - began, passed
+    medians = {name: statistics.median(s for s, _ in timed) for name, timed in rounds.items()}
+    for name, timed in rounds.items():
+        median = medians[name]
+        spread = f"{min(timed)[0] / median:.2f}-{max(timed)[0] / median:.2f}"
+        ratio = medians["EvalPlus"] / median
+        print(f"| {name} | {median:.1f} | {spread} | {timed[0][1]} | {ratio:.2f} |")
 
 
 def stock(
-    problems: Problems, programs: dict[str, str], folder: Path, pause: str, workers: int
+    problem_set: ProblemSet, programs: dict[str, str], folder: Path, pause: str, workers: int
 ) -> int:
-    """EvalPlus' own command, without any protection: these programs are its own."""
-    samples = folder / "samples.jsonl"
-    rows = [{"task_id": task, "solution": text} for task, text in programs.items()]
-    samples.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    file = folder / problems.file_name
-    file.write_bytes(problems.content)
-    own = {"HUMANEVAL_OVERRIDE_PATH": str(file), "XDG_CACHE_HOME": str(folder)}
-    command = [sys.executable, "-c", STOCK, str(samples), pause, str(workers)]
+    """EvalPlus' own command, unprotected: it runs its own reference solutions."""
+    path = folder / "samples.jsonl"
+    samples = [{"task_id": task, "solution": text} for task, text in programs.items()]
+    path.write_text("".join(json.dumps(sample) + "\n" for sample in samples))
+    problems = folder / problem_set.file_name
+    problems.write_bytes(problem_set.content)
+    own = {"HUMANEVAL_OVERRIDE_PATH": str(problems), "XDG_CACHE_HOME": str(folder)}
+    command = [sys.executable, "-c", STOCK, str(path), pause, str(workers)]
     subprocess.run(command, env={**os.environ, **own}, check=True, capture_output=True)
-    results = folder / "samples_eval_results.json"
-    found = json.loads(results.read_text())["eval"].values()
-    results.unlink()
-    return sum(e["base_status"] == e["plus_status"] == "pass" for [e] in found)
+    results_path = folder / "samples_eval_results.json"
+    results = json.loads(results_path.read_text())["eval"].values()
+    results_path.unlink()
+    return sum(r["base_status"] == r["plus_status"] == "pass" for [r] in results)
 
 
-def ours(problems: Problems, programs: dict[str, str], folder: Path) -> int:
-    """The service, in a folder that knows nothing of the rounds before."""
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        return sum(evalplus_scoring.score(problems, programs, Path(place)).passed(True).values())
+def ours(problem_set: ProblemSet, programs: dict[str, str], folder: Path) -> int:
+    """Our judging service, in an empty folder."""
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        verdicts = evalplus_scoring.score(problem_set, programs, Path(temporary))
+        return sum(verdicts.passed(plus=True).values())
 
 
 if __name__ == "__main__":

@@ -174,12 +174,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """
     if item.get_closest_marker("sandbox") is None:
         return
-    from alps.evals.sandbox.backend import installed
-    from alps.evals.sandbox.sandbox import find, leaks, no_sandbox
+    from alps.evals.sandbox.availability import (
+        available_backend,
+        isolation_failures,
+        unavailable_reason,
+    )
+    from alps.evals.sandbox.backend import installed_backend
 
-    backend = find() or installed()
-    if backend is None or (find() is None and leaks(backend).startswith("does not start")):
-        pytest.skip(no_sandbox())
+    if available_backend() is not None:
+        return
+    backend = installed_backend()
+    if backend is None or isolation_failures(backend).startswith("does not start"):
+        pytest.skip(unavailable_reason())
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from alps.evals.engine.language_model import language_model
-from alps.evals.evalplus.problems import Dataset, Problems, subset
-from alps.evals.sandbox import sandbox
-from alps.evals.sandbox.backend import installed
-from alps.evals.sandbox.sandbox import Part, Request, Sandbox
+from alps.evals.evalplus.problems import Dataset, ProblemSet, subset
+from alps.evals.sandbox.availability import runtime_directory
+from alps.evals.sandbox.backend import installed_backend
+from alps.evals.sandbox.process import CallBatch, Request, Sandbox
 from alps.evals.sandbox.values import decode
 
 
@@ -106,10 +106,10 @@ def ask(tmp_path) -> Callable[..., Asked]:
 
 
 @pytest.fixture(scope="session")
-def problems() -> Callable[..., Problems]:
+def problems() -> Callable[..., ProblemSet]:
     """Problems that ask for a function `double`; `changes` are fields of each."""
 
-    def make(count: int, dataset: Dataset = "humaneval", **changes) -> Problems:
+    def make(count: int, dataset: Dataset = "humaneval", **changes) -> ProblemSet:
         name = {"humaneval": "HumanEval", "mbpp": "Mbpp"}[dataset]
         row = {
             "prompt": 'def double(x):\n    """Twice x."""\n',
@@ -131,14 +131,15 @@ class Box(Sandbox):
     """A sandbox for a program whose function is `f`."""
 
     def lines_of(
-        self, code: str, *inputs, seconds=5.0, limit=4.0, most_bytes=1 << 16, **changes
+        self, code: str, *inputs, seconds=5.0, limit=4.0, max_output_bytes=1 << 16, **changes
     ) -> list[bytes]:
         """Every line that comes out of calling `f` with each of `inputs`."""
-        parts = [Part(name="p", inputs=inputs, limits=[limit] * len(inputs), seconds=seconds)]
+        timeouts = [limit] * len(inputs)
+        batch = CallBatch(name="p", inputs=inputs, call_timeouts=timeouts, timeout=seconds)
         changes = {"memory": 1 << 29, **changes}
-        wanted = Request(code=code, entry_point="f", parts=parts, **changes)
-        with self.started(wanted, most_bytes) as conversation:
-            return list(conversation.lines())
+        request = Request(code=code, entry_point="f", batches=[batch], **changes)
+        with self.start(request, max_output_bytes) as process:
+            return list(process.lines())
 
     def result_of(self, code: str, *given, **changes) -> Any:
         """What `f` returns, or the line that says why there is nothing."""
@@ -148,13 +149,13 @@ class Box(Sandbox):
 
 @pytest.fixture(scope="module")
 def runtime_dir() -> Iterator[Path]:
-    with sandbox.runtime() as folder:
+    with runtime_directory() as folder:
         yield folder
 
 
 @pytest.fixture
 def box(runtime_dir) -> Box:
-    backend = installed()
+    backend = installed_backend()
     assert backend is not None  # a test marked `sandbox` is skipped without one
     return Box(backend, runtime_dir)
 

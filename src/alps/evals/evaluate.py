@@ -87,15 +87,15 @@ def refusals(evals: Evals, folder: RunFolder, weights: str) -> list[str]:
         folder: Where results are.
         weights: Hash of what is examined.
     """
-    from alps.evals.sandbox.sandbox import no_sandbox
+    from alps.evals.sandbox.availability import unavailable_reason
 
     place = evals.documents_dir
     names = [b.name for b in evals.refused if cached_evaluation(b, folder, weights, place) is None]
-    return [f"{', '.join(names)}: {no_sandbox()}"] if names else []
+    return [f"{', '.join(names)}: {unavailable_reason()}"] if names else []
 
 
 def _warn(evals: Evals) -> None:
-    from alps.evals.sandbox.sandbox import no_sandbox
+    from alps.evals.sandbox.availability import unavailable_reason
 
     for benchmark in evals.benchmarks:
         if benchmark.protected():
@@ -103,7 +103,7 @@ def _warn(evals: Evals) -> None:
         if evals.allow_unsafe_code:
             log.warning("%s executes generated code without any protection", benchmark.name)
         else:
-            log.warning("%s is skipped: %s", benchmark.name, no_sandbox())
+            log.warning("%s is skipped: %s", benchmark.name, unavailable_reason())
 
 
 def _evaluate_one(benchmark: Benchmark, folder: RunFolder, subject: EvaluationContext) -> None:

@@ -176,7 +176,7 @@ def test_code_behind_a_begun_response_keeps_its_first_space(make_subject):
 
 
 def test_a_program_completed_under_plain_compiles(make_subject):
-    from alps.evals.evalplus.prompts import program
+    from alps.evals.evalplus.prompts import extract_program
 
     subject = make_subject("sentencepiece")
     lm = subject.language_model("plain", "humaneval")
@@ -186,7 +186,7 @@ def test_a_program_completed_under_plain_compiles(make_subject):
     request = Instance("generate_until", {}, (begun, {"until": [], "max_gen_toks": 50}), 0)
     (answer,) = lm.generate_until([request])
     space = {}
-    exec(program("plain", begun, answer, []), space)
+    exec(extract_program("plain", begun, answer, []), space)
     assert space["area"](3) == 9
 
 

@@ -12,6 +12,7 @@ from alps.evals.engine.language_model import language_model
 from alps.evals.evalplus import benchmark as evalplus_benchmark
 from alps.evals.evalplus import scoring as evalplus_scoring
 from alps.evals.evalplus.benchmark import EvalPlus
+from alps.evals.evalplus.verdicts import Verdicts
 
 NUM_ROWS = {"humaneval": 164, "mbpp": 378}
 FILES = {
@@ -117,7 +118,7 @@ def test_base_and_plus_share_answers_and_verdicts(subject, tmp_path, monkeypatch
     base = benchmark("humaneval").evaluate(subject(clever))
     assert base.metrics == {"pass@1": 0.75} and base.num_documents == 4
     assert base.details["failed"] == {"base tests": 1} and base.details["passed"] == 3
-    monkeypatch.setattr(evalplus_scoring, "_by_service", None)  # not judged again
+    monkeypatch.setattr(evalplus_scoring, "_judge", None)  # not judged again
     examined = subject(clever, "humaneval_plus")
     plus = benchmark("humaneval_plus").evaluate(examined)
     assert plus.metrics == {"pass@1": 0.5}
@@ -150,11 +151,11 @@ def test_one_problem_has_no_spread(subject):
 def test_where_evalplus_says_otherwise_is_told(subject, monkeypatch):
     verdicts = {"HumanEval/0": True, "HumanEval/1": False}
     wanted = benchmark(limit=2)
-    judged = evalplus_scoring.Judged({"eval": {}}, {}, "bubblewrap")
-    monkeypatch.setattr(evalplus_scoring.Judged, "passed_in_evalplus", lambda *_, **__: verdicts)
+    judged = Verdicts({"eval": {}}, {}, "bubblewrap")
+    monkeypatch.setattr(Verdicts, "passed_in_evalplus", lambda *_, **__: verdicts)
     notes = {"judged_again": False, "sanitized": True, "reason": None}
     judged = replace(judged, notes={t: notes | {"hardened": {"base": "pass"}} for t in verdicts})
-    card = wanted._card(wanted.read(subject(clever).data_dir), judged, {})
+    card = wanted._result(wanted.load_problems(subject(clever).data_dir), judged, {})
     assert card.metrics == {"pass@1": 1.0} and card.details["stock_pass@1"] == 0.5
     assert card.details["other_in_evalplus"] == ["HumanEval/1"]
 
@@ -264,7 +265,7 @@ def test_every_choice_builds_and_needs_a_sandbox_or_consent(monkeypatch):
     from alps.evals.sandbox.backend import UNPROTECTED
 
     monkeypatch.setattr(
-        "alps.evals.sandbox.sandbox.resolve_checkpoint", lambda: UNPROTECTED
+        "alps.evals.sandbox.availability.available_backend", lambda: UNPROTECTED
     )  # here is one
     small = ["model=tiny", "data=mini_code", "evals=code"]
     names = ["humaneval", "humaneval_plus", "mbpp", "mbpp_plus"]
@@ -273,7 +274,7 @@ def test_every_choice_builds_and_needs_a_sandbox_or_consent(monkeypatch):
     assert loss.name == "held_out" and [b.name for b in judged] == names and evals.refused == ()
     assert [b.tests for b in judged] == ["base", "plus"] * 2
     assert {b.max_new_tokens for b in judged} == {768}
-    monkeypatch.setattr("alps.evals.sandbox.sandbox.resolve_checkpoint", lambda: None)
+    monkeypatch.setattr("alps.evals.sandbox.availability.available_backend", lambda: None)
     assert evals.allowed == (loss,) and [b.name for b in evals.refused] == names
     consented = build(compose_config([*small, "evals.allow_unsafe_code=true"])).evals
     assert [b.name for b in consented.allowed] == ["held_out", *names] and consented.refused == ()

@@ -12,14 +12,14 @@ import pytest
 from alps.evals.engine.journal import Journal
 from alps.evals.evalplus import scoring as evalplus_scoring
 from alps.evals.evalplus.expected import read_expected
-from alps.evals.evalplus.scoring import command, environment, run_service, score
+from alps.evals.evalplus.scoring import run_service, score, service_command, service_environment
 from alps.runs.result import RunFailed
 
 RIGHT = "def double(x):\n    return 2 * x\n"
 
 
-def named(problems, programs):
-    return {r["task_id"]: p for r, p in zip(problems.rows, programs, strict=True)}
+def named(problem_set, programs):
+    return {r["task_id"]: p for r, p in zip(problem_set.problems, programs, strict=True)}
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def test_the_service_learns_no_token_and_no_switch_of_evalplus(tmp_path, monkeyp
     monkeypatch.setenv("HF_TOKEN", "secret")
     monkeypatch.setenv("EVALPLUS_TIMEOUT_PER_TASK", "5")
     monkeypatch.setenv("EVALPLUS_MAX_MEMORY_BYTES", "1")
-    assert "secret" not in str(environment(problems(1), tmp_path))
+    assert "secret" not in str(service_environment(problems(1), tmp_path))
     found = score(problems(1), {"HumanEval/0": RIGHT}, tmp_path / "folder")
     assert found.passed(plus=True) == {"HumanEval/0": True}
 
@@ -73,7 +73,7 @@ def test_an_interrupted_judge_goes_on_where_it_was(tmp_path, monkeypatch, proble
             raise KeyboardInterrupt
 
     whole = evalplus_scoring.run_service
-    monkeypatch.setattr(evalplus_scoring, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(evalplus_scoring, "POLL_SECONDS", 0.02)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(evalplus_scoring, "run_service", lambda *given: whole(*given[:4], interrupt))
         score(wanted, programs, tmp_path)
@@ -103,7 +103,7 @@ def test_the_service_ends_with_its_caller(tmp_path):
     code = (
         "import sys\nfrom pathlib import Path\nfrom alps.evals.evalplus.scoring import *\n"
         "run_service([sys.executable, '-c', 'from threading import Thread; import time; from "
-        "alps.evals.evalplus.judge import _end_with_caller; Thread(target=_end_with_caller)"
+        "alps.evals.evalplus.judge import _exit_with_caller; Thread(target=_exit_with_caller)"
         ".start(); print(7, flush=True); time.sleep(60)'], dict(os.environ), Path(sys.argv[1]), 60)"
     )
     caller = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
@@ -155,7 +155,7 @@ def test_without_a_sandbox_and_consent_nothing_runs(tmp_path, monkeypatch, probl
 def test_progress_is_told(tmp_path, monkeypatch, caplog, problems):
     monkeypatch.setattr("alps.base.progress.SECONDS_OF_SILENCE", 0.0)
     monkeypatch.setattr("alps.base.progress.SECONDS_BETWEEN_LINES", 0.0)
-    monkeypatch.setattr(evalplus_scoring, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(evalplus_scoring, "POLL_SECONDS", 0.02)
     caplog.set_level("INFO")
     wanted = problems(6)
     score(wanted, named(wanted, [RIGHT] * 6), tmp_path, progress="lines")
@@ -163,7 +163,7 @@ def test_progress_is_told(tmp_path, monkeypatch, caplog, problems):
 
 
 def test_the_process_is_a_module_of_its_own_without_torch(tmp_path):
-    assert command(tmp_path)[1:4] == ["-P", "-m", "alps.evals.evalplus.judge"]
+    assert service_command(tmp_path)[1:4] == ["-P", "-m", "alps.evals.evalplus.judge"]
     code = "import sys, alps.evals.evalplus.judge, evalplus.sanitize, evalplus.eval; "
     code += "from evalplus.data import get_mbpp_plus; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

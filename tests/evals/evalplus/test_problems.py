@@ -8,7 +8,7 @@ from urllib.error import URLError
 import pytest
 
 from alps.evals.evalplus import problems as evalplus_problems
-from alps.evals.evalplus.problems import FIELDS, RELEASES, released, subset
+from alps.evals.evalplus.problems import FIELDS, RELEASES, load_release, subset
 
 
 def row(number, **changes):
@@ -43,26 +43,26 @@ def write(folder, rows):
 
 
 def test_all_problems_are_the_file_itself(data_dir):
-    problems = released("humaneval", data_dir)
+    problem_set = load_release("humaneval", data_dir)
     path = data_dir / "humaneval_plus/HumanEvalPlus.jsonl.gz"
-    assert [r["task_id"] for r in problems.rows] == [f"HumanEval/{n}" for n in range(164)]
-    assert problems.content == path.read_bytes() and not problems.is_subset
-    assert problems.md5 == hashlib.md5(path.read_bytes()).hexdigest()
-    assert problems.file_name == "problems.jsonl.gz"
-    assert problems.label == "HumanEval+ v0.1.10"
+    assert [r["task_id"] for r in problem_set.problems] == [f"HumanEval/{n}" for n in range(164)]
+    assert problem_set.content == path.read_bytes() and not problem_set.is_subset
+    assert problem_set.md5 == hashlib.md5(path.read_bytes()).hexdigest()
+    assert problem_set.file_name == "problems.jsonl.gz"
+    assert problem_set.label == "HumanEval+ v0.1.10"
 
 
 def test_a_limit_takes_the_first_by_number(tmp_path):
     write(tmp_path, ROWS[::-1])
-    problems = released("humaneval", tmp_path, 11)
-    assert [r["task_id"] for r in problems.rows] == [f"HumanEval/{n}" for n in range(11)]
-    assert [json.loads(line) for line in problems.content.splitlines()] == ROWS[:11]
-    assert problems.is_subset and problems.file_name == "problems.jsonl"
+    problem_set = load_release("humaneval", tmp_path, 11)
+    assert [r["task_id"] for r in problem_set.problems] == [f"HumanEval/{n}" for n in range(11)]
+    assert [json.loads(line) for line in problem_set.content.splitlines()] == ROWS[:11]
+    assert problem_set.is_subset and problem_set.file_name == "problems.jsonl"
 
 
 @pytest.mark.parametrize("limit", [164, 1000])
 def test_a_limit_beyond_the_end_is_all(data_dir, limit):
-    assert not released("humaneval", data_dir, limit).is_subset
+    assert not load_release("humaneval", data_dir, limit).is_subset
 
 
 @pytest.mark.parametrize("field", FIELDS)
@@ -70,7 +70,7 @@ def test_a_row_without_a_field_is_refused(tmp_path, field):
     torn = {name: value for name, value in row(7).items() if name != field}
     write(tmp_path, [*ROWS[:7], torn, *ROWS[8:]])
     with pytest.raises(ValueError, match=f"row 8 has no {field}"):
-        released("humaneval", tmp_path)
+        load_release("humaneval", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_row_without_a_field_is_refused(tmp_path, field):
 def test_a_short_file_is_refused_even_for_its_first_problems(tmp_path, rows, message):
     write(tmp_path, rows)
     with pytest.raises(ValueError, match=message):
-        released("humaneval", tmp_path, 3)
+        load_release("humaneval", tmp_path, 3)
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-30], lambda b: b"x" + b, lambda b: b""])
@@ -93,7 +93,7 @@ def test_a_damaged_file_is_refused(data_dir, damage):
     path = data_dir / RELEASES["humaneval"].file
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ValueError, match=r"HumanEvalPlus\.jsonl\.gz (is damaged|has 0 problems)"):
-        released("humaneval", data_dir)
+        load_release("humaneval", data_dir)
 
 
 def test_a_flipped_byte_is_noticed(data_dir):
@@ -102,12 +102,12 @@ def test_a_flipped_byte_is_noticed(data_dir):
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)
     with pytest.raises(ValueError, match="get it again"):
-        released("humaneval", data_dir)
+        load_release("humaneval", data_dir)
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"MBPP\+ is missing: .*MbppPlus\.jsonl\.gz"):
-        released("mbpp", tmp_path)
+        load_release("mbpp", tmp_path)
 
 
 def test_without_a_folder_evalplus_own_release_is_downloaded_once(data_dir, monkeypatch):
@@ -120,9 +120,9 @@ def test_without_a_folder_evalplus_own_release_is_downloaded_once(data_dir, monk
         return source.as_uri(), "unused"
 
     monkeypatch.setattr("evalplus.data.utils.get_dataset_metadata", nearby)
-    first = released("humaneval", None)
+    first = load_release("humaneval", None)
     source.unlink()
-    assert released("humaneval", None) == first and first.rows == tuple(ROWS)
+    assert load_release("humaneval", None) == first and first.problems == tuple(ROWS)
     assert asked == [("HumanEvalPlus", "v0.1.10", False)]
     assert not first.is_subset and first.file_name == "problems.jsonl"
 
@@ -140,8 +140,8 @@ def test_a_download_that_fails_is_one_sentence_and_leaves_no_file(tmp_path, monk
 
     monkeypatch.setattr("wget.download", fail)
     with pytest.raises(ValueError, match=r"MBPP\+ v0\.2\.0 cannot be downloaded .*alps prefetch"):
-        released("mbpp", None)
-    assert patience == [evalplus_problems.DOWNLOAD_SECONDS] and socket.getdefaulttimeout() is None
+        load_release("mbpp", None)
+    assert patience == [evalplus_problems.DOWNLOAD_TIMEOUT] and socket.getdefaulttimeout() is None
     assert list((tmp_path / "evalplus").iterdir()) == []
 
 
@@ -160,5 +160,7 @@ def test_the_fields_are_those_evalplus_checks():
 
 
 def test_a_subset_survives_its_file():
-    problems = subset("humaneval", "two", (row(0, base_input=[[float("inf")]]), row(1)))
-    assert tuple(json.loads(line) for line in problems.content.splitlines()) == problems.rows
+    problem_set = subset("humaneval", "two", (row(0, base_input=[[float("inf")]]), row(1)))
+    assert (
+        tuple(json.loads(line) for line in problem_set.content.splitlines()) == problem_set.problems
+    )

@@ -6,10 +6,10 @@ from alps.data.template import ALPACA
 from alps.evals.evalplus.prompts import (
     INSTRUCTION_PREFIX,
     RESPONSE_PREFIX,
-    ask,
-    instruction_stops,
-    program,
-    stops,
+    extract_program,
+    format_prompt,
+    instruction_stop_sequences,
+    stop_sequences,
 )
 
 PROBLEM = '\n\ndef double(x):\n    """Twice x."""\n\n'
@@ -36,7 +36,7 @@ class PlainTokenizer:
 
 
 def test_alpaca_is_one_instruction_and_a_begun_response():
-    assert ask("alpaca", PROBLEM, AlpacaModel(), PlainTokenizer()) == (
+    assert format_prompt("alpaca", PROBLEM, AlpacaModel(), PlainTokenizer()) == (
         "Below is an instruction that describes a task. "
         "Write a response that appropriately completes the request.\n\n"
         "### Instruction:\n"
@@ -55,7 +55,7 @@ def test_alpaca_is_one_instruction_and_a_begun_response():
 
 @pytest.mark.parametrize("protocol", ["alpaca", "meta"])
 def test_the_response_is_told_from_the_question(protocol):
-    asked = ask(protocol, f"{PROBLEM}{RESPONSE_PREFIX}", AlpacaModel(), ChatTokenizer())
+    asked = format_prompt(protocol, f"{PROBLEM}{RESPONSE_PREFIX}", AlpacaModel(), ChatTokenizer())
     assert asked.response == f"{RESPONSE_PREFIX}\n```python\n"
     assert asked == asked.question + asked.response
 
@@ -63,7 +63,7 @@ def test_the_response_is_told_from_the_question(protocol):
 def test_meta_is_what_evalplus_asks():
     from evalplus.provider.utility import make_raw_chat_prompt
 
-    asked = ask("meta", PROBLEM, AlpacaModel(), ChatTokenizer())
+    asked = format_prompt("meta", PROBLEM, AlpacaModel(), ChatTokenizer())
     stripped = PROBLEM.strip() + "\n"
     prefixes = INSTRUCTION_PREFIX, RESPONSE_PREFIX
     assert asked == make_raw_chat_prompt(stripped, *prefixes, ChatTokenizer())
@@ -73,11 +73,11 @@ def test_meta_is_what_evalplus_asks():
 
 def test_meta_needs_a_chat_template():
     with pytest.raises(ValueError, match=r"protocol=meta .* use protocol=alpaca"):
-        ask("meta", PROBLEM, AlpacaModel(), PlainTokenizer())
+        format_prompt("meta", PROBLEM, AlpacaModel(), PlainTokenizer())
 
 
 def test_plain_is_the_problem_itself():
-    asked = ask("plain", PROBLEM, AlpacaModel(), PlainTokenizer())
+    asked = format_prompt("plain", PROBLEM, AlpacaModel(), PlainTokenizer())
     assert asked == 'def double(x):\n    """Twice x."""\n'
 
 
@@ -91,18 +91,22 @@ def test_the_two_sentences_are_those_of_the_installed_evalplus():
 
 def test_answers_end_as_in_evalplus():
     common = ["<|endoftext|>", "<|endofmask|>", "</s>", "\nif __name__", "\ndef main(", "\nprint("]
-    assert instruction_stops() == common
-    assert stops("alpaca", "mbpp") == stops("meta", "humaneval") == [*common, "\n```\n"]
+    assert instruction_stop_sequences() == common
+    assert (
+        stop_sequences("alpaca", "mbpp")
+        == stop_sequences("meta", "humaneval")
+        == [*common, "\n```\n"]
+    )
     more = ["\ndef ", "\nclass ", "\nimport ", "\nfrom ", "\nassert "]
-    assert stops("plain", "humaneval") == [*common, *more]
-    assert stops("plain", "mbpp") == [*common, '\n"""', "\nassert"]
+    assert stop_sequences("plain", "humaneval") == [*common, *more]
+    assert stop_sequences("plain", "mbpp") == [*common, '\n"""', "\nassert"]
 
 
 def test_an_answer_ends_at_the_first_stop_and_holds_no_tabs():
     ends = ["\nprint(", "\n```\n"]
-    assert program("alpaca", PROBLEM, "def f():\n\treturn 1\n```\nNow\nprint(1)", ends) == (
+    assert extract_program("alpaca", PROBLEM, "def f():\n\treturn 1\n```\nNow\nprint(1)", ends) == (
         "def f():\n    return 1"
     )
-    assert program("plain", PROBLEM, "    return 2 * x", ends) == (
+    assert extract_program("plain", PROBLEM, "    return 2 * x", ends) == (
         'def double(x):\n    """Twice x."""\n    return 2 * x'
     )

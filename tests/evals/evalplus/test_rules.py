@@ -6,7 +6,7 @@ import math
 import pytest
 
 from alps.evals.evalplus.rules import Comparison, Rules
-from alps.evals.sandbox.runner import _seen
+from alps.evals.sandbox.runner import apply_view
 from alps.evals.sandbox.values import encode
 
 CASES = [
@@ -73,10 +73,10 @@ def ours(dataset, entry_point, atol, out, expected, inputs):
     comparison = Comparison(rules, inputs, [encode(value) for value in expected])
     for value in out:
         try:
-            line = b"v" + encode(_seen(value, rules.view()))
+            line = b"v" + encode(apply_view(value, rules.view()))
         except TypeError:  # as the runner has it
             line = b'e"TypeError"'
-        if not comparison.take(line):
+        if not comparison.add(line):
             break
     return comparison.verdicts("done")
 
@@ -122,7 +122,7 @@ def test_a_line_far_too_long_is_not_even_read(monkeypatch):
     line = b"v[" + b"[]," * 30_000 + b"[]]"
     comparison = Comparison(Rules("humaneval", "f", 0), [[1]], [b"1"])
     monkeypatch.setattr("alps.evals.evalplus.rules.decode", None)
-    assert not comparison.take(line) and comparison.failed
+    assert not comparison.add(line) and comparison.failed
 
 
 @pytest.mark.parametrize(
@@ -145,14 +145,14 @@ def test_a_line_far_too_long_is_not_even_read(monkeypatch):
 def test_lines_of_the_runner(lines, ended, status, tested):
     comparison = Comparison(Rules("humaneval", "f", 0), [[1], [2]], [b"1", b"2"])
     for line in lines:
-        comparison.take(line)
+        comparison.add(line)
     assert comparison.verdicts(ended) == {"stock": status, "hardened": status, "tested": tested}
     assert comparison.slow is (b"t" in lines)
 
 
 def test_hashes_that_collide_take_no_longer_than_the_limit(monkeypatch):
-    monkeypatch.setattr("alps.evals.evalplus.rules.COMPARING_SECONDS", 0.2)
+    monkeypatch.setattr("alps.evals.evalplus.rules.COMPARISON_SECONDS", 0.2)
     colliding = [number * (2**61 - 1) for number in range(20_000)]
     line = b'v{"set":' + json.dumps(colliding).encode() + b"}"
     comparison = Comparison(Rules("humaneval", "f", 0), [[1]], [encode({1})])
-    assert not comparison.take(line)
+    assert not comparison.add(line)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from alps.evals.evalplus import scoring as evalplus_scoring
-from alps.evals.evalplus.problems import RELEASES, released
+from alps.evals.evalplus.problems import RELEASES, load_release
 from alps.evals.evalplus.scoring import score
 
 pytestmark = pytest.mark.sandbox
@@ -16,8 +16,8 @@ RIGHT = "def double(x):\n    return 2 * x\n"
 LONG = 'NUMBERS = [\n    1,\n    2,\n]\n\n"""text"""\n'  # what sanitizing leaves out
 
 
-def named(problems, programs):
-    return {r["task_id"]: p for r, p in zip(problems.rows, programs, strict=True)}
+def named(problem_set, programs):
+    return {r["task_id"]: p for r, p in zip(problem_set.problems, programs, strict=True)}
 
 
 def shorten_limits(patch):
@@ -67,7 +67,7 @@ def judged(tmp_path_factory, problems):
     wanted = problems(len(VERDICTS))
     with pytest.MonkeyPatch.context() as patch:
         shorten_limits(patch)
-        patch.setattr(evalplus_scoring, "workers", lambda: 2)
+        patch.setattr(evalplus_scoring, "num_workers", lambda: 2)
         found = score(wanted, named(wanted, [v[0] for v in VERDICTS]), folder)
     return wanted, found, folder
 
@@ -75,7 +75,7 @@ def judged(tmp_path_factory, problems):
 @pytest.mark.parametrize("number", range(len(VERDICTS)))
 def test_verdicts(judged, number):
     wanted, found, _ = judged
-    task = wanted.rows[number]["task_id"]
+    task = wanted.problems[number]["task_id"]
     _, base, plus, reason = VERDICTS[number]
     assert found.passed(plus=False)[task] is base, found.eval_results["eval"][task]
     assert found.passed(plus=True)[task] is plus
@@ -168,7 +168,7 @@ def test_humaneval_32_passes_here_and_never_in_evalplus(tmp_path, problems):
         plus_input=[[[3, 6]]],
         atol=1e-4,
     )
-    [find_zero] = wanted.rows
+    [find_zero] = wanted.problems
     right = find_zero["prompt"] + find_zero["canonical_solution"]
     found = score(wanted, {"HumanEval/32": right}, tmp_path)
     assert found.passed(plus=True)["HumanEval/32"] and not found.notes["HumanEval/32"]["reason"]
@@ -198,7 +198,7 @@ def test_the_same_is_judged_once_and_anything_else_anew(tmp_path, monkeypatch, p
         raise AssertionError("judged anew")
 
     with monkeypatch.context() as patch:
-        patch.setattr(evalplus_scoring, "_by_service", refuse)
+        patch.setattr(evalplus_scoring, "_judge", refuse)
         assert score(wanted, right, tmp_path) == first
         for other in (problems(1, atol=0.1), problems(1, base_input=[[5]])):
             with pytest.raises(AssertionError, match="anew"):
@@ -219,8 +219,8 @@ def test_reference_solutions_of_real_problems_pass(dataset, tmp_path, monkeypatc
     place = Path(os.environ["ALPS_DATA_DIR"])
     if not (place / RELEASES[dataset].file).exists():
         pytest.skip(f"{RELEASES[dataset].name} is not in ALPS_DATA_DIR")
-    real = released(dataset, place, 5)
-    reference = {r["task_id"]: r["prompt"] + r["canonical_solution"] for r in real.rows}
+    real = load_release(dataset, place, 5)
+    reference = {r["task_id"]: r["prompt"] + r["canonical_solution"] for r in real.problems}
     found = score(real, reference, tmp_path)
     assert all(found.passed(plus=True).values()) and len(found.notes) == 5
     wrong = {task: "def nothing():\n    return 1" for task in reference}
@@ -230,9 +230,9 @@ def test_reference_solutions_of_real_problems_pass(dataset, tmp_path, monkeypatc
 @pytest.mark.skipif("ALPS_DATA_DIR" not in os.environ, reason="needs ALPS_DATA_DIR")
 def test_mixed_samples_of_real_problems_as_evalplus_judges_them(tmp_path):
     """Right, wrong, slow and broken programs to real problems: our stock verdicts are EvalPlus'."""
-    real = released("humaneval", Path(os.environ["ALPS_DATA_DIR"]), 40)
+    real = load_release("humaneval", Path(os.environ["ALPS_DATA_DIR"]), 40)
     programs = {}
-    for number, row in enumerate(real.rows):
+    for number, row in enumerate(real.problems):
         right = row["prompt"] + row["canonical_solution"]
         name = row["entry_point"]
         inner = right.replace(f"def {name}(", "def inner(")

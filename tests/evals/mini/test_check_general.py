@@ -74,7 +74,7 @@ def test_a_blank_text_obeys_nothing(kind_and_params):
 
 def test_every_kind_is_tested_here_and_drawn_by_the_data():
     kinds = {case[0] for case in CASES}
-    assert kinds == set(check_general._TESTS) == set(mini_general.KINDS)
+    assert kinds == set(check_general.CHECKS) == set(mini_general.KINDS)
 
 
 def test_one_result_for_each_constraint_in_their_order():

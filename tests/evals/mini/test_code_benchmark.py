@@ -8,9 +8,9 @@ from alps.data.template import ALPACA
 from alps.evals.engine.language_model import language_model
 from alps.evals.evalplus import scoring as evalplus_scoring
 from alps.evals.evalplus.problems import subset
-from alps.evals.evalplus.prompts import program
+from alps.evals.evalplus.prompts import extract_program
 from alps.evals.evalplus.scoring import score
-from alps.evals.mini.code_benchmark import MiniCode, problem
+from alps.evals.mini.code_benchmark import MiniCode, to_problem
 
 MINI = MiniCode(name="mini_code", protocol="alpaca", task="code", limit=5)
 CHECK = {"entry_point": "double", "tests": [[[2], 4], [[0], 0]]}
@@ -19,25 +19,25 @@ RIGHT = "def double(x):\n    return x * 2\n"
 
 def answered(benchmark, answer):
     """What the benchmark makes of an answer, as far as the judge."""
-    return program(benchmark.protocol, "", answer, benchmark.ends())
+    return extract_program(benchmark.protocol, "", answer, benchmark.stop_sequences())
 
 
 @pytest.mark.sandbox
 def test_reference_answers_are_right_and_nonsense_is_not(tmp_path):
     examples = list(islice(mini_code.examples("test"), 5))
-    problems = MINI.read(None)
-    tasks = [row["task_id"] for row in problems.rows]
+    problem_set = MINI.load_problems(None)
+    tasks = [row["task_id"] for row in problem_set.problems]
     right = {t: answered(MINI, e.answer) for t, e in zip(tasks, examples, strict=True)}
-    assert all(score(problems, right, tmp_path, base_only=True).passed(plus=False).values())
+    assert all(score(problem_set, right, tmp_path, base_only=True).passed(plus=False).values())
     nonsense = dict.fromkeys(tasks, "#### -77777")
-    found = score(problems, nonsense, tmp_path, base_only=True)
+    found = score(problem_set, nonsense, tmp_path, base_only=True)
     assert not any(found.passed(plus=False).values())
 
 
 def test_references_give_what_the_tests_expect():
     """All rows: the expected values of a problem are computed from its reference."""
     for number, example in enumerate(mini_code.examples("test")):
-        made = problem(example, number)
+        made = to_problem(example, number)
         namespace = {}
         exec(made["prompt"] + made["canonical_solution"], namespace)
         for arguments, expected in example.check["tests"]:
@@ -49,10 +49,12 @@ def test_references_give_what_the_tests_expect():
 def test_problems_have_evalplus_fields():
     from evalplus.data.utils import completeness_check
 
-    problems = MINI.read(None)
-    completeness_check("mini", {row["task_id"]: row for row in problems.rows})
-    assert len(problems.rows) == 5 and problems.is_subset
-    assert [json.loads(line) for line in problems.content.splitlines()] == list(problems.rows)
+    problem_set = MINI.load_problems(None)
+    completeness_check("mini", {row["task_id"]: row for row in problem_set.problems})
+    assert len(problem_set.problems) == 5 and problem_set.is_subset
+    assert [json.loads(line) for line in problem_set.content.splitlines()] == list(
+        problem_set.problems
+    )
 
 
 class AlpacaModel:
@@ -62,11 +64,11 @@ class AlpacaModel:
 
 def test_it_asks_in_the_words_of_the_training():
     example = next(mini_code.examples("test"))
-    [row, *_] = MINI.read(None).rows
+    [row, *_] = MINI.load_problems(None).problems
     assert MINI.prompt(row, AlpacaModel(), None) == ALPACA.format(instruction=example.instruction)
     plain = MiniCode(name="mini_code", protocol="plain")
     assert plain.prompt(row, AlpacaModel(), None) == row["prompt"]
-    assert "\ndef " in plain.ends() and "\n```\n" not in MINI.ends()
+    assert "\ndef " in plain.stop_sequences() and "\n```\n" not in MINI.stop_sequences()
 
 
 VERDICTS = [
@@ -123,9 +125,9 @@ def test_verdicts_are_those_of_the_judge_before_but_for_what_evalplus_does_other
         "atol": 0,
     }
     tasks = [f"MiniCode/{number}" for number in range(len(VERDICTS))]
-    problems = subset("humaneval", "by hand", tuple({**row, "task_id": task} for task in tasks))
+    problem_set = subset("humaneval", "by hand", tuple({**row, "task_id": task} for task in tasks))
     answers = {t: answered(MINI, v[0]) for t, v in zip(tasks, VERDICTS, strict=True)}
-    found = score(problems, answers, tmp_path, base_only=True).passed(plus=False)
+    found = score(problem_set, answers, tmp_path, base_only=True).passed(plus=False)
     assert [found[task] for task in tasks] == [new for _, _, new in VERDICTS]
 
 

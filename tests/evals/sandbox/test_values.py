@@ -6,7 +6,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from alps.evals.sandbox.values import DEEPEST, Other, as_set, decode, encode
+from alps.evals.sandbox.values import MAX_DEPTH, OpaqueObject, build_set, decode, encode
 
 Point = namedtuple("Point", "x y")
 
@@ -77,14 +77,14 @@ def test_scalars_of_numpy_are_equal_to_their_values_and_of_another_type(value):
 )
 def test_objects_of_other_classes_are_equal_to_nothing(value):
     found = decode(encode([value]))[0]
-    assert isinstance(found, Other) and found != 1 and found != [0, 1, 2]
+    assert isinstance(found, OpaqueObject) and found != 1 and found != [0, 1, 2]
 
 
 def test_what_contains_itself_or_is_too_deep_does_not_leave():
     loop = []
     loop.append(loop)
     deep = []
-    for _ in range(DEEPEST + 5):
+    for _ in range(MAX_DEPTH + 5):
         deep = [deep]
     for value in (loop, deep):
         with pytest.raises(RecursionError):
@@ -119,4 +119,4 @@ def test_lists_of_small_values_are_not_walked():
     """Speed of the common case: the list itself is handed to JSON."""
     values = list(range(1000))
     assert json.loads(encode(values)) == values
-    assert as_set(values) == set(values)
+    assert build_set(values) == set(values)

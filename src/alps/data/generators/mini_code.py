@@ -1,7 +1,8 @@
-"""Small Python functions to write from a signature and docstring, made by this file: no download.
+"""Generated tasks: write a small Python function from its signature and docstring.
 
-A row joins a family (what to do with a condition or a change) with phrases (which one). What its
-tests expect is worked out by functions of this file, not by the reference answer.
+An example fills a template (a function that applies a condition or a change) with phrases (the
+condition and the change). Expected test results come from functions of this file, not from the
+reference answer.
 """
 
 import random
@@ -11,19 +12,19 @@ from typing import Any, NamedTuple
 from alps.data.example import Example, Split
 from alps.data.generators.distinct import distinct
 
-VERSION = 1  # part of the runs' identity: raise it whenever the rows change
+VERSION = 1  # part of run keys: raise it whenever the examples change
 NUM_TRAIN = 5000
 NUM_TEST = 400
 
 
 class Phrase(NamedTuple):
-    """A condition on `x`, or a change of it, in words and in two kinds of code.
+    """A condition on `x`, or a change of it, in words, as code and as a function.
 
     Attributes:
-        words: Follow the word that `x` stands for.
-        code: An expression of `x`.
-        apply: The same as a function.
-        edges: Values that tell the phrase from others like it; the tests use all of them.
+        words: The phrase in the docstring, after the noun for `x`.
+        code: The phrase as an expression of `x`.
+        apply: The phrase as a function, written independently of `code`.
+        edges: Values that distinguish the phrase from similar ones; the tests use all of them.
     """
 
     words: str
@@ -36,27 +37,26 @@ Draw = Callable[[random.Random], Phrase]
 
 
 def examples(split: Split) -> Iterator[Example]:
-    """Yields the rows of a split, always the same ones in the same order."""
-    return distinct(
-        draw, split, f"mini_code {VERSION}", NUM_TRAIN if split == "train" else NUM_TEST
-    )
+    """The examples of a split, always the same in the same order."""
+    num_examples = NUM_TRAIN if split == "train" else NUM_TEST
+    return distinct(draw, split, f"mini_code {VERSION}", num_examples)
 
 
 def draw(rng: random.Random) -> Example:
-    """Draws one row; the same row may come again."""
-    family = rng.choice(_FAMILIES)
-    condition, change = family.condition(rng), family.change(rng)
+    """Draws one example; repeats are possible."""
+    template = rng.choice(_TEMPLATES)
+    condition, change = template.condition(rng), template.change(rng)
     fields = {"c": condition.words, "cx": condition.code, "m": change.words, "mx": change.code}
-    signature, docstring = family.request.format(**fields).split(": ", 1)
+    signature, docstring = template.request.format(**fields).split(": ", 1)
     names, parameter = signature.split("(")
     name = rng.choice(names.split("|"))
     head = f"def {name}({parameter}:\n    "
-    arguments = _arguments(rng, family.takes, (*condition.edges, *change.edges))
-    solved = [[[x], family.solve(x, condition.apply, change.apply)] for x in arguments]
+    arguments = _arguments(rng, template.takes, (*condition.edges, *change.edges))
+    tests = [[[x], template.solve(x, condition.apply, change.apply)] for x in arguments]
     return Example(
         instruction=f'{rng.choice(_REQUESTS)}\n\n{head}"""{docstring}"""',
-        answer=f"```python\n{head}{family.body.format(**fields)}\n```",
-        check={"entry_point": name, "tests": solved},
+        answer=f"```python\n{head}{template.body.format(**fields)}\n```",
+        check={"entry_point": name, "tests": tests},
     )
 
 
@@ -162,10 +162,11 @@ def _list_change(rng: random.Random) -> Phrase:
     )
 
 
-def _joined(draw_one: Draw, among: Sequence[Any]) -> Draw:
-    """Makes a drawer of single conditions draw two joined ones as well.
+def _joined(draw_one: Draw, items: Sequence[Any]) -> Draw:
+    """Extends a sampler of single conditions to two conditions joined by `and` or `or`.
 
-    Two are joined only if each changes what is kept `among` some values, and not all is kept.
+    They are joined only if dropping either one changes the result for some of the `items`, and some
+    but not all of them satisfy the joined condition.
     """
 
     def draw_some(rng: random.Random) -> Phrase:
@@ -176,8 +177,8 @@ def _joined(draw_one: Draw, among: Sequence[Any]) -> Draw:
             def apply(x: Any, second: Phrase = second) -> bool:
                 return combine((first.apply(x), second.apply(x)))
 
-            kept = [[x for x in among if apply(x) is told] for told in (True, False)]
-            differ = [[x for x in among if apply(x) != bool(y.apply(x))] for y in (first, second)]
+            kept = [[x for x in items if apply(x) is value] for value in (True, False)]
+            differ = [[x for x in items if apply(x) != bool(y.apply(x))] for y in (first, second)]
             if all(groups := kept + differ):
                 edges = (*map(rng.choice, groups), *first.edges, *second.edges)
                 words, code = (f"{first[i]} {word} {second[i]}" for i in (0, 1))
@@ -188,7 +189,7 @@ def _joined(draw_one: Draw, among: Sequence[Any]) -> Draw:
 
 
 def _chained(draw_one: Draw) -> Draw:
-    """Makes a drawer of single changes draw two in a row as well."""
+    """Extends a sampler of single changes to two consecutive ones."""
 
     def draw_some(rng: random.Random) -> Phrase:
         first, second = draw_one(rng), draw_one(rng)
@@ -211,15 +212,17 @@ _number_condition, _number_change = _joined(_number_test, _NUMBERS), _chained(_n
 _text_condition, _text_change = _joined(_text_test, _WORDS), _chained(_text_step)
 
 
-class Family(NamedTuple):
+class Template(NamedTuple):
     """A kind of function to write.
 
     Attributes:
-        request: Names to choose from, the parameter, and what the function must do; `{c}` is the
-            condition, `{m}` the change.
-        body: The reference lines after the signature; `{cx}` and `{mx}` are code.
-        solve: The same from the argument and the phrases' functions, written apart from `body`.
-        takes: What the tests pass; a name in `_arguments`.
+        request: Alternative names, the parameter and the docstring; `{c}` is the condition, `{m}`
+            the change.
+        body: Reference lines after the signature; `{cx}` and `{mx}` are code.
+        solve: Result for an argument, a condition and a change, written independently of `body`.
+        condition: Sampler of conditions.
+        change: Sampler of changes.
+        takes: Type of the argument; a name in `_arguments`.
     """
 
     request: str
@@ -230,50 +233,50 @@ class Family(NamedTuple):
     takes: str = "numbers"
 
 
-_FAMILIES = (
-    Family(
+_TEMPLATES = (
+    Template(
         "keep|pick|select(values): Return a list of the numbers in values that are {c}.",
         "return [x for x in values if {cx}]",
         lambda values, test, change: list(filter(test, values)),
     ),
-    Family(
+    Template(
         "convert|apply|update(values): Return a list of each number in values {m}.",
         "return [{mx} for x in values]",
         lambda values, test, change: list(map(change, values)),
     ),
-    Family(
+    Template(
         "collect|process(values): Return a list of each number {m}, if the number is {c}.",
         "return [{mx} for x in values if {cx}]",
         lambda values, test, change: list(map(change, filter(test, values))),
     ),
-    Family(
+    Template(
         "total|add_up|sum_some(values): Return the sum of the numbers in values that are {c}.",
         "return sum(x for x in values if {cx})",
         lambda values, test, change: sum(filter(test, values)),
     ),
-    Family(
+    Template(
         "first|find|search(values): Return the first number in values that is {c}, or -1.",
         "for x in values:\n        if {cx}:\n            return x\n    return -1",
         lambda values, test, change: next(filter(test, values), -1),
     ),
-    Family(
+    Template(
         "check|every|verify(values): Return True if all numbers in values are {c}.",
         "return all({cx} for x in values)",
         lambda values, test, change: all(map(test, values)),
     ),
-    Family(
+    Template(
         "part|take|cut(x): Return {m} of the list x.",
         "return {mx}",
         lambda values, test, change: change(values),
         change=_list_change,
     ),
-    Family(
+    Template(
         "adjust|step|move(x): If x is {c}, return x {m}, otherwise return x.",
         "if {cx}:\n        return {mx}\n    return x",
         lambda number, test, change: change(number) if test(number) else number,
         takes="number",
     ),
-    Family(
+    Template(
         "words|keep_words|choose(items): Return a list of the strings in items {c}.",
         "return [x for x in items if {cx}]",
         lambda words, test, change: list(filter(test, words)),
@@ -281,7 +284,7 @@ _FAMILIES = (
         change=_text_change,
         takes="words",
     ),
-    Family(
+    Template(
         "rewrite|map_words(items): Return a list of each string in items {m}.",
         "return [{mx} for x in items]",
         lambda words, test, change: list(map(change, words)),
@@ -289,7 +292,7 @@ _FAMILIES = (
         change=_text_change,
         takes="words",
     ),
-    Family(
+    Template(
         "entries|choose|lookup(data): Return a dict of the entries of data whose value is {c}.",
         "return {{k: x for k, x in data.items() if {cx}}}",
         lambda data, test, change: {key: data[key] for key in data if test(data[key])},

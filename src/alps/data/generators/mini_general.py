@@ -1,7 +1,7 @@
-"""Small requests with one or two constraints that a program can check, made by this file.
+"""Generated requests with one or two constraints that a program can check.
 
-In the manner of IFEval (instructions about form, verified by rules), with topics, wordings and
-rules of its own. Each reference answer is built to satisfy every constraint of its row.
+Similar to IFEval (verifiable format instructions), with its own topics, wordings and rules. Each
+reference answer satisfies every constraint of its example by construction.
 """
 
 import json
@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 from alps.data.example import Example, Split
 from alps.data.generators.distinct import distinct
 
-VERSION = 1  # part of the runs' identity: raise it whenever the rows change
+VERSION = 1  # part of run keys: raise it whenever the examples change
 NUM_TRAIN = 5000
 NUM_TEST = 400
 
-# Topics and facts about them, each of which says the topic's last word once and has no comma.
+# Topics and facts about them. Each fact contains the topic's last word once and no comma.
 _TOPICS = """
 the moon: The moon has no air. The moon pulls on the sea. We see one side of the moon. A month is
 one trip of the moon around Earth. People walked on the moon in 1969.
@@ -116,7 +116,7 @@ min_words: Write {count} words or more.
 
 
 class Topic(NamedTuple):
-    """What a row asks about: its name, the word every fact says once, and the facts."""
+    """A topic: its name, the word that every fact contains once, and the facts."""
 
     name: str
     word: str
@@ -125,7 +125,7 @@ class Topic(NamedTuple):
 
 @dataclass
 class Draft:
-    """An answer in the making, which each constraint edits before it is put into words."""
+    """A draft of the answer, edited by each constraint before it is rendered as text."""
 
     topic: Topic
     facts: Sequence[str]
@@ -134,29 +134,29 @@ class Draft:
 
     @property
     def text(self) -> str:
-        """The answer as it stands."""
+        """The current answer."""
         return self.finish(self.layout(self.facts))
 
 
-Impose = Callable[[random.Random, Draft], dict[str, Any]]
+Constrain = Callable[[random.Random, Draft], dict[str, Any]]
 
 
 def examples(split: Split) -> Iterator[Example]:
-    """Yields the rows of a split, always the same ones in the same order."""
-    num_rows = NUM_TRAIN if split == "train" else NUM_TEST
-    return distinct(draw, split, f"mini_general {VERSION}", num_rows)
+    """The examples of a split, always the same in the same order."""
+    num_examples = NUM_TRAIN if split == "train" else NUM_TEST
+    return distinct(draw, split, f"mini_general {VERSION}", num_examples)
 
 
 def draw(rng: random.Random) -> Example:
-    """Draws one row; the same row may come again."""
-    topic = rng.choice(_READ)
+    """Draws one example; repeats are possible."""
+    topic = rng.choice(_PARSED_TOPICS)
     draft = Draft(topic, rng.sample(topic.facts, rng.randint(2, 3)))
     requests, constraints = [rng.choice(_QUESTIONS).format(topic=topic.name)], []
     for kind in _draw_kinds(rng):
         params = KINDS[kind][1](rng, draft)
         constraints.append({"kind": kind, **params})
-        shown = {name: _shown(value) for name, value in params.items()}
-        requests.append(rng.choice(_WORDINGS[kind]).format(**shown))
+        words = {name: _in_words(value) for name, value in params.items()}
+        requests.append(rng.choice(_WORDINGS[kind]).format(**words))
     return Example(
         instruction=" ".join(requests), answer=draft.text, check={"constraints": constraints}
     )
@@ -165,25 +165,25 @@ def draw(rng: random.Random) -> Example:
 def _draw_kinds(rng: random.Random) -> Sequence[str]:
     first, second = rng.sample(list(KINDS), 2)
     group, other = KINDS[first][0], KINDS[second][0]
-    if group == other or {first, second} in _APART or rng.random() < 0.4:
+    if group == other or {first, second} in _INCOMPATIBLE or rng.random() < 0.4:
         return [first]
     return [first, second] if group < other else [second, first]
 
 
-def _layout(layout: Callable[[Sequence[str]], str]) -> Impose:
-    def impose(rng: random.Random, draft: Draft) -> dict[str, Any]:
+def _layout(layout: Callable[[Sequence[str]], str]) -> Constrain:
+    def constrain(rng: random.Random, draft: Draft) -> dict[str, Any]:
         draft.layout = layout
         return {"count": len(draft.facts)}
 
-    return impose
+    return constrain
 
 
-def _finish(finish: Callable[[str], str]) -> Impose:
-    def impose(rng: random.Random, draft: Draft) -> dict[str, Any]:
+def _finish(finish: Callable[[str], str]) -> Constrain:
+    def constrain(rng: random.Random, draft: Draft) -> dict[str, Any]:
         draft.finish = finish
         return {}
 
-    return impose
+    return constrain
 
 
 def _json_keys(rng: random.Random, draft: Draft) -> dict[str, Any]:
@@ -232,19 +232,19 @@ def _min_words(rng: random.Random, draft: Draft) -> dict[str, Any]:
     return {"count": len(draft.text.split()) - rng.randint(0, 4)}
 
 
-def _shown(value: str | int | Sequence[str]) -> str | int:
-    """Words a parameter: a list of keys reads as `"fact" and "note"`."""
+def _in_words(value: str | int | Sequence[str]) -> str | int:
+    """A parameter in words: a list of keys becomes `"fact" and "note"`."""
     if isinstance(value, str | int):
         return value
     return " and ".join(f'"{item}"' for item in value)
 
 
-def _read_topic(paragraph: str) -> Topic:
+def _parse_topic(paragraph: str) -> Topic:
     name, facts = " ".join(paragraph.split()).split(": ", 1)
     return Topic(name, name.split()[-1], re.split(r"(?<=\.) ", facts))
 
 
-def _read_requests(lines: str) -> Mapping[str, Sequence[str]]:
+def _parse_requests(lines: str) -> Mapping[str, Sequence[str]]:
     wordings: dict[str, list[str]] = {}
     for line in lines.strip().splitlines():
         kind, wording = line.split(": ", 1)
@@ -252,8 +252,8 @@ def _read_requests(lines: str) -> Mapping[str, Sequence[str]]:
     return wordings
 
 
-_READ = tuple(_read_topic(paragraph) for paragraph in _TOPICS.strip().split("\n\n"))
-_WORDINGS = _read_requests(_REQUESTS)
+_PARSED_TOPICS = tuple(_parse_topic(paragraph) for paragraph in _TOPICS.strip().split("\n\n"))
+_WORDINGS = _parse_requests(_REQUESTS)
 _QUESTIONS = (
     "Tell me about {topic}.",
     "Write a short text about {topic}.",
@@ -267,9 +267,9 @@ _CLOSINGS = ("That is all.", "The end.", "Hope this helps!", "Now you know.", "A
 _JSON_KEYS = ("fact", "note", "detail", "extra", "first", "second")
 
 # Group of each kind of constraint, and the function that edits a draft to satisfy it and returns
-# the parameters that `alps.evals.mini.check_general` checks. An example has at most one kind of a
-# group, and groups are imposed in their order: layout, finish, content.
-KINDS: Mapping[str, tuple[int, Impose]] = {
+# the parameters for `alps.evals.mini.check_general`. An example has at most one kind per group, and
+# groups are applied in this order: layout, finish, content.
+KINDS: Mapping[str, tuple[int, Constrain]] = {
     "num_bullets": (0, _layout(lambda facts: "\n".join(f"- {fact}" for fact in facts))),
     "num_numbered": (0, _layout(lambda facts: "\n".join(map("{}. {}".format, range(1, 9), facts)))),
     "num_sentences": (0, _layout(" ".join)),
@@ -288,7 +288,7 @@ KINDS: Mapping[str, tuple[int, Impose]] = {
     "min_words": (2, _min_words),
 }
 # Pairs that contradict each other.
-_APART = (
+_INCOMPATIBLE = (
     *({"num_sentences", kind} for kind in ("postscript", "ends_with")),
     *({"quoted", kind} for kind in ("num_bullets", "num_numbered", "num_paragraphs")),
     *(

@@ -1,8 +1,7 @@
-"""Word problems of two or three steps with worked answers, made by this file: no download.
+"""Generated word problems of two or three steps with worked answers.
 
-The answers follow GSM8K: every step shows its arithmetic and the last line is `#### n`. Numbers
-are small because the models that train on these rows are, and rows are short because they train
-on CPUs.
+The answers follow GSM8K: every step shows its arithmetic and the last line is `#### n`. Numbers are
+small for small models, and examples are short for training on CPUs.
 """
 
 import random
@@ -13,13 +12,13 @@ from typing import NamedTuple
 from alps.data.example import Example, Split
 from alps.data.generators.distinct import distinct
 
-VERSION = 1  # part of the runs' identity: raise it whenever the rows change
+VERSION = 1  # part of run keys: raise it whenever the examples change
 NUM_TRAIN = 5000
 NUM_TEST = 400
 
-# One template a paragraph: the values of its numbers, wordings of the question (?), and the
+# One template per paragraph: the values of its numbers, wordings of the question (?), and the
 # worked answer (=), where [t = b * c] shows a step and names its result. The last result is the
-# answer. A step is worked out from left to right.
+# answer. A step is evaluated from left to right.
 _TEMPLATES = """
 b:2-9 c:2-12 g:2-20
 ? {name} has {b} boxes of {c} {thing}s and gives away {g}. How many {thing}s are left?
@@ -178,7 +177,7 @@ k:2-6 r:2-12 t:12-144
 
 
 class _Template(NamedTuple):
-    """A paragraph of the templates, read."""
+    """A parsed paragraph of `_TEMPLATES`."""
 
     numbers: Mapping[str, Sequence[int]]
     wordings: Sequence[str]
@@ -186,19 +185,18 @@ class _Template(NamedTuple):
 
 
 def examples(split: Split) -> Iterator[Example]:
-    """Yields the rows of a split, always the same ones in the same order."""
-    return distinct(
-        draw, split, f"mini_math {VERSION}", NUM_TRAIN if split == "train" else NUM_TEST
-    )
+    """The examples of a split, always the same in the same order."""
+    num_examples = NUM_TRAIN if split == "train" else NUM_TEST
+    return distinct(draw, split, f"mini_math {VERSION}", num_examples)
 
 
 def draw(rng: random.Random) -> Example:
-    """Draws one row; the same row may come again."""
-    template = rng.choice(_READ)
+    """Draws one example; repeats are possible."""
+    template = rng.choice(_PARSED_TEMPLATES)
     while True:
         numbers = {name: rng.choice(values) for name, values in template.numbers.items()}
         try:
-            steps, answer = work_out(template.steps, numbers)
+            steps, answer = evaluate_steps(template.steps, numbers)
             break
         except ArithmeticError:
             continue
@@ -210,8 +208,8 @@ def draw(rng: random.Random) -> Example:
     )
 
 
-def work_out(steps: str, numbers: Mapping[str, int]) -> tuple[str, int]:
-    """Replaces every `[t = a * b]` by its arithmetic.
+def evaluate_steps(steps: str, numbers: Mapping[str, int]) -> tuple[str, int]:
+    """Replaces every `[t = a * b]` with its arithmetic.
 
     Args:
         steps: The worked answer of a template.
@@ -221,7 +219,7 @@ def work_out(steps: str, numbers: Mapping[str, int]) -> tuple[str, int]:
         The steps with the arithmetic shown, and the last result.
 
     Raises:
-        ArithmeticError: A result is no whole number above one (the wordings are in the plural).
+        ArithmeticError: If a result is not an integer above one (the wordings are in the plural).
     """
     known = dict(numbers)
     result = 0
@@ -256,17 +254,19 @@ def _draw_words(rng: random.Random) -> dict[str, str]:
     return words | {"she": she, "She": she.title()}
 
 
-def _read_template(paragraph: str) -> _Template:
+def _parse_template(paragraph: str) -> _Template:
     numbers, *lines = paragraph.strip().splitlines()
     return _Template(
-        numbers={name: _read_values(values) for name, values in re.findall(r"(\w):(\S+)", numbers)},
+        numbers={
+            name: _parse_values(values) for name, values in re.findall(r"(\w):(\S+)", numbers)
+        },
         wordings=[line[2:] for line in lines if line.startswith("?")],
         steps="\n".join(line[2:] for line in lines if line.startswith("=")),
     )
 
 
-def _read_values(text: str) -> Sequence[int]:
-    """Reads `1,5` (a choice), `2-9` (both included) or `10-60/10` (every tenth)."""
+def _parse_values(text: str) -> Sequence[int]:
+    """Parses `1,5` (alternatives), `2-9` (inclusive) or `10-60/10` (every tenth)."""
     if "," in text:
         return [int(value) for value in text.split(",")]
     first, last, step = (int(number) for number in re.split("[-/]", f"{text}/1")[:3])
@@ -278,4 +278,6 @@ _WOMEN = ("Ana", "Mia", "Zoe", "Emma", "Lucy", "Nina", "Rosa", "Sara", "Tina", "
 _MEN = ("Ben", "Leo", "Max", "Sam", "Tom", "Omar", "Paul", "Adam", "Ivan", "Noah", "Jack")
 _THINGS = ("pen", "book", "toy", "card", "ball", "cup", "sticker", "stamp", "candle", "button")
 _FOODS = ("apples", "pears", "plums", "cookies", "lemons", "peaches", "nuts", "figs", "muffins")
-_READ = tuple(_read_template(paragraph) for paragraph in _TEMPLATES.strip().split("\n\n"))
+_PARSED_TEMPLATES = tuple(
+    _parse_template(paragraph) for paragraph in _TEMPLATES.strip().split("\n\n")
+)

@@ -1,1 +1,1 @@
-"""Code benchmarks that EvalPlus scores."""
+"""Code benchmarks with the problems and rules of EvalPlus."""

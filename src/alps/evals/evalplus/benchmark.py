@@ -1,4 +1,4 @@
-"""Benchmarks that EvalPlus judges: HumanEval, HumanEval+, MBPP and MBPP+."""
+"""EvalPlus' code benchmarks: HumanEval, HumanEval+, MBPP and MBPP+."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from alps.base.hashing import digest, file_hash
-from alps.evals.context import BenchmarkResult, EvaluationContext, Uncertainty
-from alps.evals.evalplus.problems import RELEASES, Dataset, Problems, Row, released
-from alps.evals.evalplus.prompts import ask, program, stops
+from alps.evals.context import BenchmarkResult, EvaluationContext
+from alps.evals.evalplus.problems import RELEASES, Dataset, Problem, ProblemSet, load_release
+from alps.evals.evalplus.prompts import extract_program, format_prompt, stop_sequences
 from alps.settings.interfaces import Benchmark
 
 if TYPE_CHECKING:
     from alps.evals.engine.language_model import LanguageModel
-    from alps.evals.evalplus.scoring import Judged
+    from alps.evals.evalplus.verdicts import Verdicts
     from alps.evals.statistics import DocumentScores
 
 METRIC = "pass@1"
 STOCK_METRIC = "stock_pass@1"
-"""By EvalPlus' own verdicts, which fail HumanEval/32 whatever the answer."""
+"""From EvalPlus' own verdicts, under which HumanEval/32 always fails."""
 
 EVALPLUS = "0.3.1"
 PROTOCOLS = ("alpaca", "plain", "meta")
@@ -32,17 +32,20 @@ PROTOCOLS = ("alpaca", "plain", "meta")
 
 @dataclass(frozen=True, kw_only=True)
 class CodeBenchmark(Benchmark):
-    """One greedy answer a problem, run on EvalPlus' tests in a sandbox and judged by its rules.
+    """One greedy answer per problem, run on EvalPlus' tests in a sandbox and judged by its rules.
 
     Attributes:
-        max_new_tokens: Longest answer.
+        max_new_tokens: Maximum tokens of an answer.
     """
+
+    base_only: ClassVar[bool] = False
+    """Whether the problems have no tests that EvalPlus added."""
 
     max_new_tokens: int = 768
     runs_generated_code: bool = True
 
     def problems(self) -> Iterator[str]:
-        """Sentences about settings that cannot be used."""
+        """Errors in the settings, one sentence each."""
         yield from super().problems()
         if self.max_new_tokens < 1:
             yield f"max_new_tokens of benchmark {self.name} must be at least 1"
@@ -53,7 +56,7 @@ class CodeBenchmark(Benchmark):
             )
 
     @abstractmethod
-    def read(self, data_dir: Path | None) -> Problems:
+    def load_problems(self, data_dir: Path | None) -> ProblemSet:
         """The problems to solve.
 
         Raises:
@@ -61,132 +64,126 @@ class CodeBenchmark(Benchmark):
         """
 
     @abstractmethod
-    def prompt(self, row: Row, lm: LanguageModel, subject: EvaluationContext) -> str:
-        """How a problem is asked."""
+    def prompt(self, problem: Problem, lm: LanguageModel, subject: EvaluationContext) -> str:
+        """The prompt of a problem."""
 
     @abstractmethod
-    def ends(self) -> list[str]:
+    def stop_sequences(self) -> list[str]:
         """Texts that end an answer."""
 
     def protected(self) -> bool:
-        """Whether there is a sandbox here."""
-        from alps.evals.sandbox.sandbox import find
+        """Whether this machine has a sandbox."""
+        from alps.evals.sandbox.availability import available_backend
 
-        return find() is not None
+        return available_backend() is not None
 
     @property
-    def needs_added_tests(self) -> bool:
-        """Whether the tests that EvalPlus added must pass too."""
+    def needs_plus_tests(self) -> bool:
+        """Whether a program must also pass the tests that EvalPlus added."""
         return False
 
-    @property
-    def has_added_tests(self) -> bool:
-        """Whether the problems have such tests."""
-        return True
-
     def ready(self, data_dir: Path | None) -> None:
-        """Refuses another EvalPlus, which asks and judges otherwise, and missing problems."""
+        """Checks the problems and EvalPlus' version, on which prompts and verdicts depend."""
         try:
-            found = version("evalplus")
+            installed = version("evalplus")
         except PackageNotFoundError:
-            found = "none"
-        if found != EVALPLUS:
+            installed = "none"
+        if installed != EVALPLUS:
             raise ValueError(
-                f"benchmark {self.name} needs evalplus {EVALPLUS}, found {found}: run `pip install "
-                f"evalplus=={EVALPLUS}`"
+                f"benchmark {self.name} needs evalplus {EVALPLUS}, found {installed}: run `pip "
+                f"install evalplus=={EVALPLUS}`"
             )
-        self.read(data_dir)
+        self.load_problems(data_dir)
 
     def evaluate(self, subject: EvaluationContext) -> BenchmarkResult | None:
-        """Asks on all ranks; rank 0 has the programs judged and keeps them."""
+        """Generates programs on all ranks; rank 0 judges and saves them."""
         from alps.evals.evalplus.scoring import score
 
-        problems = self.read(subject.data_dir)
+        problem_set = self.load_problems(subject.data_dir)
         subject = replace(subject, folder=self.folder(subject.folder))
         lm = subject.language_model(self.protocol, self.name)
-        programs = self._programs(problems, lm, subject)
+        programs = self._generate_programs(problem_set, lm, subject)
         if programs is None:
             return None
-        base_only = not self.has_added_tests
-        judged = score(
-            problems,
+        verdicts = score(
+            problem_set,
             programs,
             subject.folder,
-            base_only,
+            self.base_only,
             allow_unsafe=subject.allow_unsafe_code,
             progress=subject.progress,
         )
-        return self._card(problems, judged, lm.details())
+        return self._result(problem_set, verdicts, lm.details())
 
     def folder(self, own: Path) -> Path:
-        """Where answers and samples are kept."""
+        """Folder of answers, samples and verdicts; `own` unless benchmarks share one."""
         return own
 
     def document_scores(self, folder: Path) -> DocumentScores | None:
         """From the verdicts, whose file the base and the plus benchmark share."""
-        from alps.evals.evalplus.scoring import Judged
+        from alps.evals.evalplus.verdicts import Verdicts
         from alps.evals.statistics import DocumentScores, Part
 
         notes = json.loads((self.folder(folder) / "verdicts.json").read_text())["notes"]
         if not notes:
             return None
         notes = {task: notes[task] for task in sorted(notes)}
-        passed = Judged({}, notes, "").passed(plus=self.needs_added_tests)
-        part = Part([float(right) for right in passed.values()])
+        passed = Verdicts({}, notes, "").passed(plus=self.needs_plus_tests)
+        part = Part([float(value) for value in passed.values()])
         return DocumentScores(pool=digest(list(passed)), parts=(part,))
 
-    def _programs(
-        self, problems: Problems, lm: LanguageModel, subject: EvaluationContext
+    def _generate_programs(
+        self, problem_set: ProblemSet, lm: LanguageModel, subject: EvaluationContext
     ) -> dict[str, str] | None:
         """Task -> program before it is sanitized; None on ranks other than 0."""
         from lm_eval.api.instance import Instance
 
-        mine = problems.rows[lm.rank :: lm.world_size]
-        ends = self.ends()
-        options = {"until": ends, "max_gen_toks": self.max_new_tokens, "do_sample": False}
+        problems = problem_set.problems[lm.rank :: lm.world_size]
+        stop = self.stop_sequences()
+        options = {"until": stop, "max_gen_toks": self.max_new_tokens, "do_sample": False}
         requests = [
-            Instance("generate_until", {}, (self.prompt(row, lm, subject), dict(options)), number)
-            for number, row in enumerate(mine)
+            Instance("generate_until", {}, (self.prompt(p, lm, subject), dict(options)), number)
+            for number, p in enumerate(problems)
         ]
         answers = lm.generate_until(requests)
-        own = {
-            row["task_id"]: program(self.protocol, row["prompt"], answer, ends)
-            for row, answer in zip(mine, answers, strict=True)
+        programs = {
+            p["task_id"]: extract_program(self.protocol, p["prompt"], answer, stop)
+            for p, answer in zip(problems, answers, strict=True)
         }
-        gathered = lm.gather_object(own)
+        gathered = lm.gather_object(programs)
         if lm.rank != 0:
             return None
         assert gathered is not None
-        return {task: text for part in gathered for task, text in part.items()}
+        return {task: program for part in gathered for task, program in part.items()}
 
-    def _card(
-        self, problems: Problems, judged: Judged, asked: Mapping[str, Any]
+    def _result(
+        self, problem_set: ProblemSet, verdicts: Verdicts, generation: Mapping[str, Any]
     ) -> BenchmarkResult:
         from alps.evals.statistics import Part, uncertainty
 
-        passed = judged.passed(plus=self.needs_added_tests)
-        verdicts = [float(right) for right in passed.values()]
-        sure: Uncertainty | None = uncertainty(Part(verdicts))
+        passed = verdicts.passed(plus=self.needs_plus_tests)
+        scores = [float(value) for value in passed.values()]
+        spread = uncertainty(Part(scores))
         return BenchmarkResult(
-            metrics={METRIC: sum(verdicts) / len(verdicts)},
-            uncertainty={} if sure is None else {METRIC: sure},
-            num_documents=len(verdicts),
-            details={**self._details(problems, judged, passed), **asked},
+            metrics={METRIC: sum(scores) / len(scores)},
+            uncertainty={} if spread is None else {METRIC: spread},
+            num_documents=len(scores),
+            details={**self._details(problem_set, verdicts, passed), **generation},
         )
 
     def _details(
-        self, problems: Problems, judged: Judged, passed: Mapping[str, bool]
+        self, problem_set: ProblemSet, verdicts: Verdicts, passed: Mapping[str, bool]
     ) -> dict[str, Any]:
-        notes = judged.notes
-        failed = Counter(str(notes[task]["reason"]) for task, right in passed.items() if not right)
-        stock = judged.passed_in_evalplus(plus=self.needs_added_tests)
+        notes = verdicts.notes
+        failed = Counter(str(notes[task]["reason"]) for task, value in passed.items() if not value)
+        stock = verdicts.passed_in_evalplus(plus=self.needs_plus_tests)
         return {
-            "problems": problems.label,
-            "problems_md5": problems.md5,
+            "problems": problem_set.label,
+            "problems_md5": problem_set.md5,
             "evalplus": EVALPLUS,
-            "sandbox": judged.sandbox,
+            "sandbox": verdicts.sandbox,
             STOCK_METRIC: sum(stock.values()) / len(stock),
-            "other_in_evalplus": sorted(t for t, right in passed.items() if right != stock[t]),
+            "other_in_evalplus": sorted(t for t, value in passed.items() if value != stock[t]),
             "passed": sum(passed.values()),
             "failed": dict(failed.most_common()),
             "timeouts": failed["too slow"],
@@ -199,45 +196,45 @@ class CodeBenchmark(Benchmark):
 class EvalPlus(CodeBenchmark):
     """HumanEval or MBPP, with or without the tests that EvalPlus added.
 
-    The base and the plus benchmark ask the same questions, so they share a folder, its answers and
-    its verdicts: who runs both generates and judges once.
+    The base and the plus benchmark have the same prompts and share a folder, so a run with both
+    generates and judges once.
 
     Attributes:
         dataset: `humaneval` or `mbpp`.
-        tests: `base`, or `plus` for those and the added ones.
+        tests: `base`, or `plus` for the base tests and the added ones.
     """
 
     dataset: Dataset
     tests: Literal["base", "plus"]
 
     @property
-    def needs_added_tests(self) -> bool:
+    def needs_plus_tests(self) -> bool:
         """Under `tests=plus`."""
         return self.tests == "plus"
 
-    def read(self, data_dir: Path | None) -> Problems:
-        """HumanEval+ or MBPP+, of which the base benchmark is a part."""
-        return released(self.dataset, data_dir, self.limit)
+    def load_problems(self, data_dir: Path | None) -> ProblemSet:
+        """HumanEval+ or MBPP+, which contain the base tests too."""
+        return load_release(self.dataset, data_dir, self.limit)
 
-    def prompt(self, row: Row, lm: LanguageModel, subject: EvaluationContext) -> str:
-        """As EvalPlus asks."""
-        return ask(self.protocol, row["prompt"], lm, subject.tokenizer)
+    def prompt(self, problem: Problem, lm: LanguageModel, subject: EvaluationContext) -> str:
+        """EvalPlus' prompt."""
+        return format_prompt(self.protocol, problem["prompt"], lm, subject.tokenizer)
 
-    def ends(self) -> list[str]:
-        """As EvalPlus ends an answer."""
-        return stops(self.protocol, self.dataset)
+    def stop_sequences(self) -> list[str]:
+        """EvalPlus' stop sequences."""
+        return stop_sequences(self.protocol, self.dataset)
 
     def folder(self, own: Path) -> Path:
-        """`evals/<dataset>/<protocol>`, whether the base or the plus benchmark asks."""
+        """`evals/<dataset>/<protocol>`, for both the base and the plus benchmark."""
         return own.parents[1] / self.dataset / own.name
 
     def fetch(self, data_dir: Path | None) -> str:
         """Downloads EvalPlus' release, or checks the local file."""
-        problems = self.read(data_dir)
-        return f"{len(problems.rows)} problems, {problems.label}"
+        problem_set = self.load_problems(data_dir)
+        return f"{len(problem_set.problems)} problems, {problem_set.label}"
 
     def fingerprint(self, data_dir: Path | None) -> str | None:
-        """Hash of the file, or name and version of the release."""
+        """Hash of the local file, or name and version of the release."""
         release = RELEASES[self.dataset]
         if data_dir is None:
             return f"{release.asset}@{release.version}"

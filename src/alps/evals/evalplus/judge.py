@@ -1,9 +1,9 @@
-"""The service that judges generated programs: a process of its own that never imports torch.
+"""The judging service: a process of its own that never imports torch.
 
     python -P -m alps.evals.evalplus.judge FOLDER
 
-FOLDER holds `request.json` and the problems, and receives `verdicts.json`. No program runs in this
-process: each has a sandbox of its own, and what it returned is compared here, by EvalPlus' rules.
+FOLDER contains `request.json` and the problems, and receives `verdicts.json`. No program runs in
+this process: each has its own sandbox, and its results are compared here by EvalPlus' rules.
 """
 
 from __future__ import annotations
@@ -24,267 +24,271 @@ from typing import Any
 
 from alps.base.hashing import cache_lock
 from alps.evals.engine.journal import Journal
-from alps.evals.evalplus.expected import expect, read_expected, rules_of
-from alps.evals.evalplus.rules import FAIL, PASS, TIMEOUT, Comparison
-from alps.evals.evalplus.verdicts import Problem, describe
-from alps.evals.sandbox.sandbox import Part, Request, Sandbox, TooMuch, TooSlow, sandbox
+from alps.evals.evalplus.expected import compute_expected, read_expected
+from alps.evals.evalplus.problems import Problem
+from alps.evals.evalplus.rules import FAIL, PASS, SUITES, TIMEOUT, Comparison, Rules
+from alps.evals.evalplus.verdicts import verdict_records
+from alps.evals.sandbox.availability import open_sandbox
+from alps.evals.sandbox.process import CallBatch, LimitExceeded, Request, Sandbox
 
 SANITIZE_SECONDS = 30.0  # EvalPlus tries every pair of lines, which can take minutes
-TASK_SECONDS = 60.0  # EvalPlus' limit for all tests of a part
-SPARE_SECONDS = 2.0  # as in EvalPlus
-SLOWEST_TRANSFER = 10e6  # bytes a second, for values on their way out
-MOST_BYTES = 16 << 20  # beyond twice what the reference returns
+SUITE_SECONDS = 60.0  # EvalPlus' limit for all tests of a suite
+EXTRA_SECONDS = 2.0  # as in EvalPlus
+MIN_BYTES_PER_SECOND = 10e6  # of output
+MAX_EXTRA_BYTES = 16 << 20  # of output, beyond twice the expected size
 
 
 @dataclass(frozen=True)
-class Work:
-    """What a worker needs to know.
+class WorkerContext:
+    """Shared input of all tasks of a worker process.
 
     Attributes:
-        request: As `judge` has it.
+        request: As for `judge`.
         problems: Task -> problem.
-        box: Where programs run.
+        sandbox: Runs the programs.
     """
 
     request: Mapping[str, Any]
     problems: Mapping[str, Problem]
-    box: Sandbox
+    sandbox: Sandbox
 
     def expected_path(self, task: str) -> Path:
-        """Where the expected values of a problem are."""
-        return Path(self.request["kept"], f"{self.request['expected'][task]}.z")
+        """Cache file with the expected results of a problem."""
+        return Path(self.request["cache_dir"], f"{self.request['expected'][task]}.z")
 
 
-_work: list[Work] = []  # of a worker process
+_contexts: list[WorkerContext] = []  # set once in each worker process
 
 
 def main(folder: Path) -> None:
     """Reads `request.json`, writes `verdicts.json`."""
-    Thread(target=_end_with_caller, daemon=True).start()
+    Thread(target=_exit_with_caller, daemon=True).start()
     request = json.loads((folder / "request.json").read_text())
     try:
-        with sandbox(request["allow_unsafe"]) as box:
-            found = judge(request, box)
+        with open_sandbox(request["allow_unsafe"]) as sandbox:
+            verdicts = judge(request, sandbox)
     except ValueError as error:
         sys.exit(str(error))
-    (folder / "verdicts.json").write_text(json.dumps(found))
+    (folder / "verdicts.json").write_text(json.dumps(verdicts))
 
 
-def _end_with_caller() -> None:
-    """Ends this service when who holds the other end of its input is gone."""
+def _exit_with_caller() -> None:
+    """Kills this service when the process at the other end of its input is gone."""
     while os.read(0, 1):
         pass
-    if os.getpgrp() == os.getpid():  # workers are in it, and sandboxes die with them
+    if os.getpgrp() == os.getpid():  # the group contains the workers; sandboxes die with them
         os.killpg(0, signal.SIGKILL)
 
 
-def judge(request: Mapping[str, Any], box: Sandbox) -> dict[str, Any]:
-    """Sanitizes and judges one program a problem.
+def judge(request: Mapping[str, Any], sandbox: Sandbox) -> dict[str, Any]:
+    """Sanitizes and judges one program per problem.
 
     A program that may have failed for lack of time is judged again, alone and with longer limits.
 
     Args:
-        request: `dataset`, `programs` (task -> text), `kept` and `expected` (folder, and task ->
-            name of the file there with what the reference returns), `base_only`, `workers`,
-            `limits` and `longer_limits` (`min_time_limit` and `gt_time_limit_factor` of EvalPlus),
-            `journal` and `identity` (where finished programs are remembered, and of what).
-        box: Where programs run.
+        request: `dataset`, `programs` (task -> text), `cache_dir` and `expected` (folder, and task
+            -> file name there of the expected results), `base_only`, `workers`, `limits` and
+            `longer_limits` (EvalPlus' `min_time_limit` and `gt_time_limit_factor`), `journal` and
+            `identity` (folder with the outcomes of finished programs, and hash of the request).
+        sandbox: Runs the programs.
 
     Returns:
-        EvalPlus' results under `eval_results`, and under `notes` what it doesn't tell: task ->
-        seconds, reason, hardened verdicts, and whether it was judged again or left as the model
-        wrote it.
+        EvalPlus' results under `eval`, and under `notes` what they lack: task -> seconds, reason,
+        hardened verdicts, and whether it was judged again and whether it was sanitized.
 
     Raises:
         ValueError: If a reference solution fails.
     """
-    problems = load(request["dataset"])
+    problems = load_problems(request["dataset"])
     assert set(problems) == set(request["programs"]), "one program for each problem"
-    work = Work(request, problems, box)
-    _expect_all(work)
-    found = dict(_side_by_side(_sanitized, work, problems, request["workers"]))
-    found = {task: text for task, text in found.items() if text is not None}
-    solutions = {task: found.get(task, request["programs"][task]) for task in problems}
-    work = Work({**request, "solutions": solutions}, problems, box)
-    outcomes = _outcomes(work)
-    described = {
-        task: describe(problem, solutions[task], outcomes[task], request)
+    context = WorkerContext(request, problems, sandbox)
+    _compute_missing_expected(context)
+    sanitized = dict(_in_parallel(_sanitize, context, problems, request["workers"]))
+    sanitized = {task: text for task, text in sanitized.items() if text is not None}
+    solutions = {task: sanitized.get(task, request["programs"][task]) for task in problems}
+    outcomes = _outcomes(WorkerContext({**request, "solutions": solutions}, problems, sandbox))
+    records = {
+        task: verdict_records(problem, solutions[task], outcomes[task], request)
         for task, problem in problems.items()
     }
     return {
-        "eval": {task: [result] for task, (result, _) in described.items()},
+        "eval": {task: [result] for task, (result, _) in records.items()},
         "notes": {
-            task: {**note, "sanitized": task in found} for task, (_, note) in described.items()
+            task: {**note, "sanitized": task in sanitized} for task, (_, note) in records.items()
         },
-        "sandbox": box.backend.name,
+        "sandbox": sandbox.backend.name,
         "torch": "torch" in sys.modules,
     }
 
 
-def load(dataset: str) -> dict[str, Problem]:
-    """The problems, from the file that EvalPlus' variable in the environment names."""
+def load_problems(dataset: str) -> Mapping[str, Problem]:
+    """The problems in the file that EvalPlus' environment variable names."""
     from evalplus.data import get_human_eval_plus, get_mbpp_plus
 
     return get_mbpp_plus() if dataset == "mbpp" else get_human_eval_plus()
 
 
-def _expect_all(work: Work) -> None:
-    """Computes what is not in the cache, under a lock: another service may want the same."""
+def _compute_missing_expected(context: WorkerContext) -> None:
+    """Fills the cache of expected results, under a lock: another service may need the same."""
     with cache_lock("evalplus-expected"):
-        wanted = [task for task in work.problems if not work.expected_path(task).exists()]
-        for task, error in _side_by_side(_expected, work, wanted, work.request["workers"]):
-            if error:
-                raise ValueError(error)
-            wanted.remove(task)
-        if wanted:
-            raise ValueError(f"the reference solution of {wanted[0]} ended the judging process")
+        todo = [task for task in context.problems if not context.expected_path(task).exists()]
+        errors = dict(_in_parallel(_expect, context, todo, context.request["workers"]))
+    if error := next(filter(None, errors.values()), None):
+        raise ValueError(error)
+    if lost := [task for task in todo if task not in errors]:
+        raise ValueError(f"the reference solution of {lost[0]} ended the judging process")
 
 
-def _outcomes(work: Work) -> dict[str, Any]:
-    """Outcome of each program, from the journal if it stands there."""
-    request = work.request
+def _outcomes(context: WorkerContext) -> dict[str, Any]:
+    """Outcome of each program, from the journal where it has one."""
+    request, problems = context.request, context.problems
     journal = Journal(Path(request["journal"]), request["identity"])
-    todo = [task for task in work.problems if task not in journal]
-    for task, outcome in _side_by_side(_outcome, work, todo, request["workers"]):
+    todo = [task for task in problems if task not in journal]
+    for task, outcome in _in_parallel(_judge_task, context, todo, request["workers"]):
         if not _may_lack_time(outcome, request):
             journal.add(task, outcome)
-    lonely = Work({**request, "limits": request["longer_limits"]}, work.problems, work.box)
+    retry = WorkerContext(
+        {**request, "limits": request["longer_limits"]}, problems, context.sandbox
+    )
     for task in [t for t in todo if t not in journal]:
-        found = dict(_side_by_side(_outcome, lonely, [task], 1))
-        journal.add(task, {**found.get(task, gave_up(request)), "again": True})
+        outcomes = dict(_in_parallel(_judge_task, retry, [task], 1))
+        journal.add(task, {**outcomes.get(task, failed_outcome(request)), "again": True})
     journal.close()
-    return {task: journal[task] for task in work.problems}
+    return {task: journal[task] for task in problems}
 
 
-def _side_by_side(
-    act: Callable[[str], Any], work: Work, tasks: Iterable[str], workers: int
+def _in_parallel(
+    function: Callable[[str], Any], context: WorkerContext, tasks: Iterable[str], workers: int
 ) -> Iterator[tuple[str, Any]]:
-    """Tasks with what `act` gives, as they come; one whose worker was killed is left out."""
-    with ProcessPoolExecutor(workers, initializer=_work.append, initargs=(work,)) as pool:
+    """Tasks and results of `function`, as completed; tasks of a killed worker are left out."""
+    with ProcessPoolExecutor(workers, initializer=_contexts.append, initargs=(context,)) as pool:
         futures = {}
         with suppress(BrokenProcessPool):
             for task in tasks:
-                futures[pool.submit(act, task)] = task
+                futures[pool.submit(function, task)] = task
         for future in as_completed(futures):
             with suppress(BrokenProcessPool):
                 yield futures[future], future.result()
 
 
-def _expected(task: str) -> str | None:
-    """Keeps what the reference gives; says why it can't."""
-    work = _work[-1]
+def _expect(task: str) -> str | None:
+    """Computes the expected results of a task; returns the error, if any."""
+    context = _contexts[-1]
+    dataset, path = context.request["dataset"], context.expected_path(task)
     try:
-        path = work.expected_path(task)
-        return expect(work.box, work.request["dataset"], work.problems[task], path)
+        return compute_expected(context.sandbox, dataset, context.problems[task], path)
     except ValueError as error:
         return str(error)
 
 
-def _sanitized(task: str) -> str | None:
-    """EvalPlus' reading of an answer, or None if it breaks on it or takes too long."""
+def _sanitize(task: str) -> str | None:
+    """The program as sanitized by EvalPlus, or None if that fails or takes too long."""
     from evalplus.eval.utils import TimeoutException, time_limit
     from evalplus.sanitize import sanitize
 
-    work = _work[-1]
+    context = _contexts[-1]
+    entry_point = context.problems[task]["entry_point"]
     try:
         with time_limit(SANITIZE_SECONDS):
-            return sanitize(work.request["programs"][task], work.problems[task]["entry_point"])
+            return sanitize(context.request["programs"][task], entry_point)
     except (TimeoutException, ValueError, RecursionError):
         return None
 
 
-def _outcome(task: str) -> dict[str, Any]:
-    """Runs a program in a sandbox and compares what comes out."""
-    work = _work[-1]
-    request, problem = work.request, work.problems[task]
-    expected = read_expected(work.expected_path(task))
-    rules = rules_of(request["dataset"], problem)
-    comparisons, parts, size = {}, [], 0
-    for name in ("base",) if request["base_only"] else ("base", "plus"):
+def _judge_task(task: str) -> dict[str, Any]:
+    """Runs a program in a sandbox and compares its results."""
+    context = _contexts[-1]
+    request, problem = context.request, context.problems[task]
+    expected = read_expected(context.expected_path(task))
+    rules = Rules.of(request["dataset"], problem)
+    comparisons, batches, size = {}, [], 0
+    for name in _suites(request):
         inputs = problem[f"{name}_input"]
         comparisons[name] = Comparison(rules, inputs, expected[name].lines)
-        bytes_out = sum(map(len, expected[name].lines))
-        parts.append(_part(name, inputs, expected[name].seconds, bytes_out, request["limits"]))
-        size += bytes_out
+        num_bytes = sum(map(len, expected[name].lines))
+        batches.append(_batch(name, inputs, expected[name].seconds, num_bytes, request["limits"]))
+        size += num_bytes
     run = Request(
         code=request["solutions"][task],
         entry_point=problem["entry_point"],
-        parts=parts,
+        batches=batches,
         view=rules.view(),
     )
     began = time.perf_counter()
-    ended, stopped = _converse(work.box, run, comparisons, MOST_BYTES + 2 * size)
+    ends, killed = _compare(context.sandbox, run, comparisons, MAX_EXTRA_BYTES + 2 * size)
     outcome: dict[str, Any] = {
-        name: comparison.verdicts(ended.get(name, "died"))
+        name: comparison.verdicts(ends.get(name, "died"))
         for name, comparison in comparisons.items()
     }
-    if stopped == "too much":
+    if killed == "too much":
         for verdict in outcome.values():
             verdict.update({k: FAIL for k in ("stock", "hardened") if verdict[k] == TIMEOUT})
-    slow = stopped == "too slow" or "too slow" in ended.values()
+    slow = killed == "too slow" or "too slow" in ends.values()
     slow = slow or any(comparison.slow for comparison in comparisons.values())
     seconds = round(time.perf_counter() - began, 3)
-    return {**outcome, "slow": slow, "too_much": stopped == "too much", "seconds": seconds}
+    return {**outcome, "slow": slow, "too_much": killed == "too much", "seconds": seconds}
 
 
-def _part(
-    name: str, inputs: list, seconds: Iterable[float], bytes_out: int, limits: Mapping[str, float]
-) -> Part:
-    """A part of the tests under EvalPlus' limits, and time for what it returns to come out."""
-    least, factor = limits["min_time_limit"], limits["gt_time_limit_factor"]
-    of_calls = [max(least, factor * s) for s in seconds]
-    whole = min(TASK_SECONDS, sum(of_calls)) + SPARE_SECONDS + bytes_out / SLOWEST_TRANSFER
-    return Part(name=name, inputs=inputs, limits=of_calls, seconds=whole)
+def _suites(request: Mapping[str, Any]) -> tuple[str, ...]:
+    return SUITES[:1] if request["base_only"] else SUITES
 
 
-def _converse(
-    box: Sandbox, run: Request, comparisons: Mapping[str, Comparison], most_bytes: int
+def _batch(
+    name: str, inputs: list, seconds: Iterable[float], num_bytes: int, limits: Mapping[str, float]
+) -> CallBatch:
+    """A suite under EvalPlus' time limits, with time added for the transfer of its results."""
+    minimum, factor = limits["min_time_limit"], limits["gt_time_limit_factor"]
+    timeouts = [max(minimum, factor * s) for s in seconds]
+    total = min(SUITE_SECONDS, sum(timeouts)) + EXTRA_SECONDS + num_bytes / MIN_BYTES_PER_SECOND
+    return CallBatch(name=name, inputs=inputs, call_timeouts=timeouts, timeout=total)
+
+
+def _compare(
+    sandbox: Sandbox, run: Request, comparisons: Mapping[str, Comparison], max_bytes: int
 ) -> tuple[dict[str, str], str]:
-    """Compares line by line, and stops a part at the first line that is wrong.
+    """Compares line by line, and stops a suite at its first wrong line.
 
     Returns:
-        Part -> how it ended, and why the whole program was killed, if it was.
+        Suite -> how it ended, and why the whole program was killed, if it was.
     """
     names = list(comparisons)
-    ended: dict[str, str] = {}
-    told = False
+    ends: dict[str, str] = {}
+    stopped = False
     try:
-        with box.started(run, most_bytes) as conversation:
-            for line in conversation.lines():
-                name = names[len(ended)]
+        with sandbox.start(run, max_bytes) as process:
+            for line in process.lines():
+                name = names[len(ends)]
                 if line.startswith(b". "):
-                    ended[name] = _word(line)
-                    told = False
-                elif not told and not comparisons[name].take(line):
-                    conversation.stop(name)
-                    told = True
-    except TooSlow:
-        return ended, "too slow"
-    except TooMuch:
-        return ended, "too much"
-    return ended, ""
+                    ends[name] = _batch_end(line)
+                    stopped = False
+                elif not stopped and not comparisons[name].add(line):
+                    process.stop(name)
+                    stopped = True
+    except LimitExceeded as error:
+        return ends, error.reason
+    return ends, ""
 
 
-def _word(line: bytes) -> str:
-    """How a part ended; "died" if the line makes no sense."""
+def _batch_end(line: bytes) -> str:
+    """How a batch ended; "died" if the line is invalid."""
     with suppress(ValueError, IndexError, TypeError, KeyError, RecursionError):
-        word = json.loads(line[2:])[1]
-        return word if word in ("done", "too slow", "stopped") else "died"
+        end = json.loads(line[2:])[1]
+        return end if end in ("done", "too slow", "stopped") else "died"
     return "died"
 
 
 def _may_lack_time(outcome: Mapping[str, Any], request: Mapping[str, Any]) -> bool:
-    """Whether a limit can have been the cause: a program may catch what the clock raises."""
-    found = {outcome[name]["hardened"] for name in ("base", "plus") if name in outcome} - {PASS}
+    """Whether a time limit may be the cause: a program may catch the timeout exception."""
+    statuses = {outcome[name]["hardened"] for name in SUITES if name in outcome} - {PASS}
     slow = outcome["slow"] or outcome["seconds"] >= request["limits"]["min_time_limit"]
-    return not outcome["too_much"] and (TIMEOUT in found or bool(found and slow))
+    return not outcome["too_much"] and (TIMEOUT in statuses or bool(statuses and slow))
 
 
-def gave_up(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Outcome of a program that nobody could judge."""
+def failed_outcome(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Outcome of a program that could not be judged."""
     failed = {"stock": FAIL, "hardened": FAIL, "tested": 0}
-    names = ("base",) if request["base_only"] else ("base", "plus")
-    return {**dict.fromkeys(names, failed), "slow": False, "too_much": False, "seconds": 0.0}
+    suites = dict.fromkeys(_suites(request), failed)
+    return {**suites, "slow": False, "too_much": False, "seconds": 0.0}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""EvalPlus' problems: where HumanEval+ and MBPP+ come from, and whether they are whole."""
+"""EvalPlus' problems: HumanEval+ and MBPP+ from a file or a download, checked for completeness."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from typing import Any, Literal
 from alps.base.hashing import cache_dir, cache_lock
 
 Dataset = Literal["humaneval", "mbpp"]
-Row = Mapping[str, Any]
+Problem = Mapping[str, Any]
 FIELDS = (
     "task_id", "prompt", "entry_point", "contract",
     "canonical_solution", "base_input", "plus_input", "atol",
 )  # fmt: skip
-DOWNLOAD_SECONDS = 60.0  # without an answer
+DOWNLOAD_TIMEOUT = 60.0  # seconds without an answer
 
 
 @dataclass(frozen=True)
 class Release:
-    """A set of problems as EvalPlus released it.
+    """A problem set as EvalPlus released it.
 
     Attributes:
-        name: What people call it.
-        file: Its place below `evals.data_dir`.
-        asset: EvalPlus' name of it.
-        version: Of the set, as EvalPlus 0.3.1 asks for it.
-        count: Problems in it.
+        name: Its common name.
+        file: Path below `evals.data_dir`.
+        asset: EvalPlus' name for it.
+        version: The version that EvalPlus 0.3.1 uses.
+        count: Number of problems.
     """
 
     name: str
@@ -52,64 +52,66 @@ RELEASES: dict[Dataset, Release] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Problems:
-    """The problems of one evaluation, in the order of their numbers.
+class ProblemSet:
+    """The problems of one evaluation, sorted by number.
 
     Attributes:
-        dataset: EvalPlus' name for the rules that judge them.
-        label: What they are, in words.
-        rows: As they stand in the file.
-        content: The file that holds these problems and no others.
-        is_subset: Whether that file exists nowhere else.
+        dataset: EvalPlus' dataset, whose rules apply.
+        label: Name and version, for messages.
+        problems: Records of the file.
+        content: A file with exactly these problems.
+        is_subset: Whether `content` differs from every released file.
     """
 
     dataset: Dataset
     label: str
-    rows: tuple[Row, ...]
+    problems: tuple[Problem, ...]
     content: bytes
     is_subset: bool = True
 
     @property
     def file_name(self) -> str:
-        """A name by which EvalPlus reads the file's format."""
+        """File name whose suffix tells EvalPlus the format."""
         packed = self.content.startswith(b"\x1f\x8b")
         return "problems.jsonl.gz" if packed else "problems.jsonl"
 
     @property
     def md5(self) -> str:
-        """What EvalPlus calls the hash of a data set."""
+        """EvalPlus' hash of a dataset."""
         return hashlib.md5(self.content, usedforsecurity=False).hexdigest()
 
 
-def released(dataset: Dataset, data_dir: Path | None, limit: int | None = None) -> Problems:
-    """HumanEval+ or MBPP+, whole or the first problems of it.
+def load_release(dataset: Dataset, data_dir: Path | None, limit: int | None = None) -> ProblemSet:
+    """HumanEval+ or MBPP+, all problems or the first ones.
 
     Args:
-        dataset: Which.
-        data_dir: Folder with the file below it, or None for EvalPlus' own release, which is
-            downloaded once.
+        dataset: EvalPlus' dataset.
+        data_dir: Folder that contains the file, or None to download EvalPlus' release once.
         limit: Number of problems, or None for all.
 
     Raises:
-        ValueError: If the file is missing, short or damaged, or cannot be had; one sentence.
+        ValueError: If the file is missing, incomplete or damaged, or the download fails; one
+            sentence.
     """
     release = RELEASES[dataset]
     path = data_dir / release.file if data_dir is not None else _download(release)
     remedy = "get it again" if data_dir is not None else "delete it, and it is downloaded again"
-    content, rows = _read(path, release, remedy)
+    content, problems = _read(path, release, remedy)
     label = f"{release.name} {release.version}"
     if limit is None or limit >= release.count:
-        return Problems(dataset=dataset, label=label, rows=rows, content=content, is_subset=False)
-    return subset(dataset, f"{label}, first {limit}", rows[:limit])
+        return ProblemSet(
+            dataset=dataset, label=label, problems=problems, content=content, is_subset=False
+        )
+    return subset(dataset, f"{label}, first {limit}", problems[:limit])
 
 
-def subset(dataset: Dataset, label: str, rows: tuple[Row, ...]) -> Problems:
-    """Problems that are not a whole release."""
-    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    return Problems(dataset=dataset, label=label, rows=rows, content=content)
+def subset(dataset: Dataset, label: str, problems: tuple[Problem, ...]) -> ProblemSet:
+    """A problem set other than a complete release."""
+    content = "".join(json.dumps(problem) + "\n" for problem in problems).encode()
+    return ProblemSet(dataset=dataset, label=label, problems=problems, content=content)
 
 
-def _read(path: Path, release: Release, remedy: str) -> tuple[bytes, tuple[Row, ...]]:
+def _read(path: Path, release: Release, remedy: str) -> tuple[bytes, tuple[Problem, ...]]:
     try:
         content = path.read_bytes()
     except OSError:
@@ -119,28 +121,28 @@ def _read(path: Path, release: Release, remedy: str) -> tuple[bytes, tuple[Row, 
         ) from None
     try:
         text = gzip.decompress(content) if path.suffix == ".gz" else content
-        rows = [json.loads(line) for line in text.decode().splitlines() if line.strip()]
+        problems = [json.loads(line) for line in text.decode().splitlines() if line.strip()]
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}): {remedy}") from None
-    for number, row in enumerate(rows, 1):
-        absent = [f for f in FIELDS if not isinstance(row, dict) or f not in row]
+    for number, problem in enumerate(problems, 1):
+        absent = [f for f in FIELDS if not isinstance(problem, dict) or f not in problem]
         if absent:
             raise ValueError(f"{path} is damaged: row {number} has no {absent[0]}: {remedy}")
-    ids = {row["task_id"] for row in rows}
-    if len(ids) != release.count or len(rows) != release.count:
+    ids = {problem["task_id"] for problem in problems}
+    if len(ids) != release.count or len(problems) != release.count:
         raise ValueError(
             f"{path} has {len(ids)} problems, but {release.name} {release.version} has "
             f"{release.count}: {remedy}"
         )
-    return content, tuple(sorted(rows, key=_number))
+    return content, tuple(sorted(problems, key=_number))
 
 
-def _number(row: Row) -> int:
-    return int(row["task_id"].rpartition("/")[2])
+def _number(problem: Problem) -> int:
+    return int(problem["task_id"].rpartition("/")[2])
 
 
 def _download(release: Release) -> Path:
-    """EvalPlus' release in our cache, whole: EvalPlus itself would leave a file cut short."""
+    """EvalPlus' release in our cache; EvalPlus itself would keep a truncated download."""
     path = cache_dir() / "evalplus" / f"{release.asset}-{release.version}.jsonl"
     with cache_lock(f"evalplus-{release.asset}"):
         if path.exists():
@@ -152,7 +154,7 @@ def _download(release: Release) -> Path:
             from evalplus.data.utils import get_dataset_metadata, make_cache
 
             url, _ = get_dataset_metadata(release.asset, release.version, False)
-            with _patience(DOWNLOAD_SECONDS):
+            with _socket_timeout(DOWNLOAD_TIMEOUT):
                 make_cache(url, str(part))
         except (OSError, EOFError, zlib.error, ValueError) as error:
             why = str(error) or type(error).__name__
@@ -165,8 +167,8 @@ def _download(release: Release) -> Path:
 
 
 @contextmanager
-def _patience(seconds: float) -> Iterator[None]:
-    """Lets a connection fail that says nothing for so long."""
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    """Sets a timeout for sockets of libraries that take none."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

@@ -1,4 +1,4 @@
-"""How EvalPlus asks for code: the prompt, where an answer ends, and what program it makes."""
+"""EvalPlus' prompts: how a problem is asked, where an answer ends, which program it contains."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ RESPONSE_PREFIX = (
     "Below is a Python script with a self-contained function that solves the problem and passes "
     "corresponding tests:"
 )
-"""Both as in `evalplus.codegen.run_codegen`, where nobody else can reach them."""
+"""Both copied from the body of `evalplus.codegen.run_codegen`, which doesn't export them."""
 
 CLOSING_FENCE = "\n```\n"
 
 
-class _AsTrained:
-    """What `make_raw_chat_prompt` takes for a tokenizer; it writes the template of the training."""
+class _TrainingTemplate:
+    """The template of the training behind the tokenizer interface of `make_raw_chat_prompt`."""
 
     chat_template = "alpaca"
 
@@ -34,24 +34,24 @@ class _AsTrained:
         self._lm = lm
 
     def apply_chat_template(self, turns: Sequence[Mapping[str, str]], tokenize: bool) -> str:
-        """One instruction, and the beginning of its response."""
+        """One instruction and the beginning of its response."""
         assert not tokenize
         question, response = turns
         instruction = {**question, "content": question["content"].strip()}
         return self._lm.apply_chat_template([instruction]) + response["content"]
 
 
-def ask(protocol: Protocol, problem: str, lm: LanguageModel, tokenizer: Tokenizer) -> str:
-    """The prompt for a problem.
+def format_prompt(protocol: Protocol, problem: str, lm: LanguageModel, tokenizer: Tokenizer) -> str:
+    """The prompt of a problem.
 
-    Under `plain` it is the problem itself, to be completed. Else EvalPlus' instruction stands
-    before it, and the response has begun already: its first sentence and an open code block.
+    Under `plain` the model completes the problem. Otherwise EvalPlus' instruction precedes it, and
+    the response is prefilled with EvalPlus' first sentence and an open code block.
 
     Args:
         protocol: `alpaca`, `plain` or `meta`.
         problem: EvalPlus' prompt: imports, signature and docstring, or (MBPP) a docstring.
-        lm: Writes the template of the training.
-        tokenizer: Writes the model's own chat template.
+        lm: Applies the template of the training.
+        tokenizer: Applies the model's own chat template.
 
     Raises:
         ValueError: Under `meta`, if the model has no chat template.
@@ -60,50 +60,50 @@ def ask(protocol: Protocol, problem: str, lm: LanguageModel, tokenizer: Tokenize
 
     from alps.evals.engine.prompts import PrefilledPrompt
 
+    text = codegen_prompt(problem)
     if protocol == "plain":
-        return as_codegen_has_it(problem)
+        return text
     if protocol == "meta" and not tokenizer.chat_template:
         raise ValueError(
             "protocol=meta asks in the model's own chat template, but its tokenizer has none: "
             "use protocol=alpaca or protocol=plain"
         )
-    writer: Any = tokenizer if protocol == "meta" else _AsTrained(lm)
-    text = as_codegen_has_it(problem)
-    prompt = make_raw_chat_prompt(text, INSTRUCTION_PREFIX, RESPONSE_PREFIX, writer)
+    template: Any = tokenizer if protocol == "meta" else _TrainingTemplate(lm)
+    prompt = make_raw_chat_prompt(text, INSTRUCTION_PREFIX, RESPONSE_PREFIX, template)
     question, response, fence = prompt.rpartition(RESPONSE_PREFIX)
     return PrefilledPrompt(question, response + fence)
 
 
-def stops(protocol: Protocol, dataset: Dataset) -> list[str]:
-    """Texts that end an answer to a prompt of `ask`, as in EvalPlus' decoders."""
+def stop_sequences(protocol: Protocol, dataset: Dataset) -> list[str]:
+    """Stop sequences of EvalPlus' decoders for a prompt of `format_prompt`."""
     from evalplus.provider.utility import extra_eos_for_direct_completion
 
     if protocol == "plain":
-        return [*instruction_stops(), *extra_eos_for_direct_completion(dataset)]
-    return [*instruction_stops(), CLOSING_FENCE]
+        return [*instruction_stop_sequences(), *extra_eos_for_direct_completion(dataset)]
+    return [*instruction_stop_sequences(), CLOSING_FENCE]
 
 
-def instruction_stops() -> list[str]:
-    """Texts that end an answer whose code block, if there is one, the model opens itself."""
+def instruction_stop_sequences() -> list[str]:
+    """Stop sequences for a response that is not prefilled: a fence may open its code block."""
     from evalplus.provider.utility import EOS
 
     return list(EOS)
 
 
-def program(protocol: Protocol, problem: str, answer: str, ends: Sequence[str]) -> str:
-    """What EvalPlus' decoders and codegen make of an answer, before it is sanitized.
+def extract_program(protocol: Protocol, problem: str, answer: str, stop: Sequence[str]) -> str:
+    """The program in an answer, before it is sanitized, as in EvalPlus' decoders and codegen.
 
     Args:
-        protocol: It was asked under.
+        protocol: Protocol of the prompt.
         problem: EvalPlus' prompt.
-        answer: What the model wrote.
-        ends: The texts that end an answer.
+        answer: The model's output.
+        stop: Stop sequences.
     """
-    end = min((answer.index(e) for e in ends if e in answer), default=len(answer))
-    written = answer[:end].replace("\t", "    ")
-    return as_codegen_has_it(problem) + written if protocol == "plain" else written
+    end = min((answer.index(s) for s in stop if s in answer), default=len(answer))
+    code = answer[:end].replace("\t", "    ")
+    return codegen_prompt(problem) + code if protocol == "plain" else code
 
 
-def as_codegen_has_it(problem: str) -> str:
-    """A problem's text as `evalplus.codegen.codegen` hands it on."""
+def codegen_prompt(problem: str) -> str:
+    """A problem's text as normalized by `evalplus.codegen.codegen`."""
     return problem.strip() + "\n"

@@ -1,9 +1,10 @@
-"""EvalPlus' rules for what is right, applied to values that left a sandbox.
+"""EvalPlus' comparison rules, applied to values that left a sandbox.
 
 `evalplus.eval.unsafe_execute` compares inside the process that runs the program; here the same
-comparison stands on the trusted side. A value arrives as a line of `sandbox_values`, and so is the
-expected one: equal lines are equal values, and only others are read at all. Two verdicts come out:
-`stock`, EvalPlus' own, and `hardened`, which is another where EvalPlus is wrong (HumanEval/32).
+comparison runs on the trusted side. Results and expected values are encoded lines
+(`sandbox.values`): equal lines are equal values, and only unequal lines are decoded. There are two
+verdicts: `stock`, EvalPlus' own, and `hardened`, which differs where EvalPlus is wrong
+(HumanEval/32).
 """
 
 from __future__ import annotations
@@ -12,22 +13,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alps.evals.sandbox.values import as_set, decode
+from alps.evals.evalplus.problems import Problem
+from alps.evals.sandbox.values import build_set, decode
 
 PASS, FAIL, TIMEOUT = "pass", "fail", "timeout"
-COMPARING_SECONDS = 20.0  # hashes can be made to collide
-LONGEST = 4, 1 << 16
-"""A line beyond so many times the expected one, and so many bytes, is wrong and not read: a hundred
-bytes of memory could hide behind two of it."""
+SUITES = ("base", "plus")
+COMPARISON_SECONDS = 20.0  # hashes can be made to collide
+MAX_LENGTH_RATIO, MAX_EXTRA_BYTES = 4, 1 << 16
+"""A line longer than this times the expected line plus these bytes is wrong and not decoded: two
+bytes of a line can take a hundred bytes of memory."""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What counts as right for one problem.
+    """Comparison rules of one problem.
 
     Attributes:
-        dataset: EvalPlus' name for the rules.
-        entry_point: The function.
+        dataset: EvalPlus' dataset.
+        entry_point: Name of the function.
         atol: Absolute tolerance.
     """
 
@@ -35,13 +38,18 @@ class Rules:
     entry_point: str
     atol: float
 
+    @classmethod
+    def of(cls, dataset: str, problem: Problem) -> Rules:
+        """The rules of a problem."""
+        return cls(dataset, problem["entry_point"], problem["atol"])
+
     @property
-    def finds_zero(self) -> bool:
-        """HumanEval/32: any zero of the polynomial is right."""
+    def accepts_any_zero(self) -> bool:
+        """HumanEval/32: any zero of the polynomial is correct."""
         return self.dataset == "humaneval" and self.entry_point == "find_zero"
 
     def view(self, reference: bool = False) -> str | None:
-        """What of a result the rules look at, as `sandbox.Request` names it."""
+        """The aspect of a result that the rules compare (`sandbox.process.Request.view`)."""
         from evalplus.eval._special_oracle import (
             MBPP_OUTPUT_NOT_NONE_TASKS,
             MBPP_OUTPUT_SET_EQ_TASKS,
@@ -50,29 +58,29 @@ class Rules:
         if self.dataset != "mbpp":
             return None
         if self.entry_point in MBPP_OUTPUT_NOT_NONE_TASKS:
-            return "given" if reference else "truth"
+            return "not_none" if reference else "bool_or_not_none"
         return "items" if self.entry_point in MBPP_OUTPUT_SET_EQ_TASKS else None
 
-    def right(self, out: Any, expected: Any, given: Sequence[Any], atol: float) -> bool:
-        """Whether a result is right.
+    def is_correct(self, out: Any, expected: Any, arguments: Sequence[Any], atol: float) -> bool:
+        """Whether a result is correct.
 
         Args:
             out: The result.
-            expected: What the reference gave.
-            given: The arguments.
-            atol: From `tolerance`.
+            expected: Result of the reference solution.
+            arguments: Arguments of the call.
+            atol: Absolute tolerance of the call.
 
         Raises:
-            Exception: Whatever comparing raises: then it is wrong.
+            Exception: Any error of the comparison; the result is then wrong.
         """
         import numpy as np
         from evalplus.eval._special_oracle import _poly
 
-        if self.finds_zero:
-            return bool(abs(_poly(given[0], out)) <= self.atol)
+        if self.accepts_any_zero:
+            return bool(abs(_poly(arguments[0], out)) <= self.atol)
         same = out == expected
         if self.dataset == "mbpp":
-            same = self._right_in_mbpp(same, out, expected, given)
+            same = self._is_correct_in_mbpp(same, out, expected, arguments)
         if same or atol == 0:
             return bool(same)
         if type(out) is not type(expected):
@@ -81,7 +89,9 @@ class Rules:
             return False
         return bool(np.allclose(out, expected, rtol=1e-07, atol=atol))
 
-    def _right_in_mbpp(self, same: bool, out: Any, expected: Any, given: Sequence[Any]) -> bool:
+    def _is_correct_in_mbpp(
+        self, same: bool, out: Any, expected: Any, arguments: Sequence[Any]
+    ) -> bool:
         from evalplus.eval._special_oracle import (
             MBPP_OUTPUT_SET_EQ_TASKS,
             _digit_distance_nums,
@@ -93,82 +103,80 @@ class Rules:
         if self.entry_point == "sum_div":
             return same or out == 0
         if self.entry_point == "surface_Area":
-            return same or abs(out - _surface_Area(*given)) <= self.atol
+            return same or abs(out - _surface_Area(*arguments)) <= self.atol
         if self.entry_point == "digit_distance_nums":
-            return same or out == _digit_distance_nums(*given)
+            return same or out == _digit_distance_nums(*arguments)
         if self.entry_point in MBPP_OUTPUT_SET_EQ_TASKS:
-            return as_set(out) == set(expected)
+            return build_set(out) == set(expected)
         return same
 
 
 class Comparison:
-    """Lines of one part of the tests, compared as they come."""
+    """Compares the output of one suite line by line."""
 
     def __init__(self, rules: Rules, inputs: Sequence[Any], expected: Sequence[bytes]):
-        """Nothing has come yet.
+        """Starts without a line.
 
         Args:
-            rules: Of the problem.
+            rules: Rules of the problem.
             inputs: Arguments of each call.
-            expected: Lines of what the reference gave.
+            expected: Encoded result of each call of the reference solution.
         """
         self._rules, self._inputs, self._expected = rules, inputs, expected
-        self._atol, self._known = rules.atol, 0
-        self.tested = 0  # calls that were judged
+        self._atol, self._num_scanned = rules.atol, 0
+        self.tested = 0  # calls with a verdict
         self.failed = self.slow = False
 
-    def take(self, line: bytes) -> bool:
-        """Judges a line of the runner; False if no further one can change the verdict."""
+    def add(self, line: bytes) -> bool:
+        """Compares an output line; returns False once the suite has failed."""
         if self.failed or self.tested == len(self._inputs):
             self.failed = True
             return False
-        if line[:1] != b"x":  # else the program could not even be read
+        if line[:1] != b"x":  # otherwise the program could not be executed
             self.tested += 1
         self.slow = line[:1] == b"t"
-        self.failed = line[:1] != b"v" or not self._is_right(line[1:], self.tested - 1)
+        self.failed = line[:1] != b"v" or not self._is_correct(line[1:], self.tested - 1)
         return not self.failed
 
-    def verdicts(self, ended: str) -> dict[str, Any]:
+    def verdicts(self, end: str) -> dict[str, Any]:
         """Both verdicts.
 
         Args:
-            ended: How the part ended, in the runner's words.
+            end: How the batch ended, as reported by the runner.
 
         Returns:
-            `stock` and `hardened` status, and how many calls EvalPlus says it tested.
+            `stock` and `hardened` status, and EvalPlus' count of `tested` calls.
         """
-        whole = self.tested == len(self._inputs) and ended == "done"
-        status = FAIL if self.failed else PASS if whole else TIMEOUT
+        complete = self.tested == len(self._inputs) and end == "done"
+        status = FAIL if self.failed else PASS if complete else TIMEOUT
         stock, tested = status, self.tested
-        if self._rules.finds_zero:  # EvalPlus forgets to count a test of it that is passed
+        if self._rules.accepts_any_zero:  # EvalPlus never counts a passed test of this problem
             tested = int(self.failed and tested > 0)
             stock = FAIL if status == PASS and self._inputs else status
         return {"stock": stock, "hardened": status, "tested": tested}
 
-    def _is_right(self, line: bytes, number: int) -> bool:
+    def _is_correct(self, line: bytes, call: int) -> bool:
         from evalplus.eval.utils import TimeoutException, time_limit
 
-        expected = self._expected[number]
-        if line == expected and b"NaN" not in line and not self._rules.finds_zero:
+        expected = self._expected[call]
+        if line == expected and b"NaN" not in line and not self._rules.accepts_any_zero:
             return True
-        times, more = LONGEST
-        if len(line) > times * len(expected) + more:
+        if len(line) > MAX_LENGTH_RATIO * len(expected) + MAX_EXTRA_BYTES:
             return False
         try:
-            atol = self._tolerance(number)
-            with time_limit(COMPARING_SECONDS):
+            atol = self._tolerance(call)
+            with time_limit(COMPARISON_SECONDS):
                 out = decode(line)
-                given = self._inputs[number]
-                return self._rules.right(out, decode(expected), given, atol)
+                return self._rules.is_correct(out, decode(expected), self._inputs[call], atol)
         except (Exception, TimeoutException):
             return False
 
-    def _tolerance(self, number: int) -> float:
-        """That of a call: EvalPlus keeps the one for floats once it has met a float."""
+    def _tolerance(self, call: int) -> float:
+        """Tolerance of a call: as in EvalPlus, the first float expected sets it for all later."""
         from evalplus.eval import is_floats
 
-        while self._atol == 0 and self._known <= number:
-            if is_floats(decode(self._expected[self._known])):
+        while self._atol == 0 and self._num_scanned <= call:
+            if is_floats(decode(self._expected[self._num_scanned])):
                 self._atol = 1e-6
-            self._known += 1
+            self._num_scanned += 1
         return self._atol

@@ -1,7 +1,7 @@
-"""Has programs judged by a service: `score` is the only way to have generated code run.
+"""Scores generated programs: `score` is the only function that runs generated code.
 
-The service (`evalplus_judge`) is a fresh process, since this one may hold a GPU, a model and
-tokens; the programs themselves run in sandboxes below it.
+The judging service (`judge`) is a fresh process, since this one may have a GPU, a model and tokens;
+the programs run in sandboxes below it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -26,174 +25,155 @@ from typing import Any
 from alps.base.atomic import write_json, write_text
 from alps.base.hashing import cache_dir, digest
 from alps.base.progress import ProgressMode, track_progress
-from alps.evals.evalplus.problems import Dataset, Problems, Row
+from alps.evals.evalplus.problems import Dataset, Problem, ProblemSet
+from alps.evals.evalplus.verdicts import Verdicts
 from alps.runs.result import RunFailed
 
 log = logging.getLogger(__name__)
 
 LIMITS = {"min_time_limit": 1.0, "gt_time_limit_factor": 4.0}
-"""EvalPlus' own: seconds for a test, and times what the reference solution took."""
+"""EvalPlus' defaults: seconds for a test, and multiples of the reference solution's time."""
 
 LONGER_LIMITS = {"min_time_limit": 4.0, "gt_time_limit_factor": 8.0}
-JUDGE = 2  # raised when it judges otherwise
-MOST_SECONDS_OF_A_PROGRAM = 300.0  # sanitized, and base and plus tests judged twice
-STARTING_SECONDS = 600.0
-MOST_WORKERS = 32
-TICK_SECONDS = 0.5
-KEPT_LOG = 400  # characters of a failed process' last words
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Verdicts on one program a problem.
-
-    Attributes:
-        eval_results: In EvalPlus' format.
-        notes: Task -> hardened verdicts, seconds, reason, and whether it was judged again or could
-            not be sanitized.
-        sandbox: Where the programs ran.
-    """
-
-    eval_results: Mapping[str, Any]
-    notes: Mapping[str, Mapping[str, Any]]
-    sandbox: str
-
-    def passed(self, plus: bool) -> dict[str, bool]:
-        """Task -> whether it passes the base tests, or those and the added ones too."""
-        parts = ("base", "plus") if plus else ("base",)
-        notes = self.notes.items()
-        return {task: all(n["hardened"][part] == "pass" for part in parts) for task, n in notes}
-
-    def passed_in_evalplus(self, plus: bool) -> dict[str, bool]:
-        """The same by EvalPlus' own verdicts, errors of its among them."""
-        columns = ("base_status", "plus_status") if plus else ("base_status",)
-        entries = self.eval_results["eval"].items()
-        return {task: all(found[0][c] == "pass" for c in columns) for task, found in entries}
+JUDGE_VERSION = 2  # raised when verdicts change
+SECONDS_PER_PROGRAM = 300.0  # upper limit: sanitizing, base and plus tests, both judged twice
+STARTUP_SECONDS = 600.0
+MAX_WORKERS = 32
+POLL_SECONDS = 0.5
+MAX_LOG_CHARACTERS = 400  # of a failed service's last line
 
 
 def score(
-    problems: Problems,
+    problem_set: ProblemSet,
     programs: Mapping[str, str],
     folder: Path,
     base_only: bool = False,
     *,
     allow_unsafe: bool = False,
     progress: ProgressMode = "off",
-) -> Judged:
-    """Runs the programs on the problems' tests, unless just these have been judged already.
+) -> Verdicts:
+    """Runs the programs on the problems' tests, unless `folder` has the verdicts of this request.
 
-    A program that was judged when the service was killed is not run again. In `folder` stand
-    afterwards `samples.jsonl` and `eval_results.json` as EvalPlus writes them (with its verdicts),
-    `samples.raw.jsonl` with the programs before they were sanitized, `verdicts.json` with what was
-    judged how, and `problems.jsonl` if they are not a whole release. `evalplus.evaluate --samples`
-    judges the samples anew.
+    After an interruption, finished programs are not run again. `folder` receives `samples.jsonl`
+    and `eval_results.json` as EvalPlus writes them (with its verdicts), `samples.raw.jsonl` with
+    the programs before sanitizing, `verdicts.json` with our verdicts, and `problems.jsonl` unless
+    the problems are a complete release. `evalplus.evaluate --samples` judges the samples again.
 
     Args:
-        problems: With tests and reference solutions.
-        programs: Task -> what the model made of it.
+        problem_set: With tests and reference solutions.
+        programs: Task -> program in the model's answer.
         folder: Receives the files.
-        base_only: Leave out the tests that EvalPlus added.
-        allow_unsafe: Run them without protection where there is no sandbox.
-        progress: How it is shown.
+        base_only: Omit the tests that EvalPlus added.
+        allow_unsafe: Run without protection if there is no sandbox.
+        progress: How progress is shown.
 
     Raises:
-        RunFailed: If the judging process itself failed.
+        RunFailed: If the judging service fails.
     """
+    dataset, problems = problem_set.dataset, problem_set.problems
     request = {
-        "dataset": problems.dataset,
-        "hash": problems.md5,
-        "programs": {row["task_id"]: programs[row["task_id"]] for row in problems.rows},
-        "expected": {row["task_id"]: _fingerprint(row, problems.dataset) for row in problems.rows},
+        "dataset": dataset,
+        "hash": problem_set.md5,
+        "programs": {p["task_id"]: programs[p["task_id"]] for p in problems},
+        "expected": {p["task_id"]: _expected_id(p, dataset) for p in problems},
         "base_only": base_only,
         "limits": LIMITS,
         "longer_limits": LONGER_LIMITS,
         "evalplus": version("evalplus"),
-        "judge": JUDGE,
+        "judge": JUDGE_VERSION,
     }
     identity = digest(request)
-    judged = _remembered(folder, identity)
-    if judged is None:
-        log.info("judging %d programs (%s)", len(problems.rows), problems.label)
-        own = {"identity": identity, "allow_unsafe": allow_unsafe, "workers": workers()}
+    verdicts = _read(folder, identity)
+    if verdicts is None:
+        log.info("judging %d programs (%s)", len(problems), problem_set.label)
+        own = {"identity": identity, "allow_unsafe": allow_unsafe, "workers": num_workers()}
         journal = folder.resolve() / "judging"
-        with track_progress(
-            f"judging {problems.label}", len(problems.rows), progress, "programs"
-        ) as report:
-            judged = _by_service(problems, {**request, **own}, journal, report)
-        _write(folder, problems, request["programs"], judged, identity)
+        title = f"judging {problem_set.label}"
+        with track_progress(title, len(problems), progress, "programs") as report:
+            verdicts = _judge(problem_set, {**request, **own}, journal, report)
+        _write(folder, problem_set, request["programs"], verdicts, identity)
         shutil.rmtree(journal, ignore_errors=True)
-    return judged
+    return verdicts
 
 
-def workers() -> int:
-    """Programs judged side by side: half of the cores, as EvalPlus does it."""
+def num_workers() -> int:
+    """Programs judged in parallel: half of the cores, as in EvalPlus."""
     available = getattr(os, "sched_getaffinity", None)
     cores = len(available(0)) if available else os.cpu_count() or 1
-    return min(max(1, cores // 2), MOST_WORKERS)
+    return min(max(1, cores // 2), MAX_WORKERS)
 
 
-def _fingerprint(row: Row, dataset: Dataset) -> str:
-    """Names what the reference solution of a problem returns."""
-    own = [row["prompt"], row["canonical_solution"], row["base_input"], row["plus_input"]]
-    return digest([version("evalplus"), dataset, row["task_id"], *own])[:32]
+def _expected_id(problem: Problem, dataset: Dataset) -> str:
+    """Cache key of a problem's expected results."""
+    fields = ("prompt", "canonical_solution", "base_input", "plus_input")
+    own = [problem[field] for field in fields]
+    return digest([version("evalplus"), dataset, problem["task_id"], *own])[:32]
 
 
-def _remembered(folder: Path, identity: str) -> Judged | None:
+def _read(folder: Path, identity: str) -> Verdicts | None:
+    """Verdicts of an earlier call with the same request."""
     try:
         verdicts = json.loads((folder / "verdicts.json").read_text())
         results = json.loads((folder / "eval_results.json").read_text())
     except (OSError, ValueError):
         return None
     same = verdicts.get("identity") == identity and verdicts.get("results") == digest(results)
-    return Judged(results, verdicts["notes"], verdicts["sandbox"]) if same else None
+    return Verdicts(results, verdicts["notes"], verdicts["sandbox"]) if same else None
 
 
 def _write(
-    folder: Path, problems: Problems, programs: Mapping[str, str], judged: Judged, identity: str
+    folder: Path,
+    problem_set: ProblemSet,
+    programs: Mapping[str, str],
+    verdicts: Verdicts,
+    identity: str,
 ) -> None:
-    solutions = {t: found[0]["solution"] for t, found in judged.eval_results["eval"].items()}
+    solutions = {task: r["solution"] for task, [r] in verdicts.eval_results["eval"].items()}
     for name, texts in (("samples.raw.jsonl", programs), ("samples.jsonl", solutions)):
-        rows = [{"task_id": task, "solution": text} for task, text in texts.items()]
-        write_text(folder / name, "".join(json.dumps(row) + "\n" for row in rows))
-    own = folder / "problems.jsonl"
-    if problems.is_subset:
-        write_text(own, problems.content.decode())
+        samples = [{"task_id": task, "solution": text} for task, text in texts.items()]
+        write_text(folder / name, "".join(json.dumps(sample) + "\n" for sample in samples))
+    path = folder / "problems.jsonl"
+    if problem_set.is_subset:
+        write_text(path, problem_set.content.decode())
     else:
-        own.unlink(missing_ok=True)
-    write_text(folder / "eval_results.json", json.dumps(judged.eval_results) + "\n")
+        path.unlink(missing_ok=True)
+    write_text(folder / "eval_results.json", json.dumps(verdicts.eval_results) + "\n")
     results = digest(json.loads((folder / "eval_results.json").read_text()))
-    own = {"identity": identity, "results": results, "sandbox": judged.sandbox}
-    write_json(folder / "verdicts.json", {**own, "notes": judged.notes})
+    own = {"identity": identity, "results": results, "sandbox": verdicts.sandbox}
+    write_json(folder / "verdicts.json", {**own, "notes": verdicts.notes})
 
 
-def _by_service(
-    problems: Problems, request: Mapping[str, Any], journal: Path, report: Callable[[int], None]
-) -> Judged:
-    kept = cache_dir().resolve() / "evalplus"
-    kept.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # resolved: EvalPlus and the sandboxes change into folders of their own
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
-        folder = Path(place).resolve()
-        (folder / problems.file_name).write_bytes(problems.content)
-        whole = {**request, "kept": str(kept), "journal": str(journal)}
-        (folder / "request.json").write_text(json.dumps(whole))
-        seconds = STARTING_SECONDS + MOST_SECONDS_OF_A_PROGRAM * len(problems.rows)
-        lines = journal / "answers.0.jsonl"
+def _judge(
+    problem_set: ProblemSet,
+    request: Mapping[str, Any],
+    journal: Path,
+    report: Callable[[int], None],
+) -> Verdicts:
+    """Runs the judging service on a request."""
+    cache = cache_dir().resolve() / "evalplus"
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # resolved: EvalPlus and the sandboxes change the working folder
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+        folder = Path(temporary).resolve()
+        (folder / problem_set.file_name).write_bytes(problem_set.content)
+        request = {**request, "cache_dir": str(cache), "journal": str(journal)}
+        (folder / "request.json").write_text(json.dumps(request))
+        answers = journal / "answers.0.jsonl"
         run_service(
-            command(folder),
-            environment(problems, folder),
+            service_command(folder),
+            service_environment(problem_set, folder),
             folder,
-            seconds,
-            lambda: report(_num_lines(lines) - 1),
+            STARTUP_SECONDS + SECONDS_PER_PROGRAM * len(problem_set.problems),
+            lambda: report(_num_lines(answers) - 1),
         )
         try:
-            found = json.loads((folder / "verdicts.json").read_text())
+            response = json.loads((folder / "verdicts.json").read_text())
         except (OSError, ValueError) as error:
             raise RunFailed(f"EvalPlus' judging process left no verdicts ({error})") from None
-    assert not found["torch"], "the judging process must not import torch"
+    assert not response["torch"], "the judging process must not import torch"
     date = datetime.now().strftime("%Y-%m-%d %H:%M")
-    results = {"date": date, "hash": request["hash"], "eval": found["eval"]}
-    return Judged(results, found["notes"], found["sandbox"])
+    results = {"date": date, "hash": request["hash"], "eval": response["eval"]}
+    return Verdicts(results, response["notes"], response["sandbox"])
 
 
 def _num_lines(path: Path) -> int:
@@ -203,13 +183,13 @@ def _num_lines(path: Path) -> int:
         return 1
 
 
-def command(folder: Path) -> list[str]:
-    """The service, for the request in `folder`."""
+def service_command(folder: Path) -> list[str]:
+    """Command line of the service for the request in `folder`."""
     return [sys.executable, "-P", "-m", "alps.evals.evalplus.judge", str(folder)]
 
 
-def environment(problems: Problems, folder: Path) -> dict[str, str]:
-    """All that the service learns of this process: no token, and none of EvalPlus' own switches."""
+def service_environment(problem_set: ProblemSet, folder: Path) -> dict[str, str]:
+    """Complete environment of the service: no token, and none of EvalPlus' own switches."""
     override = {"humaneval": "HUMANEVAL_OVERRIDE_PATH", "mbpp": "MBPP_OVERRIDE_PATH"}
     return {
         "PATH": os.environ.get("PATH", os.defpath),
@@ -219,11 +199,11 @@ def environment(problems: Problems, folder: Path) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(p for p in sys.path if os.path.isabs(p)),
         "PYTHONDONTWRITEBYTECODE": "1",
         "ALPS_CACHE_DIR": str(cache_dir().resolve()),
-        "XDG_CACHE_HOME": str(folder),  # EvalPlus makes a folder there when it is imported
+        "XDG_CACHE_HOME": str(folder),  # EvalPlus creates a folder there when imported
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",  # EvalPlus imports `datasets`, which needs nothing from there
-        override[problems.dataset]: str(folder / problems.file_name),
+        "HF_HUB_OFFLINE": "1",  # EvalPlus imports `datasets`, which needs nothing from the hub
+        override[problem_set.dataset]: str(folder / problem_set.file_name),
     }
 
 
@@ -232,48 +212,49 @@ def run_service(
     environment: Mapping[str, str],
     folder: Path,
     seconds: float,
-    tick: Callable[[], None] = lambda: None,
+    on_poll: Callable[[], None] = lambda: None,
 ) -> None:
-    """Runs a process to its end, with all processes that it leaves in its group.
+    """Runs a process to its end, and then kills all processes left in its group.
 
     Args:
-        command: What to run.
-        environment: All of its environment.
-        folder: Where it works, and keeps what it says.
-        seconds: After so many it is killed.
-        tick: Called now and then.
+        command: Command line.
+        environment: Complete environment.
+        folder: Working folder; receives the output as `log.txt`.
+        seconds: Time limit.
+        on_poll: Called at regular intervals.
 
     Raises:
-        RunFailed: If it fails or takes too long.
+        RunFailed: If the process fails or exceeds the time limit.
     """
-    said = folder / "log.txt"
+    log_path = folder / "log.txt"
     deadline = time.monotonic() + seconds
     with (
-        said.open("wb") as output,
+        log_path.open("wb") as output,
         subprocess.Popen(
             command,
             cwd=folder,
             env=dict(environment),
-            stdin=subprocess.PIPE,  # its end tells the service that we are gone
+            stdin=subprocess.PIPE,  # closes if this process dies, which ends the service
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         ) as process,
     ):
         try:
-            while (code := _code(process)) is None:
-                tick()
+            while (code := _poll(process)) is None:
+                on_poll()
                 if time.monotonic() > deadline:
                     raise RunFailed(f"EvalPlus' judging did not end in {seconds:.0f} seconds")
         finally:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
     if code:
-        last = "".join(said.read_text(errors="replace").splitlines()[-1:])[:KEPT_LOG]
+        lines = log_path.read_text(errors="replace").splitlines()
+        last = "".join(lines[-1:])[:MAX_LOG_CHARACTERS]
         raise RunFailed(f"EvalPlus' judging process ended with code {code}: {last}")
 
 
-def _code(process: subprocess.Popen) -> int | None:
+def _poll(process: subprocess.Popen) -> int | None:
     with suppress(subprocess.TimeoutExpired):
-        return process.wait(TICK_SECONDS)
+        return process.wait(POLL_SECONDS)
     return None

@@ -1,1 +1,1 @@
-"""The embedded benchmarks."""
+"""Benchmarks over the generated datasets, which need no download."""

@@ -1,4 +1,4 @@
-"""The mini benchmarks as lm-eval tasks over the rows that `alps.data` makes itself."""
+"""The mini benchmarks: lm-eval tasks over the generated examples of `alps.data.generators`."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from alps.evals.mini.check_math import exact_match
 
 @dataclass(frozen=True, kw_only=True)
 class MiniTask(HarnessTask):
-    """Test rows of a generator module in `alps.data`, which needs no file and no network.
+    """Test examples of a generator; needs no file and no network.
 
     Attributes:
-        generator: The module, with `VERSION` and `examples(split)`.
+        generator: Module in `alps.data.generators` with `VERSION` and `examples(split)`.
     """
 
     generator: str
 
     def documents(self, data_dir: Path | None) -> Mapping[str, Sequence[Row]]:
-        """The generator's test rows."""
+        """The generator's test examples."""
         return {"test": [document(e) for e in self._module().examples("test")]}
 
     def fetch(self, data_dir: Path | None) -> str | None:
-        """Nothing."""
+        """Nothing to download."""
         return None
 
     def fingerprint(self, data_dir: Path | None) -> str | None:
-        """The generator and its version."""
+        """Name and version of the generator."""
         return f"{self.generator}-v{self._module().VERSION}"
 
     def _module(self) -> Any:
@@ -44,18 +44,18 @@ class MiniTask(HarnessTask):
 
 
 def document(example: Example) -> Row:
-    """A row as lm-eval takes it; the check is text, because its fields differ from row to row."""
+    """An example as an lm-eval document; `check` is JSON text, since its fields vary."""
     check = json.dumps(example.check)
     return {"instruction": example.instruction, "answer": example.answer, "check": check}
 
 
 def math_documents(**_: Any) -> Mapping[str, Any]:
-    """The documents of `tasks/mini_math.yaml`, for lm-eval's own command line."""
+    """Documents of `tasks/mini_math.yaml`, for lm-eval's own command line."""
     return _datasets(mini_math)
 
 
 def general_documents(**_: Any) -> Mapping[str, Any]:
-    """The documents of `tasks/mini_general.yaml`."""
+    """Documents of `tasks/mini_general.yaml`."""
     return _datasets(mini_general)
 
 
@@ -65,9 +65,12 @@ def math_results(document: Mapping[str, Any], results: Sequence[str]) -> dict[st
 
 
 def general_results(document: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
-    """Whether all constraints hold, and which share of them does."""
-    kept = constraint_results(results[0], json.loads(document["check"]))
-    return {"prompt_accuracy": float(all(kept)), "constraint_accuracy": sum(kept) / len(kept)}
+    """Whether all constraints are satisfied, and the fraction that is."""
+    satisfied = constraint_results(results[0], json.loads(document["check"]))
+    return {
+        "prompt_accuracy": float(all(satisfied)),
+        "constraint_accuracy": sum(satisfied) / len(satisfied),
+    }
 
 
 def _datasets(module: Any) -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
-"""Judges answers to requests with constraints on their form: one function a kind of constraint.
+"""Scores answers to requests with format constraints: one function per kind of constraint.
 
-A new kind is one function below, named like the kind; its keywords are the kind's parameters.
+A new kind is one function below with the name of the kind; its keywords are the parameters.
 """
 
 import json
@@ -8,61 +8,61 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-Test = Callable[..., bool]
-_TESTS: dict[str, Test] = {}
+Check = Callable[..., bool]
+CHECKS: dict[str, Check] = {}
 
 
 def constraint_results(completion: str, check: Mapping[str, Any]) -> list[bool]:
-    """Says for each constraint of a row whether a completion satisfies it.
+    """Whether a completion satisfies each constraint of an example.
 
-    A blank completion satisfies none. White space around the completion doesn't matter.
+    A blank completion satisfies none. Surrounding white space is ignored.
 
     Args:
-        completion: What the model wrote.
-        check: The row's check: a list under `constraints`, each with its `kind` and parameters.
+        completion: The model's output.
+        check: The example's check: `constraints`, a list of each `kind` and its parameters.
     """
     text = completion.strip()
     results = []
     for constraint in check["constraints"]:
         params = {name: value for name, value in constraint.items() if name != "kind"}
-        results.append(bool(text) and _TESTS[constraint["kind"]](text, **params))
+        results.append(bool(text) and CHECKS[constraint["kind"]](text, **params))
     return results
 
 
-def kind(test: Test) -> Test:
-    """Enters a function under its name as the test of a kind of constraint."""
-    _TESTS[test.__name__] = test
-    return test
+def constraint_check(check: Check) -> Check:
+    """Registers the check of the kind of constraint with its name."""
+    CHECKS[check.__name__] = check
+    return check
 
 
-@kind
+@constraint_check
 def num_bullets(text: str, *, count: int) -> bool:
-    """As many lines as asked start with a dash or an asterisk."""
+    """Exactly `count` lines start with a dash or an asterisk."""
     return len(re.findall(r"^\s*[-*]\s+\S", text, re.MULTILINE)) == count
 
 
-@kind
+@constraint_check
 def num_numbered(text: str, *, count: int) -> bool:
-    """The lines that start with a number are numbered 1., 2. and so on, up to the one asked."""
+    """The lines that start with a number are numbered from 1 to `count`."""
     numbers = re.findall(r"^[ \t]*(\d+)[.)]\s", text, re.MULTILINE)
     return numbers == [str(number) for number in range(1, count + 1)]
 
 
-@kind
+@constraint_check
 def num_sentences(text: str, *, count: int) -> bool:
-    """As many sentences as asked end in a full stop, question or exclamation mark."""
+    """Exactly `count` sentences end in a full stop, question mark or exclamation mark."""
     return len(re.findall(r"[.!?]+[\"')]*(?:\s|$)", text)) == count
 
 
-@kind
+@constraint_check
 def num_paragraphs(text: str, *, count: int) -> bool:
-    """Blank lines separate as many paragraphs as asked."""
+    """Blank lines separate exactly `count` paragraphs."""
     return len(re.split(r"\n[ \t]*\n\s*", text)) == count
 
 
-@kind
+@constraint_check
 def json_keys(text: str, *, keys: list[str]) -> bool:
-    """The whole text is a JSON object with exactly these keys."""
+    """The text is a JSON object with exactly these keys."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -70,69 +70,69 @@ def json_keys(text: str, *, keys: list[str]) -> bool:
     return isinstance(value, dict) and sorted(value) == sorted(keys)
 
 
-@kind
+@constraint_check
 def lowercase(text: str) -> bool:
-    """There are letters, none of them a capital."""
+    """There are letters, all of them lowercase."""
     return text.islower()
 
 
-@kind
+@constraint_check
 def uppercase(text: str) -> bool:
-    """There are letters, all of them capitals."""
+    """There are letters, all of them uppercase."""
     return text.isupper()
 
 
-@kind
+@constraint_check
 def quoted(text: str) -> bool:
-    """The whole text stands in double quotes, and none inside."""
+    """The text is enclosed in double quotes and contains no others."""
     return len(text) > 2 and text[0] == text[-1] == '"' and '"' not in text[1:-1]
 
 
-@kind
+@constraint_check
 def starts_with(text: str, *, phrase: str) -> bool:
-    """The text starts with a phrase and goes on; case doesn't matter."""
+    """More text follows the phrase at the start; case is ignored."""
     return text.lower().startswith(phrase.lower()) and len(text) > len(phrase)
 
 
-@kind
+@constraint_check
 def ends_with(text: str, *, phrase: str) -> bool:
-    """The text ends with a phrase after something else; case doesn't matter."""
+    """More text precedes the phrase at the end; case is ignored."""
     return text.lower().endswith(phrase.lower()) and len(text) > len(phrase)
 
 
-@kind
+@constraint_check
 def no_commas(text: str) -> bool:
-    """There is no comma."""
+    """The text contains no comma."""
     return "," not in text
 
 
-@kind
+@constraint_check
 def postscript(text: str) -> bool:
-    """The last line, after others, is P.S. and something."""
+    """The last of several lines is a postscript after `P.S.`."""
     return re.search(r"\n\s*P\.S\.[ :]*\w[^\n]*\Z", text) is not None
 
 
-@kind
+@constraint_check
 def use_word(text: str, *, word: str, count: int) -> bool:
-    """A word occurs exactly as often as asked; case doesn't matter."""
+    """The word occurs exactly `count` times; case is ignored."""
     return _occurrences(text, word) == count
 
 
-@kind
+@constraint_check
 def avoid_word(text: str, *, word: str) -> bool:
-    """A word does not occur; case doesn't matter."""
+    """The word does not occur; case is ignored."""
     return _occurrences(text, word) == 0
 
 
-@kind
+@constraint_check
 def max_words(text: str, *, count: int) -> bool:
-    """There are at most this many words."""
+    """There are at most `count` words."""
     return len(text.split()) <= count
 
 
-@kind
+@constraint_check
 def min_words(text: str, *, count: int) -> bool:
-    """There are at least this many words."""
+    """There are at least `count` words."""
     return len(text.split()) >= count
 
 

@@ -1,4 +1,4 @@
-"""Judges answers to word problems: the number after the last `####`, as in GSM8K."""
+"""Scores answers to word problems: the number after the last `####`, as in GSM8K."""
 
 import re
 from collections.abc import Mapping
@@ -11,19 +11,19 @@ _NUMBER = re.compile(
 
 
 def exact_match(completion: str, check: Mapping[str, Any]) -> bool:
-    """Says whether a completion ends in the right number.
+    """Whether the final number of a completion is correct.
 
-    Thousands commas, a dollar sign, decimals that are zero and words after the number don't
-    matter. Without `####` an answer is wrong, whatever else it says.
+    Thousands separators, a dollar sign, trailing zeros and words after the number are ignored. An
+    answer without `####` is wrong.
 
     Args:
-        completion: What the model wrote.
-        check: The row's check, with the number under `answer`.
+        completion: The model's output.
+        check: The example's check, with the number under `answer`.
     """
     _, mark, rest = completion.rpartition("####")
     number = _NUMBER.match(rest)
     if not mark or number is None:
         return False
     sign, digits = number.groups()
-    given = Decimal(digits.replace(",", ""))
-    return (-given if sign else given) == Decimal(str(check["answer"]).replace(",", ""))
+    value = Decimal(digits.replace(",", ""))
+    return (-value if sign else value) == Decimal(str(check["answer"]).replace(",", ""))

@@ -1,4 +1,4 @@
-"""The mini benchmark of code: rows of `alps.data.generators.mini_code` as EvalPlus problems."""
+"""The mini code benchmark: examples of `alps.data.generators.mini_code` as EvalPlus problems."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import json
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from alps.data.example import Example
 from alps.data.generators import mini_code
 from alps.evals.context import EvaluationContext
+from alps.evals.evalplus import prompts
 from alps.evals.evalplus.benchmark import CodeBenchmark
-from alps.evals.evalplus.problems import Problems, Row, subset
-from alps.evals.evalplus.prompts import as_codegen_has_it, instruction_stops, stops
+from alps.evals.evalplus.problems import Problem, ProblemSet, subset
 
 if TYPE_CHECKING:
     from alps.evals.engine.language_model import LanguageModel
@@ -23,58 +23,53 @@ FENCES = ("```python\n", "\n```")
 
 @dataclass(frozen=True, kw_only=True)
 class MiniCode(CodeBenchmark):
-    """Small functions, asked for in the words of the training rows.
+    """Small functions, with the instructions of the training examples.
 
-    What counts as equal is EvalPlus' `==`: True passes for 1 and 2.0 for 2.
+    Results are compared with `==`, as in EvalPlus: True passes for 1 and 2.0 for 2.
     """
+
+    base_only: ClassVar[bool] = True
 
     max_new_tokens: int = 96
 
-    @property
-    def has_added_tests(self) -> bool:
-        """All tests of these problems are base tests."""
-        return False
-
-    def read(self, data_dir: Path | None) -> Problems:
-        """The first test rows; they need no file."""
-        rows = enumerate(islice(mini_code.examples("test"), self.limit))
-        problems = tuple(problem(example, number) for number, example in rows)
+    def load_problems(self, data_dir: Path | None) -> ProblemSet:
+        """The first test examples; no file is needed."""
+        examples = islice(mini_code.examples("test"), self.limit)
+        problems = tuple(to_problem(example, number) for number, example in enumerate(examples))
         return subset("humaneval", f"mini_code {mini_code.VERSION}", problems)
 
-    def prompt(self, row: Row, lm: LanguageModel, subject: EvaluationContext) -> str:
-        """The row's instruction as the model was trained on it; under `plain` its code alone."""
+    def prompt(self, problem: Problem, lm: LanguageModel, subject: EvaluationContext) -> str:
+        """The example's instruction in the training template; under `plain` its code alone."""
         if self.protocol == "plain":
-            return as_codegen_has_it(row["prompt"])
-        return lm.apply_chat_template([{"role": "user", "content": row["instruction"]}])
+            return prompts.codegen_prompt(problem["prompt"])
+        return lm.apply_chat_template([{"role": "user", "content": problem["instruction"]}])
 
-    def ends(self) -> list[str]:
-        """EvalPlus' for all models: a fence may begin an answer here, so it ends none."""
-        return stops("plain", "humaneval") if self.protocol == "plain" else instruction_stops()
+    def stop_sequences(self) -> list[str]:
+        """EvalPlus', without the closing fence: here a fence may open the answer."""
+        if self.protocol == "plain":
+            return prompts.stop_sequences("plain", "humaneval")
+        return prompts.instruction_stop_sequences()
 
     def fingerprint(self, data_dir: Path | None) -> str:
         """The generator's version."""
         return f"mini_code-v{mini_code.VERSION}"
 
 
-def problem(example: Example, number: int) -> dict:
-    """A row in EvalPlus' format; its tests' expected values come from the reference again."""
+def to_problem(example: Example, number: int) -> dict:
+    """An example in EvalPlus' format; expected values are computed from the reference solution."""
     assert example.check is not None
     reference = example.answer.removeprefix(FENCES[0]).removesuffix(FENCES[1])
     signature, _, body = reference.partition("\n")
     code = example.instruction[example.instruction.index(signature) :]
+    tests = json.loads(json.dumps(example.check["tests"]))  # the types of a file of problems
     return {
         "task_id": f"MiniCode/{number}",
         "prompt": f"{code}\n",
         "entry_point": example.check["entry_point"],
         "canonical_solution": f"{body}\n",
         "contract": "",
-        "base_input": [arguments for arguments, _ in _plain(example.check["tests"])],
+        "base_input": [arguments for arguments, _ in tests],
         "plus_input": [],
         "atol": 0,
         "instruction": example.instruction,
     }
-
-
-def _plain(tests: object) -> list:
-    """Values as a file of problems gives them back."""
-    return json.loads(json.dumps(tests))

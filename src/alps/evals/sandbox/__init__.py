@@ -1,1 +1,1 @@
-"""The sandbox for generated programs; imports the standard library only."""
+"""Sandbox for generated programs; imports only the standard library."""

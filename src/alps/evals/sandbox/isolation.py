@@ -1,7 +1,7 @@
-"""Isolation from inside: what a process gives up before it runs a program it does not trust.
+"""Isolation from inside: privileges, limits and system calls dropped before an untrusted program.
 
-bubblewrap has made namespaces and a root of their own before. Linux only, and nothing but the
-standard library: no other module of the package can be seen from inside.
+bubblewrap has set up the namespaces and the root folder. Linux only, and standard library only: no
+other module of the package is visible inside.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP = 24, 38, 22
-CAPABILITIES_3 = 0x20080522
-MOST_FILES = 64
-MOST_PROCESSES = 64  # threads count, too
+CAPABILITY_VERSION_3 = 0x20080522
+MAX_OPEN_FILES = 64
+MAX_PROCESSES = 64  # threads count, too
 
-# Calls that a program which computes something never makes. Where the numbers are not known, the
-# namespaces, the missing rights and the limits stand alone.
-REFUSED: dict[str, tuple[int, Sequence[int]]] = {
+# System calls that a computation never needs. On machines whose numbers are not listed, protection
+# rests on namespaces, dropped privileges and limits alone.
+DENIED_CALLS: dict[str, tuple[int, Sequence[int]]] = {
     # machine: (AUDIT_ARCH, numbers)
     "x86_64": (0xC000003E, (
         29, 30, 31, 64, 65, 66, 68, 69, 70, 71,  # System V memory, semaphores, messages
@@ -46,11 +46,11 @@ CLONE_THREAD = 0x10000
 EPERM, ENOSYS = 1, 38
 
 
-def give_up_rights(user: int | None) -> None:
-    """Gives up every capability, and root.
+def drop_privileges(user: int | None) -> None:
+    """Drops all capabilities, and root.
 
     Args:
-        user: To become, of those who own nothing; None keeps the one there is.
+        user: Id of a user who owns nothing, to switch to; None keeps the current user.
 
     Raises:
         OSError: If the kernel refuses.
@@ -63,57 +63,60 @@ def give_up_rights(user: int | None) -> None:
         os.setgroups([])
         os.setresgid(user, user, user)
         os.setresuid(user, user, user)
-    header, nothing = struct.pack("Ii", CAPABILITIES_3, 0), bytes(24)
-    _done(libc.capset(header, nothing), "capset")
-    _done(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
+    header, no_capabilities = struct.pack("Ii", CAPABILITY_VERSION_3, 0), bytes(24)
+    _check(libc.capset(header, no_capabilities), "capset")
+    _check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
 
 
-def limit(memory: int | None, seconds: float) -> None:
-    """Limits this process and its children for good.
+def set_resource_limits(memory: int | None, seconds: float) -> None:
+    """Sets resource limits of this process and its children; they cannot be raised again.
 
     Args:
-        memory: Bytes of address space of each, or None.
-        seconds: Of the processor.
+        memory: Bytes of address space per process, or None.
+        seconds: CPU time per process.
     """
-    wanted = {
+    limits = {
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_FSIZE: 0,
-        resource.RLIMIT_NOFILE: MOST_FILES,
+        resource.RLIMIT_NOFILE: MAX_OPEN_FILES,
         resource.RLIMIT_CPU: int(seconds) + 1,
     }
     if hasattr(resource, "RLIMIT_NPROC"):
-        wanted[resource.RLIMIT_NPROC] = MOST_PROCESSES
+        limits[resource.RLIMIT_NPROC] = MAX_PROCESSES
     if memory is not None:
         for name in ("RLIMIT_AS", "RLIMIT_DATA", "RLIMIT_STACK"):
-            wanted[getattr(resource, name)] = memory
-    for which, most in wanted.items():
+            limits[getattr(resource, name)] = memory
+    for which, limit in limits.items():
         _, hard = resource.getrlimit(which)
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        with suppress(ValueError, OSError):  # macOS knows no limit of memory
-            resource.setrlimit(which, (most, most))
+        limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        with suppress(ValueError, OSError):  # macOS has no memory limit
+            resource.setrlimit(which, (limit, limit))
 
 
-def refuse_calls() -> bool:
-    """Has the kernel refuse new processes, sockets and the like; False where it can't be told how.
+def install_syscall_filter() -> bool:
+    """Installs a seccomp filter that denies new processes, sockets and the like.
 
-    Threads remain. Needs `give_up_rights` before.
+    Threads are allowed. Call `drop_privileges` first.
+
+    Returns:
+        Whether it is active; False where the call numbers of the machine are not known.
     """
     machine = os.uname().machine
-    if sys.platform != "linux" or machine not in REFUSED or sys.maxsize < 2**32:
+    if sys.platform != "linux" or machine not in DENIED_CALLS or sys.maxsize < 2**32:
         return False
-    architecture, numbers = REFUSED[machine]
-    allow, refuse, absent = 0x7FFF0000, 0x00050000 | EPERM, 0x00050000 | ENOSYS
-    kill, load, equal, at_least, bits, answer = 0x80000000, 0x20, 0x15, 0x35, 0x45, 0x06
-    program = [(load, 0, 0, 4), (equal, 1, 0, architecture), (answer, 0, 0, kill), (load, 0, 0, 0)]
-    if machine == "x86_64":  # numbers of the x32 interface
-        program += [(at_least, 0, 1, 0x40000000), (answer, 0, 0, refuse)]
-    program += [(equal, 0, 1, CLONE3), (answer, 0, 0, absent)]  # its flags lie where no filter sees
+    architecture, numbers = DENIED_CALLS[machine]
+    allow, deny, absent = 0x7FFF0000, 0x00050000 | EPERM, 0x00050000 | ENOSYS
+    kill, load, equal, at_least, bits, ret = 0x80000000, 0x20, 0x15, 0x35, 0x45, 0x06
+    program = [(load, 0, 0, 4), (equal, 1, 0, architecture), (ret, 0, 0, kill), (load, 0, 0, 0)]
+    if machine == "x86_64":  # call numbers of the x32 ABI
+        program += [(at_least, 0, 1, 0x40000000), (ret, 0, 0, deny)]
+    program += [(equal, 0, 1, CLONE3), (ret, 0, 0, absent)]  # its flags are in memory, out of reach
     program += [(equal, 0, 4, CLONE[machine]), (load, 0, 0, 16), (bits, 0, 1, CLONE_THREAD)]
-    program += [(answer, 0, 0, allow), (answer, 0, 0, refuse)]
+    program += [(ret, 0, 0, allow), (ret, 0, 0, deny)]
     for number in numbers:
-        program += [(equal, 0, 1, number), (answer, 0, 0, refuse)]
-    program += [(answer, 0, 0, allow)]
-    code = b"".join(struct.pack("HBBI", *line) for line in program)
+        program += [(equal, 0, 1, number), (ret, 0, 0, deny)]
+    program += [(ret, 0, 0, allow)]
+    code = b"".join(struct.pack("HBBI", *instruction) for instruction in program)
     buffer = ctypes.create_string_buffer(code, len(code))
     head = struct.pack("HxxxxxxP", len(program), ctypes.addressof(buffer))
     libc = ctypes.CDLL(None, use_errno=True)
@@ -121,7 +124,7 @@ def refuse_calls() -> bool:
     return libc.prctl(PR_SET_SECCOMP, 2, head, 0, 0) == 0
 
 
-def _done(result: int, what: str) -> None:
+def _check(result: int, call: str) -> None:
     if result:
         number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
+        raise OSError(number, f"{call}: {os.strerror(number)}")

@@ -11,7 +11,13 @@ import pytest
 import alps
 
 NOBODY = 65534
-TESTS = ("test_sandbox.py", "test_sandbox_limits.py", "test_sandbox_hostile.py")
+TESTS = (
+    "test_availability.py",
+    "test_process.py",
+    "test_isolation.py",
+    "test_limits.py",
+    "test_hostile.py",
+)
 HERE = Path(__file__).parent
 
 
@@ -26,8 +32,8 @@ def place(tmp_path_factory):
     base = Path("/tmp") / f"alps-nobody-{os.getpid()}"
     base.mkdir(mode=0o755)
     shutil.copytree(Path(alps.__file__).parent, base / "source" / "alps")
-    for name in ("conftest.py", *TESTS):
-        shutil.copy(HERE / name, base)
+    for path in (HERE.parent / "conftest.py", *(HERE / name for name in TESTS)):
+        shutil.copy(path, base)
     work = base / "work"
     work.mkdir()
     work.chmod(0o777)
@@ -63,8 +69,8 @@ def test_an_ordinary_user_is_protected_as_well(place, name):
         "ALPS_CACHE_DIR": str(place / "work" / "cache"),
     }
     options = {"env": environment, "cwd": place / "work"}
-    why = "from alps.evals.sandbox.sandbox import find, no_sandbox; "
-    why += "print(find() is None and no_sandbox())"
+    why = "from alps.evals.sandbox.availability import *; "
+    why += "print(available_backend() is None and unavailable_reason())"
     asked = as_nobody([python(), "-c", why], **options)
     assert asked.returncode == 0, asked.stderr
     if "does not start" in asked.stdout:

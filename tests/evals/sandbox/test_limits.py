@@ -1,4 +1,4 @@
-"""Programs that take without end, each in a sandbox; as root and as another user."""
+"""Programs that use resources without end, each in a sandbox; as root and as another user."""
 
 import os
 import select
@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from alps.evals.sandbox import sandbox
-from alps.evals.sandbox.isolation import MOST_PROCESSES
-from alps.evals.sandbox.sandbox import Part, Request, TooMuch, TooSlow
+from alps.evals.sandbox import process as sandbox_process
+from alps.evals.sandbox.isolation import MAX_PROCESSES
+from alps.evals.sandbox.process import CallBatch, OutputLimitExceeded, Request, TimeLimitExceeded
 
 pytestmark = pytest.mark.sandbox
 
@@ -32,17 +32,19 @@ def f():
 
 def test_forking_without_end(box):
     assert box.result_of(FORKS) == (0, "PermissionError")
-    count, name = box.result_of(FORKS, filter=False, memory=None)
-    assert 0 < count <= MOST_PROCESSES and name == "BlockingIOError"
+    count, name = box.result_of(FORKS, syscall_filter=False, memory=None)
+    assert 0 < count <= MAX_PROCESSES and name == "BlockingIOError"
 
 
 def test_nothing_of_it_is_left(box):
     """Who lives on holds the end of the pipe that results come through."""
-    parts = [Part(name="p", inputs=[()], limits=[4.0], seconds=5.0)]
-    wanted = Request(code=FORKS, entry_point="f", parts=parts, filter=False, memory=None)
-    with box.started(wanted, 1 << 16) as conversation:
-        pipe = os.dup(conversation._out)
-        next(iter(conversation.lines()))  # the children sleep
+    batches = [CallBatch(name="p", inputs=[()], call_timeouts=[4.0], timeout=5.0)]
+    wanted = Request(
+        code=FORKS, entry_point="f", batches=batches, syscall_filter=False, memory=None
+    )
+    with box.start(wanted, 1 << 16) as process:
+        pipe = os.dup(process._stdout)
+        next(iter(process.lines()))  # the children sleep
     began = time.monotonic()
     while time.monotonic() < began + 10 and select.select([pipe], [], [], 10)[0]:
         if not os.read(pipe, 1 << 16):
@@ -107,10 +109,10 @@ def test_ignoring_every_signal(box):
 
 
 def test_a_runner_that_stops_is_killed_from_outside(box, monkeypatch):
-    monkeypatch.setattr(sandbox, "STARTING_SECONDS", 1.0)
+    monkeypatch.setattr(sandbox_process, "STARTUP_SECONDS", 1.0)
     stop = "import os, posix, signal\ndef f():\n    posix.kill(os.getppid(), signal.SIGSTOP)\n"
     forever = "    while True: pass"
-    with pytest.raises(TooSlow):
+    with pytest.raises(TimeLimitExceeded):
         box.lines_of(stop + forever, (), seconds=0.5)
 
 
@@ -135,12 +137,12 @@ def test_flooding_the_output(box):
         "            try: os.write(number, b'x' * 10**6)\n"
         "            except OSError: pass"
     )
-    with pytest.raises(TooMuch):
+    with pytest.raises(OutputLimitExceeded):
         box.lines_of(raw, ())
 
 
 def test_a_result_of_a_gigabyte(box):
-    with pytest.raises(TooMuch):
+    with pytest.raises(OutputLimitExceeded):
         box.lines_of("def f(): return 'x' * 10**8", ())
     assert box.result_of("def f(): return 'x' * 10**9") == b'e"MemoryError"'
 

@@ -9,7 +9,7 @@ import pytest
 
 from alps.evals.evalplus import scoring as evalplus_scoring
 from alps.evals.evalplus.scoring import score
-from alps.evals.sandbox.sandbox import find
+from alps.evals.sandbox.availability import available_backend
 
 pytestmark = pytest.mark.sandbox
 
@@ -110,7 +110,7 @@ import numpy
 numpy.allclose = lambda *a, **k: True
 builtins.abs = lambda x: 0
 for name, module in list(sys.modules.items()):
-    for function in ("right", "take", "is_floats", "decode", "unpack"):
+    for function in ("is_correct", "take", "is_floats", "decode", "unpack"):
         if hasattr(module, function):
             setattr(module, function, lambda *a, **k: True)
 def double(x):
@@ -190,7 +190,7 @@ def judged(tmp_path_factory, problems):
         limits = {"min_time_limit": 0.4, "gt_time_limit_factor": 4.0}
         patch.setattr(evalplus_scoring, "LIMITS", limits)
         patch.setattr(evalplus_scoring, "LONGER_LIMITS", limits)
-        patch.setattr(evalplus_scoring, "workers", lambda: 2)
+        patch.setattr(evalplus_scoring, "num_workers", lambda: 2)
         for hostile in HOSTILE.values():
             own = hostile.replace("PORT", str(server.getsockname()[1]))
             own = own.replace("SECRET", str(folder / "secret")).replace("FOLDER", str(folder))
@@ -215,7 +215,7 @@ def test_it_fails_and_those_beside_it_are_judged_right(judged, name):
 
 def test_nothing_was_written_but_verdicts(judged):
     found, folder = judged
-    assert found.sandbox == find().name
+    assert found.sandbox == available_backend().name
     names = {path.name for path in folder.iterdir()}
     assert names == {
         "secret", "samples.jsonl", "samples.raw.jsonl", "problems.jsonl", "eval_results.json",
