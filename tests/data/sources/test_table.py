@@ -313,7 +313,7 @@ def test_the_guides_own_test_passes(tmp_path, monkeypatch):
     (tmp_path / "riddles.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     names: dict = {}
-    exec(test.replace("alps.data.riddles", "riddles"), names)
+    exec(test.replace("alps.data.readers.riddles", "riddles"), names)
     found = [function for name, function in names.items() if name.startswith("test_")]
     assert found
     for function in found:
