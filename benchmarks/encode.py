@@ -1,11 +1,11 @@
-"""How fast and how small is encoding 200,000 rows, beside the bare tokenizer?
+"""Time and memory of encoding 200,000 examples, compared with the bare tokenizer.
 
 Writes synthetic instruction rows (sentences of the embedded data sets, shuffled and numbered) to a
 JSON Lines file and takes interleaved rounds of: the tokenizer's own `encode_batch` over the same
-prompts and answers, all cores, texts ready in memory and results thrown away; and `encoded_rows`,
-which reads the file, renders, encodes, writes and checks. Each in a process of its own. The last
-table is peak resident memory of the encoding process and its workers, for a tenth of the rows and
-for all. Figures that matter are the ratios of one run.
+prompts and answers, all cores, texts ready in memory and results thrown away; and
+`encoded_dataset`, which reads the file, renders, encodes, writes and checks. Each in a process of
+its own. The last table is peak memory of the encoding process (resident) and of its workers
+(private), for a tenth of the rows and for all. Figures that matter are the ratios of one run.
 
     python benchmarks/encode.py
     python benchmarks/encode.py --rows 20000 --rounds 3
@@ -32,8 +32,8 @@ from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 from alps.config.build import build, compose_config
-from alps.data.encoding.dataset import encoded_rows
-from alps.data.encoding.pool import num_processes
+from alps.data.encoding.dataset import encoded_dataset
+from alps.data.encoding.mapped import num_processes
 from alps.data.sources.jsonl import Jsonl
 from alps.data.subset import training_examples
 from alps.data.template import render
@@ -41,7 +41,7 @@ from alps.models.checkpoint import materialize
 
 WAYS = {
     "bare": "bare `encode_batch`",
-    "ours": "`encoded_rows`",
+    "ours": "`encoded_dataset`",
     "pass": "the pass that counts rows (preflight), before it",
 }
 
@@ -110,17 +110,14 @@ def measure(path: Path, way: str) -> dict[str, float]:
         training_examples(source_of(path))
         found |= began.seconds("pass")
         began = Clock()
-        rows = encoded_rows(source_of(path), tokenizer)
+        rows = encoded_dataset(source_of(path), tokenizer)
         found |= began.seconds("ours")
         found["tokens"] = int(rows.lengths.sum())
     return found | {"before": before, "peak": resident(), "workers": watch.megabytes()}
 
 
 class WorkerMemory(threading.Thread):
-    """Reads the peak resident memory of child processes while they live.
-
-    What the kernel reports after their end includes the parent's, whose memory they had at first.
-    """
+    """Peak private memory of child processes, which are forks and share the rest."""
 
     def __init__(self):
         """Starts to look."""
@@ -139,9 +136,9 @@ class WorkerMemory(threading.Thread):
 
     def _look(self, child: str) -> None:
         with suppress(OSError, IndexError):  # it ended just now
-            if b"alps.data.encoding.encode" in Path(f"/proc/{child}/cmdline").read_bytes():
-                status = Path(f"/proc/{child}/status").read_text()
-                self._peaks[child] = int(status.split("VmHWM:")[1].split()[0])
+            memory = Path(f"/proc/{child}/smaps_rollup").read_text()
+            now = int(memory.split("Private_Dirty:")[1].split()[0])
+            self._peaks[child] = max(now, self._peaks.get(child, 0))
 
     def megabytes(self) -> float:
         """The sum of their peaks."""

@@ -42,8 +42,8 @@ from alps.config.build import build, compose_config
 from alps.cost.flops import Workload, flops_vs_full
 from alps.cost.shape import ModelShape
 from alps.data.batches import MicroBatches, Schedule, pack
-from alps.data.encoding.dataset import EncodedRows
-from alps.data.encoding.encode import EncodedRow, encode
+from alps.data.encoding.dataset import EncodedDataset
+from alps.data.encoding.encode import EncodedExample, encode
 from alps.data.subset import training_examples
 from alps.heads.geometry import Geometry
 from alps.heads.head_set import HeadSet
@@ -182,7 +182,7 @@ def batch_of(mix: bool) -> tuple[dict, Workload]:
         rows = embedded_rows(default_run(), 16)
     else:
         draw = Random(0)
-        rows = [EncodedRow([draw.randrange(40000) for _ in range(256)], 128) for _ in range(4)]
+        rows = [EncodedExample([draw.randrange(40000) for _ in range(256)], 128) for _ in range(4)]
     batch = pack(rows, 0)
     batch.pop("num_tokens")
     lengths, answers = [len(r.ids) for r in rows], [r.num_answer_tokens for r in rows]
@@ -264,9 +264,9 @@ class Lesson:
     """What every rung learns from, and is examined on."""
 
     base: Path
-    rows: list[EncodedRow]
-    chooses_lr: list[EncodedRow]
-    held_out: list[EncodedRow]
+    rows: list[EncodedExample]
+    chooses_lr: list[EncodedExample]
+    held_out: list[EncodedExample]
     padding: int
 
 
@@ -394,7 +394,7 @@ def train(model: nn.Module, lesson: Lesson, rung: Rung, lr: float, epochs: int) 
     schedule = Schedule(
         num_examples=len(lesson.rows), batch_size=8, epochs=epochs, max_steps=None, seed=0
     )
-    rows = EncodedRows.of(lesson.rows)
+    rows = EncodedDataset.of(lesson.rows)
     batches: Any = MicroBatches(rows, schedule, 0, lesson.padding, rung.batching)  # pyright: ignore
     optimizer = adamw(model, lr)
     loss_of = answer_loss if rung.answers_only else loss_everywhere
@@ -412,7 +412,7 @@ def train(model: nn.Module, lesson: Lesson, rung: Rung, lr: float, epochs: int) 
 
 
 @torch.inference_mode()
-def loss_over(model: nn.Module, rows: list[EncodedRow], padding: int) -> float:
+def loss_over(model: nn.Module, rows: list[EncodedExample], padding: int) -> float:
     """Mean loss of an answer token, one row at a time."""
     lost = sum(float(answer_loss(model, **without_count(pack([row], padding)))) for row in rows)
     return lost / sum(row.num_answer_tokens for row in rows)
@@ -445,7 +445,7 @@ def default_run(data: str | None = None) -> Run:
     return build(compose_config(["evals=none", *local, "data.max_examples=null"]))
 
 
-def embedded_rows(run: Run, count: int, split: str = "train") -> list[EncodedRow]:
+def embedded_rows(run: Run, count: int, split: str = "train") -> list[EncodedExample]:
     """Encoded rows of the run's data."""
     tokenizer = load_tokenizer(materialize(run.model))
     source = replace(run.data, max_examples=count)

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from alps.data.batches import FromStep, MicroBatches, Schedule, pack, pad
-from alps.data.encoding.dataset import EncodedRows
-from alps.data.encoding.encode import EncodedRow
+from alps.data.encoding.dataset import EncodedDataset
+from alps.data.encoding.encode import EncodedExample
 from alps.models.loss import IGNORE
 
 PAD = 99
@@ -21,11 +21,13 @@ GOLDEN = [
 ]  # of seed 3, from `torch.randperm`
 
 
-def rows(count: int = 23) -> EncodedRows:
+def rows(count: int = 23) -> EncodedDataset:
     """Rows of mixed lengths; the first id names the row."""
     draw = random.Random(0)
     lengths = [(draw.randint(3, 9), draw.randint(1, 3)) for _ in range(count)]
-    return EncodedRows.of([EncodedRow([i, *[50] * n], s) for i, (n, s) in enumerate(lengths)])
+    return EncodedDataset.of(
+        [EncodedExample([i, *[50] * n], s) for i, (n, s) in enumerate(lengths)]
+    )
 
 
 def batches(schedule: Schedule, rank: int = 0, batching="grouped") -> MicroBatches:
@@ -156,7 +158,7 @@ def test_micro_batches_hold_rows_of_similar_length():
 
 
 def test_labels_mask_the_prompt_and_the_padding():
-    batch = pad([EncodedRow([1, 2, 3, 4, 5], 3), EncodedRow([6, 7], 1)], PAD)
+    batch = pad([EncodedExample([1, 2, 3, 4, 5], 3), EncodedExample([6, 7], 1)], PAD)
     assert batch["input_ids"].tolist() == [[1, 2, 3, 4, 5], [6, 7, PAD, PAD, PAD]]
     assert batch["num_tokens"] == 7
     no = IGNORE
@@ -165,13 +167,15 @@ def test_labels_mask_the_prompt_and_the_padding():
 
 
 def test_an_answer_token_equal_to_the_padding_is_learned():
-    batch = pad([EncodedRow([1, PAD], 1), EncodedRow([1, 2, 3], 1)], PAD)  # pad is often eos
+    batch = pad(
+        [EncodedExample([1, PAD], 1), EncodedExample([1, 2, 3], 1)], PAD
+    )  # pad is often eos
     assert batch["labels"][0].tolist() == [IGNORE, PAD, IGNORE]
     assert batch["num_tokens"] == 5
 
 
 def test_a_packed_row_has_no_padding_and_positions_of_each_sample():
-    batch = pack([EncodedRow([1, 2, 3, 4, 5], 3), EncodedRow([6, 7], 1)], PAD)
+    batch = pack([EncodedExample([1, 2, 3, 4, 5], 3), EncodedExample([6, 7], 1)], PAD)
     no = IGNORE
     assert batch["input_ids"].tolist() == [[1, 2, 3, 4, 5, 6, 7]]
     assert batch["labels"].tolist() == [[no, no, no, 4, 5, no, 7]]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from alps.data.describe import QUANTILES, describe
-from alps.data.encoding.encode import encode_row
+from alps.data.encoding.encode import encode_example
 from alps.data.subset import training_examples
 from alps.models.byte_tokenizer import byte_tokenizer
 
@@ -26,7 +26,7 @@ def test_numbers_are_those_of_the_rows(source):
     tokenizer = byte_tokenizer()
     whole = replace(source, max_length=1000)
     found = describe(whole, tokenizer, 0)
-    rows = [encode_row(e, tokenizer, "plain") for e in training_examples(whole)]
+    rows = [encode_example(e, tokenizer, "plain") for e in training_examples(whole)]
     lengths = sorted(len(row.ids) for row in rows)
     answers = sorted(row.num_answer_tokens for row in rows)
     assert found.num_rows == 12 and found.num_tokens == sum(lengths)

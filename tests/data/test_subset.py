@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from alps.base.hashing import cache_dir
-from alps.data.example import Example, Split, Tally
+from alps.data.example import DropCounts, Example, Split
 from alps.data.sources.jsonl import Jsonl
 from alps.data.subset import (
     CONTAMINATED,
     DUPLICATE,
-    _first_of_each,
-    rows_identity,
+    _first_occurrences,
+    subset_identity,
     training_examples,
 )
 from alps.settings.interfaces import Source
@@ -30,13 +30,13 @@ class Counted(Source):
     total: int = 100
     repeat: int = 1000000
 
-    def examples(self, split: Split, tally: Tally | None = None) -> Iterator[Example]:
+    def examples(self, split: Split, dropped: DropCounts | None = None) -> Iterator[Example]:
         PASSES.append(split)
         for i in range(self.total):
             if i % 10:
                 yield Example(instruction=f"Row {i % self.repeat}", answer="yes")
-            elif tally is not None:
-                tally["empty answer"] += 1
+            elif dropped is not None:
+                dropped["empty answer"] += 1
 
     def fingerprint(self) -> str:
         return "counted"
@@ -141,7 +141,7 @@ def test_a_later_process_reads_no_row_to_know_which_are_used(passes):
     first = training_examples(Counted(fraction=0.5, deduplicate=True))
     again = training_examples(Counted(fraction=0.5, deduplicate=True))
     assert len(passes) == 1
-    assert list(again) == list(first) and again.tally == first.tally == {"empty answer": 10}
+    assert list(again) == list(first) and again.dropped == first.dropped == {"empty answer": 10}
 
 
 @pytest.mark.parametrize(
@@ -163,8 +163,8 @@ def test_how_rows_are_written_does_not_change_which_are_used(passes):
 def test_the_held_out_rows_do_not_depend_on_the_choice_of_training_rows():
     own = {"fraction": 0.5, "max_examples": 3, "subset_seed": 4, "skip_examples": 5}
     part = Counted(deduplicate=True, **own)
-    assert rows_identity(part, "test") == rows_identity(Counted(), "test")
-    assert rows_identity(part, "train") != rows_identity(Counted(), "train")
+    assert subset_identity(part, "test") == subset_identity(Counted(), "test")
+    assert subset_identity(part, "train") != subset_identity(Counted(), "train")
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK", b"no archive", None])
@@ -191,12 +191,12 @@ def test_the_first_of_equal_rows_stays(passes):
     rows = training_examples(Counted(total=60, repeat=25, deduplicate=True))
     expected = dict.fromkeys(i % 25 for i in range(60) if i % 10)
     assert [int(row.instruction.split()[1]) for row in rows] == list(expected)
-    assert rows.tally[DUPLICATE] == 54 - len(expected)
+    assert rows.dropped[DUPLICATE] == 54 - len(expected)
 
 
 def test_digests_that_are_half_the_same_are_of_two_rows():
     digests = np.array([[1, 2], [3, 2], [1, 2], [1, 4], [3, 2]], dtype=np.uint64)
-    assert _first_of_each(digests).tolist() == [0, 1, 3]
+    assert _first_occurrences(digests).tolist() == [0, 1, 3]
 
 
 def test_case_and_white_space_make_no_difference(tmp_path, passes):
@@ -213,7 +213,7 @@ def test_case_and_white_space_make_no_difference(tmp_path, passes):
     assert len(training_examples(source)) == 5
     rows = training_examples(replace(source, deduplicate=True))
     assert [(row.instruction, row.answer) for row in rows] == [texts[0], texts[2], texts[3]]
-    assert rows.tally == {DUPLICATE: 2}
+    assert rows.dropped == {DUPLICATE: 2}
 
 
 def test_a_fraction_is_taken_of_what_is_left(passes):
@@ -228,7 +228,7 @@ def test_rows_of_a_benchmark_are_left_out_and_counted(tmp_path, passes):
     prompts.write_text(json.dumps({"question": "row 11"}) + "\n")
     rows = training_examples(Counted(decontaminate=(str(prompts),), ngram=2))
     assert len(rows) == 89 and all(row.instruction != "Row 11" for row in rows)
-    assert rows.tally == {"empty answer": 10, CONTAMINATED: 1}
+    assert rows.dropped == {"empty answer": 10, CONTAMINATED: 1}
 
 
 def test_prompts_are_told_apart_by_content_not_by_place(tmp_path, passes):
@@ -236,11 +236,11 @@ def test_prompts_are_told_apart_by_content_not_by_place(tmp_path, passes):
     for place in places:
         place.write_text(json.dumps({"question": "row 11"}) + "\n")
     first, second = (Counted(decontaminate=(str(place),)) for place in places)
-    assert rows_identity(first, "train") == rows_identity(second, "train")
+    assert subset_identity(first, "train") == subset_identity(second, "train")
     places[1].write_text(json.dumps({"question": "row 12"}) + "\n")
-    assert rows_identity(first, "train") != rows_identity(second, "train")
-    assert rows_identity(replace(first, ngram=5), "train") != rows_identity(first, "train")
-    assert rows_identity(Counted(ngram=5), "train") == rows_identity(Counted(), "train")
+    assert subset_identity(first, "train") != subset_identity(second, "train")
+    assert subset_identity(replace(first, ngram=5), "train") != subset_identity(first, "train")
+    assert subset_identity(Counted(ngram=5), "train") == subset_identity(Counted(), "train")
 
 
 def test_nothing_left_is_one_sentence_with_the_numbers(passes):

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from alps.data.encoding.encode import encode_row
+from alps.data.encoding.encode import encode_example
 from alps.evals.evaluate import evaluation_context
 from alps.evals.held_out import HeldOut
 from alps.evals.statistics import value
@@ -25,7 +25,7 @@ def subject(make_run):
 def test_it_is_the_mean_over_answer_tokens_of_the_test_split(subject):
     losses = []
     for example in islice(subject.data.examples("test"), 7):
-        row = encode_row(example, subject.tokenizer, "alpaca")
+        row = encode_example(example, subject.tokenizer, "alpaca")
         with torch.inference_mode():
             logits = subject.model(torch.tensor([row.ids])).logits[0, row.answer_start - 1 : -1]
         target = torch.tensor(row.ids[row.answer_start :])
@@ -42,7 +42,7 @@ def test_it_is_the_mean_over_answer_tokens_of_the_test_split(subject):
 def test_the_loss_of_every_document_is_kept(subject):
     losses, tokens = [], []
     for example in islice(subject.data.examples("test"), 7):
-        row = encode_row(example, subject.tokenizer, "alpaca")
+        row = encode_example(example, subject.tokenizer, "alpaca")
         with torch.inference_mode():
             logits = subject.model(torch.tensor([row.ids])).logits[0, row.answer_start - 1 : -1]
         target = torch.tensor(row.ids[row.answer_start :])

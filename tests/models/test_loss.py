@@ -4,13 +4,17 @@ import torch.nn.functional as F
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from alps.data.batches import pack, pad
-from alps.data.encoding.encode import EncodedRow
+from alps.data.encoding.encode import EncodedExample
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model
 from alps.models.loss import answer_loss
 from alps.models.packed_attention import NAME
 
-ROWS = [EncodedRow([5, 6, 7, 8, 9], 2), EncodedRow([10, 11, 12], 1), EncodedRow([3] * 9, 8)]
+ROWS = [
+    EncodedExample([5, 6, 7, 8, 9], 2),
+    EncodedExample([10, 11, 12], 1),
+    EncodedExample([3] * 9, 8),
+]
 
 
 @pytest.fixture
@@ -73,7 +77,10 @@ def test_a_sample_longer_than_the_sliding_window_is_windowed(length, kind):
 
     Tokens differ: attention over equal values is the same whatever it sees.
     """
-    samples = [EncodedRow([5, 6, 7], 2), EncodedRow(list(range(20, 20 + length)), length - 1)]
+    samples = [
+        EncodedExample([5, 6, 7], 2),
+        EncodedExample(list(range(20, 20 + length)), length - 1),
+    ]
     model = tiny(kind, sliding_window=4)
     losses = {}
     for window in (4, None):

@@ -4,14 +4,14 @@ import pytest
 
 from alps.cost.memory import peak_memory, storage
 from alps.cost.shape import ModelShape
-from alps.data.encoding.dataset import EncodedRows
-from alps.data.encoding.encode import EncodedRow
+from alps.data.encoding.dataset import EncodedDataset
+from alps.data.encoding.encode import EncodedExample
 from alps.models.checkpoint import materialize
 from alps.models.training_plan import TrainingPlan
 from alps.training.prediction import micro_batch_size, predict_cost
 
 PLAN = TrainingPlan(qkv="all", rest=True)
-ROWS = EncodedRows.of([EncodedRow(list(range(n)), n - n // 4) for n in (8, 40, 12, 32, 16)])
+ROWS = EncodedDataset.of([EncodedExample(list(range(n)), n - n // 4) for n in (8, 40, 12, 32, 16)])
 """Of each row the last quarter is its answer."""
 
 

@@ -1,4 +1,4 @@
-"""Training rows that a benchmark asks for: found by the words they share with its prompts."""
+"""Decontamination: detects training examples that share n-grams of words with benchmark prompts."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from alps.data.example import Example
 from alps.data.files.read import read_rows
 
 PROMPT_FIELDS = ("question", "prompt", "problem", "instruction", "text")
-"""Where a benchmark's row has its prompt; the first field that is a text."""
+"""Fields of a benchmark document that can hold its prompt; the first with a text counts."""
 
 _WORD = re.compile(r"\w+")
 
 
 class BenchmarkPrompts:
-    """The n-grams of all prompts.
+    """N-grams of the prompts of benchmarks.
 
     Words are runs of letters, digits and underscores, in lower case. A prompt of fewer than n words
-    is found only where a row's instruction is that prompt and nothing else: anything less would
-    leave out every row with a common word.
+    contaminates only an example whose instruction is that prompt: a shared common word would drop
+    too many.
     """
 
     def __init__(self, paths: Sequence[Path], ngram: int):
-        """Reads all prompts.
+        """Reads the prompts.
 
         Args:
-            paths: Files of rows.
+            paths: Files of benchmark documents.
             ngram: Words in an n-gram.
 
         Raises:
-            ValueError: If a file cannot be read, or a row has no prompt.
+            ValueError: If a file cannot be read, or a document has no prompt.
         """
         self.ngram = ngram
         self._ngrams: set[str] = set()
@@ -43,8 +43,8 @@ class BenchmarkPrompts:
                     self._short.add(" ".join(words))
                 self._ngrams.update(_ngrams(words, ngram))
 
-    def ask_for(self, example: Example) -> bool:
-        """Whether the row shares an n-gram with a prompt, in its instruction or its answer."""
+    def contaminate(self, example: Example) -> bool:
+        """Whether instruction or answer of the example share an n-gram with a prompt."""
         instruction = words_of(example.instruction)
         if " ".join(instruction) in self._short:
             return True
@@ -56,7 +56,7 @@ class BenchmarkPrompts:
 
 
 def words_of(text: str) -> list[str]:
-    """Words of a text, in lower case."""
+    """Words of a text, case-folded."""
     return _WORD.findall(text.casefold())
 
 

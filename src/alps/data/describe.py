@@ -1,4 +1,4 @@
-"""What a dataset looks like to a model: how many rows, how long, how many cut; some of them."""
+"""Summary of an encoded dataset: number of examples, quantiles of lengths, some samples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alps.base.progress import ProgressMode
-from alps.data.encoding.dataset import EncodedRows, encoded_rows, most_tokens
+from alps.data.encoding.dataset import EncodedDataset, effective_max_length, encoded_dataset
 from alps.settings.interfaces import Source
 
 if TYPE_CHECKING:
@@ -20,20 +20,20 @@ QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """Rows as they are trained on.
+    """Summary of the training examples.
 
     Attributes:
-        name: The choice of data.
-        fingerprint: Content of the rows, or id and revision on the hub.
-        template: How prompts are written.
-        max_length: Longest sequence in tokens.
-        num_rows: Training rows.
+        name: Name of the data.
+        fingerprint: Content hash of the files, or id and revision on the hub.
+        template: Prompt template.
+        max_length: Maximum length in tokens.
+        num_rows: Number of training examples.
         num_tokens: Their tokens.
-        num_truncated: Rows whose instruction was cut.
-        left_out: Rows left out, by reason.
-        lengths: Tokens of a row at `QUANTILES`.
-        answers: Answer tokens of a row at `QUANTILES`, end-of-text included.
-        samples: Some rows as the model reads them: prompt and answer.
+        num_truncated: Examples whose instruction was truncated.
+        left_out: Number of dropped examples by reason.
+        lengths: Tokens of an example at `QUANTILES`.
+        answers: Answer tokens of an example at `QUANTILES`, end-of-text included.
+        samples: Decoded prompts and answers of some examples.
     """
 
     name: str
@@ -56,46 +56,43 @@ def describe(
     progress: ProgressMode = "off",
     context: int | None = None,
 ) -> Description:
-    """Encodes the training rows (they stay in the cache) and measures them.
+    """Encodes the training examples, which stay in the cache, and summarizes them.
 
     Args:
-        source: The rows.
+        source: The data source.
         tokenizer: The model's.
-        num_samples: Rows to show, evenly spread over all of them.
-        progress: How an encoding that takes long is shown.
+        num_samples: Number of samples, evenly spaced.
+        progress: Display of a long encoding.
         context: The model's context in tokens.
 
     Raises:
-        ValueError: If a row cannot be used, or none is left; one sentence.
+        ValueError: If an example cannot be used, or none is left; one sentence.
     """
-    rows = encoded_rows(source, tokenizer, progress=progress, context=context)
+    dataset = encoded_dataset(source, tokenizer, progress=progress, context=context)
     return Description(
         name=source.name,
         fingerprint=source.fingerprint(),
         template=source.template,
-        max_length=most_tokens(source, context),
-        num_rows=len(rows),
-        num_tokens=int(rows.lengths.sum()),
-        num_truncated=rows.num_truncated,
-        left_out=dict(rows.tally),
-        lengths=_quantiles(rows.lengths),
-        answers=_quantiles(rows.num_answers),
-        samples=_samples(rows, tokenizer, num_samples),
+        max_length=effective_max_length(source, context),
+        num_rows=len(dataset),
+        num_tokens=int(dataset.lengths.sum()),
+        num_truncated=dataset.num_truncated,
+        left_out=dict(dataset.dropped),
+        lengths=_quantiles(dataset.lengths),
+        answers=_quantiles(dataset.num_answers),
+        samples=_samples(dataset, tokenizer, num_samples),
     )
 
 
 def _quantiles(numbers: np.ndarray) -> list[int]:
-    """Of whole numbers, themselves among them."""
+    """Quantiles that are elements of `numbers`."""
     return [int(n) for n in np.quantile(numbers, QUANTILES, method="inverted_cdf")]
 
 
-def _samples(rows: EncodedRows, tokenizer: Tokenizer, count: int) -> list[tuple[str, str]]:
-    count = min(count, len(rows))
-    shown = []
-    for k in range(count):
-        row = rows[k * len(rows) // count]
-        texts = (tokenizer.decode(part) for part in (row.ids[: row.answer_start],
-                                                     row.ids[row.answer_start :]))  # fmt: skip
-        prompt, answer = (str(text) for text in texts)
-        shown.append((prompt, answer))
-    return shown
+def _samples(dataset: EncodedDataset, tokenizer: Tokenizer, count: int) -> list[tuple[str, str]]:
+    count = min(count, len(dataset))
+    examples = (dataset[k * len(dataset) // count] for k in range(count))
+    halves = ((e.ids[: e.answer_start], e.ids[e.answer_start :]) for e in examples)
+    return [
+        (str(tokenizer.decode(prompt)), str(tokenizer.decode(answer))) for prompt, answer in halves
+    ]

@@ -1,4 +1,4 @@
-"""One training or test example, as every data source yields it."""
+"""Examples: an instruction and its answer, as every data source yields them."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -7,19 +7,19 @@ from typing import Any, Literal
 
 Split = Literal["train", "test"]
 
-Tally = Counter[str]
-"""Rows that were left out, by reason in the words of a report: `empty answer`, `too long`."""
+DropCounts = Counter[str]
+"""Number of dropped examples by reason, such as `empty answer` or `too long`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """An instruction and the answer a model should learn to give.
+    """An instruction and its answer, for training or for a benchmark.
 
     Attributes:
-        instruction: What the user asks; the template puts it in its place.
-        answer: The reference answer, the only part the loss sees.
-        check: What a benchmark needs to judge another answer (plain JSON values), or None where
-            the source cannot be used as a benchmark.
+        instruction: Text of the user, without the template.
+        answer: Reference answer, the only part with labels.
+        check: JSON values by which a benchmark scores another answer, or None if the source is no
+            benchmark.
     """
 
     instruction: str
@@ -28,7 +28,7 @@ class Example:
 
 
 def with_input(instruction: str, extra: str) -> str:
-    """An instruction with the input that it speaks of; without an instruction nothing is asked."""
+    """The instruction followed by its input; an empty instruction stays empty."""
     if instruction.strip() and extra.strip():
         return f"{instruction}\n\n{extra}"
     return instruction

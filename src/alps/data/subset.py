@@ -1,7 +1,7 @@
-"""Which training rows a run uses: all, a part, or those that are neither doubled nor benchmarks'.
+"""Training examples of a run: all, a nested subset, without duplicates or benchmark prompts.
 
-One pass over the source finds their positions, which are remembered on disk; another yields them.
-No row stays in memory, only a few bytes for each.
+A first pass over the source selects positions, which are cached on disk; a second yields the
+examples. Memory holds a few bytes for each example, never its text.
 """
 
 from __future__ import annotations
@@ -22,87 +22,85 @@ from jaxtyping import Int, UInt64
 
 from alps.base.atomic import replacing
 from alps.base.hashing import cache_dir, canonical, digest
-from alps.data.example import Example, Split, Tally
+from alps.data.example import DropCounts, Example, Split
 from alps.settings.interfaces import Source
 
 VERSION = 2
-"""Raised when the same settings choose other rows."""
+"""Increases when the same settings select other examples."""
 
 DUPLICATE = "duplicate"
 CONTAMINATED = "in a benchmark"
-_OF_TEMPLATE = ("template", "max_length", "too_long")
-_OF_CHOICE = (
+_ENCODING_SETTINGS = ("template", "max_length", "too_long")
+_SUBSET_SETTINGS = (
     "max_examples", "fraction", "subset_seed", "skip_examples", "deduplicate", "decontaminate",
     "ngram",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class TrainingRows:
-    """The rows a run trains on, in the source's order, read anew at each iteration.
+class TrainingSubset:
+    """Training examples of a run, in the source's order, read anew at each iteration.
 
     Attributes:
-        source: Where they come from.
-        positions: Their positions in the source, rising, or None for all rows.
-        num_rows: How many they are.
-        tally: Rows of the source that were left out, by reason; those that a fraction leaves out
-            are not among them.
+        source: The data source.
+        positions: Sorted positions in the source, or None for all examples.
+        num_examples: Number of examples.
+        dropped: Number of dropped examples by reason; those outside a fraction don't count.
     """
 
     source: Source
-    positions: Int[np.ndarray, " rows"] | None
-    num_rows: int
-    tally: Tally
+    positions: Int[np.ndarray, " examples"] | None
+    num_examples: int
+    dropped: DropCounts
 
     def __len__(self) -> int:
-        return self.num_rows
+        return self.num_examples
 
     def __iter__(self) -> Iterator[Example]:
-        rows = self.source.examples("train")
+        examples = self.source.examples("train")
         if self.positions is None:
-            return rows
-        chosen = np.zeros(int(self.positions[-1]) + 1, dtype=bool)
-        chosen[self.positions] = True
-        return compress(rows, chosen)  # ends at the last chosen row
+            return examples
+        selected = np.zeros(int(self.positions[-1]) + 1, dtype=bool)
+        selected[self.positions] = True
+        return compress(examples, selected)  # ends at the last selected example
 
 
-def training_examples(source: Source) -> TrainingRows:
-    """The rows a run trains on.
+def training_examples(source: Source) -> TrainingSubset:
+    """Training examples of a run.
 
-    The subset is nested: rows are ranked by a hash of their position, and the first K of that
-    ranking are kept, so 10 % of the rows lie inside 30 % of them. `skip_examples` leaves out the
-    first rows of the ranking before.
+    Subsets are nested: examples are ranked by a hash of their position and the first K are kept,
+    so 10 % of the examples are a subset of 30 %. `skip_examples` skips the first of that ranking.
 
     Raises:
-        ValueError: If a row cannot be used, or none is left.
+        ValueError: If an example cannot be used, or none is left.
     """
-    path = cache_dir() / "rows" / f"{digest(rows_identity(source, 'train'))}.npz"
-    found = _remembered(path, source) or _chosen(source)
-    if not found.num_rows:
-        left_out = ", ".join(f"{count} left out as {why}" for why, count in found.tally.items())
+    path = cache_dir() / "rows" / f"{digest(subset_identity(source, 'train'))}.npz"
+    subset = _load(path, source) or _select(source)
+    if not subset.num_examples:
+        dropped = ", ".join(f"{count} left out as {why}" for why, count in subset.dropped.items())
         if source.skip_examples:
             skipped = f"data.skip_examples={source.skip_examples} skips all there are"
-            left_out = "; ".join(filter(None, (skipped, left_out)))
-        why = f" ({left_out})" if left_out else ""
+            dropped = "; ".join(filter(None, (skipped, dropped)))
+        why = f" ({dropped})" if dropped else ""
         raise ValueError(f"data={source.name} has no training rows{why}")
     if not path.exists():
-        _remember(path, found)
-    return found
+        _save(path, subset)
+    return subset
 
 
-def rows_identity(source: Source, split: Split) -> dict[str, Any]:
-    """What decides which rows a split has, in a plain form."""
-    plain = canonical(source)
-    unused = {*_OF_TEMPLATE, *(_OF_CHOICE if split == "test" else ())}
+def subset_identity(source: Source, split: Split) -> dict[str, Any]:
+    """Everything that decides which examples a split has, as JSON values."""
+    settings = canonical(source)
+    unused = {*_ENCODING_SETTINGS, *(_SUBSET_SETTINGS if split == "test" else ())}
     if not source.decontaminate:
         unused.add("ngram")
-    kept = {name: value for name, value in plain.items() if name not in unused}
+    kept = {name: value for name, value in settings.items() if name not in unused}
     return {"version": VERSION, "split": split, **kept}
 
 
-def _chosen(source: Source) -> TrainingRows:
-    tally = Tally()
-    positions, total = _usable(source, tally)
+def _select(source: Source) -> TrainingSubset:
+    dropped = DropCounts()
+    positions, total = _usable(source, dropped)
     skip = min(source.skip_examples, len(positions))
     rest = len(positions) - skip
     usable = min(rest, source.max_examples or rest)
@@ -111,42 +109,42 @@ def _chosen(source: Source) -> TrainingRows:
         ranks = np.fromiter((_rank(source.subset_seed, int(i)) for i in positions), dtype=np.uint64)
         ranked = np.argsort(ranks, kind="stable")
         positions = np.sort(positions[ranked[skip : skip + keep]])
-    return TrainingRows(source, None if keep == total else positions, keep, tally)
+    return TrainingSubset(source, None if keep == total else positions, keep, dropped)
 
 
-def _usable(source: Source, tally: Tally) -> tuple[Int[np.ndarray, " usable"], int]:
-    """Positions of the rows that are neither benchmarks' nor doubled, and the number of all."""
+def _usable(source: Source, dropped: DropCounts) -> tuple[Int[np.ndarray, " usable"], int]:
+    """Positions without duplicates and contaminated examples, and the number of all examples."""
     benchmarks = None
     if source.prompt_files:
         from alps.data.decontaminate import BenchmarkPrompts
 
         benchmarks = BenchmarkPrompts(source.prompt_files, source.ngram)
-    positions, digests, total = array("q"), bytearray(), 0
-    for total, example in enumerate(source.examples("train", tally), start=1):
-        if benchmarks and benchmarks.ask_for(example):
-            tally[CONTAMINATED] += 1
+    selected, digests, total = array("q"), bytearray(), 0
+    for total, example in enumerate(source.examples("train", dropped), start=1):
+        if benchmarks and benchmarks.contaminate(example):
+            dropped[CONTAMINATED] += 1
             continue
-        positions.append(total - 1)
+        selected.append(total - 1)
         if source.deduplicate:
             digests += content_digest(example)
-    found = np.array(positions, dtype=np.int64)
+    positions = np.array(selected, dtype=np.int64)
     if source.deduplicate:
-        first = _first_of_each(np.frombuffer(digests, dtype=np.uint64).reshape(-1, 2))
-        if len(first) < len(found):
-            tally[DUPLICATE] += len(found) - len(first)
-        found = found[first]
-    return found, total
+        first = _first_occurrences(np.frombuffer(digests, dtype=np.uint64).reshape(-1, 2))
+        if len(first) < len(positions):
+            dropped[DUPLICATE] += len(positions) - len(first)
+        positions = positions[first]
+    return positions, total
 
 
 def content_digest(example: Example) -> bytes:
-    """16 bytes that are the same for rows that differ in case and white space only."""
+    """16 bytes, equal for examples that differ in case and white space only."""
     texts = (" ".join(text.casefold().split()) for text in (example.instruction, example.answer))
     return hashlib.sha256("\0".join(texts).encode()).digest()[:16]
 
 
-def _first_of_each(digests: UInt64[np.ndarray, "rows 2"]) -> Int[np.ndarray, " first"]:
-    """Where each digest stands for the first time, rising."""
-    order = np.lexsort((digests[:, 1], digests[:, 0]))  # stable: of equals the first comes first
+def _first_occurrences(digests: UInt64[np.ndarray, "examples 2"]) -> Int[np.ndarray, " first"]:
+    """Sorted indices at which a digest occurs for the first time."""
+    order = np.lexsort((digests[:, 1], digests[:, 0]))  # stable: the first of equals stays first
     ordered = digests[order]
     new = np.ones(len(order), dtype=bool)
     new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
@@ -154,31 +152,31 @@ def _first_of_each(digests: UInt64[np.ndarray, "rows 2"]) -> Int[np.ndarray, " f
 
 
 def _rank(seed: int, position: int) -> int:
-    """The first 64 bits of a hash: who comes first when only some rows are used."""
+    """The first 64 bits of a hash; a subset keeps the lowest."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{position}".encode()).digest()[:8], "big")
 
 
-def _remember(path: Path, rows: TrainingRows) -> None:
-    positions = np.zeros(0, dtype=np.int64) if rows.positions is None else rows.positions
-    reasons = [why for why, count in rows.tally.items() if count]
+def _save(path: Path, subset: TrainingSubset) -> None:
+    positions = np.zeros(0, dtype=np.int64) if subset.positions is None else subset.positions
+    reasons = [why for why, count in subset.dropped.items() if count]
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(
             file,
             positions=positions,
-            num_rows=rows.num_rows,
+            num_rows=subset.num_examples,
             reasons=np.array(reasons, dtype=np.str_),
-            counts=np.array([rows.tally[why] for why in reasons], dtype=np.int64),
+            counts=np.array([subset.dropped[why] for why in reasons], dtype=np.int64),
         )
 
 
-def _remembered(path: Path, source: Source) -> TrainingRows | None:
-    """What an earlier pass found; a damaged file counts as nothing and is written again."""
+def _load(path: Path, source: Source) -> TrainingSubset | None:
+    """A cached subset; a damaged file is removed."""
     try:
-        with np.load(path, allow_pickle=False) as found:
-            positions, num_rows = found["positions"], int(found["num_rows"])
-            counts = zip(found["reasons"].tolist(), found["counts"].tolist(), strict=True)
-            tally = Tally(dict(counts))
+        with np.load(path, allow_pickle=False) as arrays:
+            positions, num_examples = arrays["positions"], int(arrays["num_rows"])
+            counts = zip(arrays["reasons"].tolist(), arrays["counts"].tolist(), strict=True)
+            dropped = DropCounts(dict(counts))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         path.unlink(missing_ok=True)
         return None
-    return TrainingRows(source, positions if len(positions) else None, num_rows, tally)
+    return TrainingSubset(source, positions if len(positions) else None, num_examples, dropped)

@@ -1,12 +1,9 @@
-"""How an instruction becomes a prompt. The answer follows the prompt directly."""
+"""Prompt templates. The answer follows the prompt directly."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-from alps.data.example import Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -19,15 +16,13 @@ ALPACA = (
 """The paper's Table 9."""
 
 PLAIN = "{instruction}\n"
-CHUNK_ROWS = 1024
-CHUNK_CHARACTERS = 2**20
-_MARK = "\x01instruction\x01"  # no row has this, and no template strips it
+_MARK = "\x01instruction\x01"  # occurs in no data, and no template strips it
 
 
 class Rendered(NamedTuple):
-    """A prompt as text; `instruction` is the part that may be cut short, if it is too long.
+    """A prompt as text, in three parts; `instruction` is the part that can be truncated.
 
-    It is empty where a chat template changed the instruction, so that it cannot be told apart.
+    It is empty if a chat template changed the instruction, which cannot be located then.
     """
 
     before: str
@@ -40,70 +35,60 @@ class Rendered(NamedTuple):
         return f"{self.before}{self.instruction}{self.after}"
 
     def with_instruction(self, instruction: str) -> Rendered:
-        """The prompt of another instruction."""
+        """The same prompt with another instruction."""
         return self._replace(instruction=instruction)
 
 
-Chunk = list[tuple[Rendered, str]]
-"""Rendered prompts with their answers."""
-
-
 def render(template: str, instructions: Sequence[str], tokenizer: Tokenizer) -> list[Rendered]:
-    """The prompts of some instructions.
+    """Prompts of instructions.
 
     Raises:
-        ValueError: If the model has no chat template but one is asked for.
+        ValueError: If `template` is `chat` and the tokenizer has no chat template.
     """
     if template == "chat":
         before, _, after = _chat([_MARK], tokenizer)[0].partition(_MARK)
         texts = _chat(instructions, tokenizer)
         pairs = zip(texts, instructions, strict=True)
-        return [_told_apart(text, instruction, before, after) for text, instruction in pairs]
+        return [
+            _locate_instruction(text, instruction, before, after) for text, instruction in pairs
+        ]
     before, _, after = (ALPACA if template == "alpaca" else PLAIN).partition("{instruction}")
     return [Rendered(before, instruction, after) for instruction in instructions]
-
-
-def chunks(examples: Iterable[Example], tokenizer: Tokenizer, template: str) -> Iterator[Chunk]:
-    """Rendered rows in their order, a bounded number of characters at a time."""
-    rest = iter(examples)
-    while some := list(_up_to(CHUNK_CHARACTERS, islice(rest, CHUNK_ROWS))):
-        prompts = render(template, [example.instruction for example in some], tokenizer)
-        yield list(zip(prompts, (example.answer for example in some), strict=True))
-
-
-def _up_to(characters: int, examples: Iterator[Example]) -> Iterator[Example]:
-    for example in examples:
-        yield example
-        characters -= len(example.instruction) + len(example.answer)
-        if characters <= 0:
-            return
 
 
 def prompt(template: str, instruction: str, tokenizer: Tokenizer) -> list[int]:
     """Token ids of the prompt, with the tokenizer's own beginning-of-text token once.
 
     Raises:
-        ValueError: If the model has no chat template but one is asked for.
+        ValueError: If `template` is `chat` and the tokenizer has no chat template.
     """
     return prompt_ids(template, render(template, [instruction], tokenizer)[0].text, tokenizer)
 
 
 def prompt_ids(template: str, text: str, tokenizer: Tokenizer) -> list[int]:
-    """Token ids of a rendered prompt: in training, in likelihoods and where answers are generated.
+    """Token ids of one rendered prompt."""
+    return tokenize_prompts(template, [text], tokenizer)[0]
+
+
+def tokenize_prompts(template: str, texts: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:
+    """Token ids of rendered prompts, the same for training, likelihoods and generation.
 
     Args:
         template: `alpaca`, `chat` or `plain`.
-        text: The prompt.
+        texts: Rendered prompts.
         tokenizer: The model's.
     """
-    if template == "chat":
-        return tokenizer(text, add_special_tokens=False)["input_ids"]  # it writes its own
-    ids = tokenizer(text, split_special_tokens=True)["input_ids"]  # a "</s>" in a row is text
-    return open_ended(ids, tokenizer.eos_token_id)
+    if not texts:
+        return []
+    if template == "chat":  # writes its own special tokens
+        return tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    # With `split_special_tokens`, a "</s>" in an instruction is text.
+    encoding = tokenizer(list(texts), split_special_tokens=True, verbose=False)
+    return [open_ended(ids, tokenizer.eos_token_id) for ids in encoding["input_ids"]]
 
 
 def open_ended(ids: list[int], end: Any) -> list[int]:
-    """A prompt without the end-of-text token with which some tokenizers close every text.
+    """A prompt without the end-of-text token that some tokenizers append to every text.
 
     Args:
         ids: Token ids.
@@ -121,8 +106,8 @@ def _chat(instructions: Sequence[str], tokenizer: Tokenizer) -> list[str]:
     return [str(text) for text in texts]
 
 
-def _told_apart(text: str, instruction: str, before: str, after: str) -> Rendered:
-    """Finds the instruction in a chat prompt; templates write it as it is, or stripped."""
+def _locate_instruction(text: str, instruction: str, before: str, after: str) -> Rendered:
+    """Splits a chat prompt; templates write the instruction unchanged or stripped."""
     for written in (instruction, instruction.strip()):
         if text == f"{before}{written}{after}":
             return Rendered(before, written, after)

@@ -39,15 +39,15 @@ class HeldOut(Benchmark):
         import torch
 
         from alps.data.batches import pad
-        from alps.data.encoding.dataset import beyond_context, encoded_rows
+        from alps.data.encoding.dataset import context_warning, encoded_dataset
         from alps.models.load import pad_id
         from alps.models.loss import answer_loss
 
         tokenizer = subject.tokenizer
         context = getattr(subject.model.config, "max_position_embeddings", None)
         options: Any = {"split": "test", "limit": self.limit, "context": context}
-        rows = encoded_rows(subject.data, tokenizer, **options)
-        if told := beyond_context(rows, subject.data, context):
+        rows = encoded_dataset(subject.data, tokenizer, **options)
+        if told := context_warning(rows, subject.data, context):
             log.warning("%s: %s", self.name, told)
         if not int(rows.num_answers.sum()):
             return BenchmarkResult(metrics={}, num_documents=0)
@@ -75,7 +75,7 @@ class HeldOut(Benchmark):
             details={
                 "context_length": context,
                 "num_truncated": rows.num_truncated,
-                "left_out": dict(rows.tally),
+                "left_out": dict(rows.dropped),
             },
         )
 

@@ -85,13 +85,13 @@ def _task_model(task: Model, base: Model) -> str:
 
 
 def _data(source: Source, model: Model, progress: ProgressMode) -> str:
-    from alps.data.encoding.dataset import encoded_rows
+    from alps.data.encoding.dataset import encoded_dataset
     from alps.models.load import context_length, load_tokenizer
 
     folder = materialize(model)
     tokenizer, context = load_tokenizer(folder), context_length(folder)
-    rows = encoded_rows(source, tokenizer, progress=progress, context=context)
-    left_out = "".join(f", {count} left out ({why})" for why, count in rows.tally.items())
+    rows = encoded_dataset(source, tokenizer, progress=progress, context=context)
+    left_out = "".join(f", {count} left out ({why})" for why, count in rows.dropped.items())
     cut = f", {rows.num_truncated} cut" if rows.num_truncated else ""
     return f"{len(rows)} rows of {int(rows.lengths.sum()):,} tokens{cut}{left_out}"
 

@@ -199,15 +199,15 @@ def _check_answers(run: Run, base: Path) -> None:
 
 
 def _encode(run: Run, source: Source, base: Path) -> None:
-    from alps.data.encoding.dataset import beyond_context, encoded_rows
+    from alps.data.encoding.dataset import context_warning, encoded_dataset
     from alps.models.load import context_length, load_tokenizer
 
     context, show = context_length(base), run.trainer.progress
-    rows = encoded_rows(source, load_tokenizer(base), progress=show, context=context)
-    if told := beyond_context(rows, source, context):
+    rows = encoded_dataset(source, load_tokenizer(base), progress=show, context=context)
+    if told := context_warning(rows, source, context):
         log.warning(told)
     if rows.num_dropped or rows.num_truncated:
-        left_out = ", ".join(f"{count} {why}" for why, count in rows.tally.items()) or "none"
+        left_out = ", ".join(f"{count} {why}" for why, count in rows.dropped.items()) or "none"
         found = (source.name, len(rows), rows.num_truncated, left_out)
         log.info("data=%s: %d training rows, %d of them cut to fit; left out: %s", *found)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from alps.base.hashing import excluded_at_default, excluded_from_key, file_hash
 
 if TYPE_CHECKING:  # types only: never executed, so the import law holds
-    from alps.data.example import Example, Split, Tally
+    from alps.data.example import DropCounts, Example, Split
     from alps.evals.context import Backend, BenchmarkResult, EvaluationContext
     from alps.evals.statistics import DocumentScores
     from alps.heads.geometry import Geometry
@@ -115,12 +115,12 @@ class Source(ABC):
                 yield f"data.decontaminate: {path} does not exist"
 
     @abstractmethod
-    def examples(self, split: Split, tally: Tally | None = None) -> Iterator[Example]:
+    def examples(self, split: Split, dropped: DropCounts | None = None) -> Iterator[Example]:
         """All usable rows of a split, in a fixed order, one at a time.
 
         Args:
             split: `train`, or `test`: rows held out.
-            tally: Receives the number of rows left out, by reason.
+            dropped: Receives the number of dropped examples by reason.
 
         Raises:
             ValueError: One sentence, with the row's number, where a row cannot be used.

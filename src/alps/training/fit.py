@@ -20,7 +20,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
 from alps.data.batches import Batching, FromStep, MicroBatches, Schedule
-from alps.data.encoding.dataset import EncodedRows, encoded_rows
+from alps.data.encoding.dataset import EncodedDataset, encoded_dataset
 from alps.models.apply import (
     apply,
     cast_frozen,
@@ -78,7 +78,7 @@ def fit(run: Run, callbacks: Sequence[pl.Callback] = ()) -> None:
     base = materialize(run.model)
     tokenizer = load_tokenizer(base)
     context, show = context_length(base), run.trainer.progress
-    rows = encoded_rows(run.data, tokenizer, progress=show, context=context)
+    rows = encoded_dataset(run.data, tokenizer, progress=show, context=context)
     torch.manual_seed(run.seed)  # adapters draw their first values
     model = load_model(base)
     total, total_qkv = num_parameters(model), sum(p.numel() for p in qkv_parameters(model))
@@ -105,7 +105,7 @@ def fit(run: Run, callbacks: Sequence[pl.Callback] = ()) -> None:
         "num_steps": trainer.global_step,
         "num_examples": len(rows),
         "num_dropped": rows.num_dropped,
-        "dropped": dict(rows.tally),
+        "dropped": dict(rows.dropped),
         "num_truncated": rows.num_truncated,
         "devices": run.trainer.devices,
         **predict_cost(run, base, plan, rows, size, str(trainer.precision)),
@@ -195,7 +195,7 @@ def build_trainer(
 
 
 def build_loader(
-    rows: EncodedRows,
+    rows: EncodedDataset,
     module: AlignmentModule,
     trainer: pl.Trainer,
     padding: int,

@@ -10,14 +10,14 @@ import torch
 from alps.cost.flops import Workload, flops_vs_full, step_flops
 from alps.cost.memory import ROOM, largest_micro_batch, peak_memory, storage
 from alps.cost.shape import ModelShape
-from alps.data.encoding.dataset import EncodedRows
+from alps.data.encoding.dataset import EncodedDataset
 from alps.models.training_plan import TrainingPlan
 from alps.runs.result import RunFailed
 from alps.settings.run import Run
 
 
 def predict_cost(
-    run: Run, base: Path, plan: TrainingPlan, rows: EncodedRows, micro_batch: int, precision: str
+    run: Run, base: Path, plan: TrainingPlan, rows: EncodedDataset, micro_batch: int, precision: str
 ) -> dict[str, float]:
     """Operations for each token, and memory of the largest micro-batch.
 
@@ -46,7 +46,7 @@ def predict_cost(
     }
 
 
-def micro_batch_size(run: Run, base: Path, plan: TrainingPlan, rows: EncodedRows) -> int:
+def micro_batch_size(run: Run, base: Path, plan: TrainingPlan, rows: EncodedDataset) -> int:
     """`trainer.micro_batch_size`; for `auto`, the most rows that fit into its memory.
 
     Raises:

@@ -5,15 +5,21 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
-import numpy as np
 import pytest
+from datasets import List, Value
 
 from alps.base import progress as encode_progress
 from alps.base.hashing import cache_dir
 from alps.data.encoding import dataset as module
-from alps.data.encoding.dataset import EncodedRows, beyond_context, encoded_rows, most_tokens
-from alps.data.encoding.encode import EncodedRow, encode_row
+from alps.data.encoding.dataset import (
+    EncodedDataset,
+    context_warning,
+    effective_max_length,
+    encoded_dataset,
+)
+from alps.data.encoding.encode import EncodedExample, encode_example
 from alps.data.sources.jsonl import Jsonl
 from alps.data.sources.mini import Mini
 from alps.data.subset import training_examples
@@ -41,8 +47,8 @@ def write(path, rows) -> Jsonl:
 @pytest.mark.parametrize("template", ["alpaca", "plain", "chat"])
 def test_rows_are_those_of_the_source_each_encoded(builds, template):
     source, tokenizer = replace(SOURCE, template=template), byte_tokenizer()
-    rows = encoded_rows(source, tokenizer)
-    expected = [encode_row(e, tokenizer, template) for e in training_examples(source)]
+    rows = encoded_dataset(source, tokenizer)
+    expected = [encode_example(e, tokenizer, template) for e in training_examples(source)]
     assert list(rows) == expected and len(rows) == 300
     assert rows.lengths.tolist() == [len(row.ids) for row in expected]
     assert rows.num_answers.tolist() == [row.num_answer_tokens for row in expected]
@@ -53,30 +59,40 @@ def test_rows_are_those_of_the_source_each_encoded(builds, template):
 
 
 def test_rows_in_memory_look_the_same():
-    plain = [EncodedRow([1, 2, 3], 1), EncodedRow([4, 70000], 1)]
-    rows = EncodedRows.of(plain)
+    plain = [EncodedExample([1, 2, 3], 1), EncodedExample([4, 70000], 1)]
+    rows = EncodedDataset.of(plain)
     assert list(rows) == plain
     assert (rows.lengths.tolist(), rows.num_answers.tolist()) == ([3, 2], [2, 1])
-    assert list(EncodedRows.of([])) == [] and EncodedRows.of([]).lengths.shape == (0,)
+    assert list(EncodedDataset.of([])) == [] and EncodedDataset.of([]).lengths.shape == (0,)
 
 
 def test_rows_are_mapped_not_read(builds):
-    rows = encoded_rows(SOURCE, byte_tokenizer())
-    assert isinstance(rows._ids, np.memmap) and rows._ids.dtype == np.uint16
+    rows = encoded_dataset(SOURCE, byte_tokenizer())
+    assert rows._dataset.features["ids"] == List(Value("uint16"))
+    (buffer,) = {Path(file["filename"]) for file in rows._dataset.cache_files}
+    assert buffer.is_relative_to(builds[0])
 
 
 def test_ids_beyond_16_bits_are_kept(builds):
     tokenizer = byte_tokenizer()
     tokenizer.add_tokens([f"<{i}>" for i in range(2**16)])
     source = replace(SOURCE, max_examples=3)
-    rows = encoded_rows(source, tokenizer)
-    assert rows._ids.dtype == np.uint32
-    assert list(rows) == [encode_row(e, tokenizer, "alpaca") for e in training_examples(source)]
+    rows = encoded_dataset(source, tokenizer)
+    assert rows._dataset.features["ids"] == List(Value("uint32"))
+    assert list(rows) == [encode_example(e, tokenizer, "alpaca") for e in training_examples(source)]
+
+
+def test_worker_processes_encode_the_same(builds, monkeypatch):
+    expected = list(encoded_dataset(SOURCE, byte_tokenizer()))
+    monkeypatch.setenv("ALPS_CACHE_DIR", str(builds[0].parents[1] / "other"))
+    monkeypatch.setenv("ALPS_NUM_PROC", "2")
+    monkeypatch.setattr("alps.data.encoding.mapped.SMALL", 10)
+    assert list(encoded_dataset(SOURCE, byte_tokenizer())) == expected and len(builds) == 2
 
 
 def test_the_same_rows_are_encoded_once(builds):
-    first = encoded_rows(SOURCE, byte_tokenizer())
-    again = encoded_rows(replace(SOURCE, name="other", batching="padded"), byte_tokenizer())
+    first = encoded_dataset(SOURCE, byte_tokenizer())
+    again = encoded_dataset(replace(SOURCE, name="other", batching="padded"), byte_tokenizer())
     assert len(builds) == 1 and list(again) == list(first)
 
 
@@ -99,8 +115,8 @@ def other_tokenizer(change: str):
     ],
 )  # fmt: skip
 def test_other_settings_are_another_entry(builds, changes):
-    encoded_rows(SOURCE, byte_tokenizer())
-    encoded_rows(replace(SOURCE, **changes), byte_tokenizer())
+    encoded_dataset(SOURCE, byte_tokenizer())
+    encoded_dataset(replace(SOURCE, **changes), byte_tokenizer())
     assert len(set(builds)) == 2
 
 
@@ -109,24 +125,24 @@ def test_other_settings_are_another_entry(builds, changes):
 )
 def test_another_tokenizer_is_another_entry(builds, change, template):
     source = replace(SOURCE, template=template)
-    encoded_rows(source, byte_tokenizer())
-    encoded_rows(source, other_tokenizer(change))
+    encoded_dataset(source, byte_tokenizer())
+    encoded_dataset(source, other_tokenizer(change))
     assert len(set(builds)) == 2
 
 
 def test_a_chat_template_counts_only_where_it_is_used(builds):
-    encoded_rows(SOURCE, byte_tokenizer())
-    encoded_rows(SOURCE, other_tokenizer("chat"))
+    encoded_dataset(SOURCE, byte_tokenizer())
+    encoded_dataset(SOURCE, other_tokenizer("chat"))
     assert len(builds) == 1
 
 
 def test_the_file_counts_with_its_content(builds, tmp_path):
     source = write(tmp_path / "rows.jsonl", [("a", "b")])
-    assert len(encoded_rows(source, byte_tokenizer())) == 1
-    encoded_rows(write(tmp_path / "same.jsonl", [("a", "b")]), byte_tokenizer())
+    assert len(encoded_dataset(source, byte_tokenizer())) == 1
+    encoded_dataset(write(tmp_path / "same.jsonl", [("a", "b")]), byte_tokenizer())
     assert len(builds) == 1
     source = write(tmp_path / "rows.jsonl", [("a", "c"), ("d", "e")])
-    assert [row.ids for row in encoded_rows(source, byte_tokenizer())][1][0] != 0
+    assert [row.ids for row in encoded_dataset(source, byte_tokenizer())][1][0] != 0
     assert len(builds) == 2
 
 
@@ -134,19 +150,19 @@ def test_rows_that_were_cut_or_left_out_are_counted(builds, tmp_path):
     rows = [("ab", "x" * n) for n in (5, 15, 16, 17, 99)] + [("a" * 50, "x"), ("ab", "x" * 5)]
     source = replace(write(tmp_path / "rows.jsonl", rows), deduplicate=True)
     for _ in range(2):  # built, and from the cache
-        found = encoded_rows(source, byte_tokenizer())
+        found = encoded_dataset(source, byte_tokenizer())
         assert found.lengths.tolist() == [9, 19, 20, 20, 20]
         assert found.num_truncated == 2
-        assert (found.tally, found.num_dropped) == ({"too long": 1, "duplicate": 1}, 2)
-    dropped = encoded_rows(replace(source, too_long="drop"), byte_tokenizer())
+        assert (found.dropped, found.num_dropped) == ({"too long": 1, "duplicate": 1}, 2)
+    dropped = encoded_dataset(replace(source, too_long="drop"), byte_tokenizer())
     assert dropped.lengths.tolist() == [9, 19, 20] and dropped.num_truncated == 0
-    assert dropped.tally == {"too long": 3, "duplicate": 1}
+    assert dropped.dropped == {"too long": 3, "duplicate": 1}
 
 
 def test_no_row_that_fits_is_one_sentence_and_leaves_nothing(builds, tmp_path):
     source = write(tmp_path / "rows.jsonl", [("ab", "x" * 30), ("cd", "x" * 40)])
     with pytest.raises(ValueError, match=r"none of the 2 rows fits data\.max_length=20 tokens"):
-        encoded_rows(source, byte_tokenizer())
+        encoded_dataset(source, byte_tokenizer())
     assert not list((cache_dir() / "encoded").iterdir())
 
 
@@ -154,21 +170,21 @@ def test_no_row_that_fits_is_one_sentence_and_leaves_nothing(builds, tmp_path):
 def test_a_row_beyond_the_models_context_is_too_long(builds, tmp_path, too_long):
     rows = [("ab", "x" * n) for n in (5, 12, 30)] + [("a" * 30, "x")]
     source = replace(write(tmp_path / "rows.jsonl", rows), max_length=100, too_long=too_long)
-    found = encoded_rows(source, byte_tokenizer(), context=16)
-    expected = encoded_rows(replace(source, max_length=16), byte_tokenizer())
+    found = encoded_dataset(source, byte_tokenizer(), context=16)
+    expected = encoded_dataset(replace(source, max_length=16), byte_tokenizer())
     assert list(found) == list(expected) and len(builds) == 1, "the same rows, built once"
     assert found.lengths.max() == {"truncate": 16, "drop": 16}[too_long]
-    changed = found.num_truncated + found.tally["too long"]
+    changed = found.num_truncated + found.dropped["too long"]
     assert changed == 2
-    assert beyond_context(found, source, 16) == (
+    assert context_warning(found, source, 16) == (
         "data=rows: 2 rows are longer than the model's context of 16 tokens and were cut to it or "
         "left out, as if data.max_length=100 were 16"
     )
-    assert beyond_context(found, replace(source, max_length=16), 16) is None, (
+    assert context_warning(found, replace(source, max_length=16), 16) is None, (
         "nobody asked for more"
     )
-    assert beyond_context(encoded_rows(source, byte_tokenizer()), source, None) is None
-    assert most_tokens(source, None) == most_tokens(source, 200) == 100
+    assert context_warning(encoded_dataset(source, byte_tokenizer()), source, None) is None
+    assert effective_max_length(source, None) == effective_max_length(source, 200) == 100
 
 
 def test_no_row_that_fits_the_context_names_both_numbers(builds, tmp_path):
@@ -177,29 +193,32 @@ def test_no_row_that_fits_the_context_names_both_numbers(builds, tmp_path):
         r"none of the 1 rows fits the model's context of 16 tokens \(data\.max_length=100\) with"
     )
     with pytest.raises(ValueError, match=match):
-        encoded_rows(source, byte_tokenizer(), context=16)
+        encoded_dataset(source, byte_tokenizer(), context=16)
 
 
 def test_the_test_split_is_encoded_as_far_as_asked(builds):
     tokenizer = byte_tokenizer()
-    rows = encoded_rows(SOURCE, tokenizer, split="test", limit=7)
-    whole = encoded_rows(SOURCE, tokenizer, split="test")
+    rows = encoded_dataset(SOURCE, tokenizer, split="test", limit=7)
+    whole = encoded_dataset(SOURCE, tokenizer, split="test")
     assert len(rows) == 7 and whole[:7] == list(rows) and len(whole) == 400
-    encoded_rows(replace(SOURCE, max_examples=1), tokenizer, split="test", limit=7)
+    encoded_dataset(replace(SOURCE, max_examples=1), tokenizer, split="test", limit=7)
     assert len(builds) == 2
 
 
 def test_no_held_out_rows_are_no_rows(builds, tmp_path):
     source = write(tmp_path / "rows.jsonl", [("a", "b")])
     for _ in range(2):
-        assert list(encoded_rows(source, byte_tokenizer(), split="test")) == []
+        assert list(encoded_dataset(source, byte_tokenizer(), split="test")) == []
     assert len(builds) == 1
 
 
-@pytest.mark.parametrize("name", ["ids", "offsets", "answer_starts", "facts.json"])
+ARROW = "data-00000-of-00001.arrow"
+
+
+@pytest.mark.parametrize("name", [ARROW, "state.json", "dataset_info.json", "facts.json"])
 @pytest.mark.parametrize("damage", ["cut", "changed", "gone", "longer"])
 def test_a_damaged_entry_is_noticed_and_built_again(builds, name, damage):
-    expected = list(encoded_rows(SOURCE, byte_tokenizer()))
+    expected = list(encoded_dataset(SOURCE, byte_tokenizer()))
     path = builds[0] / name
     whole = path.read_bytes()
     middle = len(whole) // 2
@@ -212,7 +231,7 @@ def test_a_damaged_entry_is_noticed_and_built_again(builds, name, damage):
     path.unlink()
     if damaged is not None:
         path.write_bytes(damaged)
-    assert list(encoded_rows(SOURCE, byte_tokenizer())) == expected
+    assert list(encoded_dataset(SOURCE, byte_tokenizer())) == expected
     if (name, damage) != ("facts.json", "changed"):  # a letter of a reason, perhaps
         assert len(builds) == 2 and path.read_bytes() == whole
 
@@ -221,9 +240,9 @@ def test_a_build_that_fails_leaves_nothing(builds, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(module, "write_json", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            encoded_rows(SOURCE, byte_tokenizer())
+            encoded_dataset(SOURCE, byte_tokenizer())
     assert not list((cache_dir() / "encoded").iterdir())
-    assert len(encoded_rows(SOURCE, byte_tokenizer())) == 300
+    assert len(encoded_dataset(SOURCE, byte_tokenizer())) == 300
 
 
 SLOW_BUILD = """
@@ -231,14 +250,14 @@ import sys, time
 from alps.data.encoding import dataset as encoded
 from alps.data.sources.mini import Mini
 from alps.models.byte_tokenizer import byte_tokenizer
-write = encoded._write
+write = encoded.encode_dataset
 def slow(*arguments):
     written = write(*arguments)
     print("written", flush=True)
     time.sleep(60)
     return written
-encoded._write = slow
-encoded.encoded_rows(Mini(name="m", generator="mini_math", max_examples=300, max_length=512),
+encoded.encode_dataset = slow
+encoded.encoded_dataset(Mini(name="m", generator="mini_math", max_examples=300, max_length=512),
                      byte_tokenizer())
 """
 
@@ -252,7 +271,7 @@ def test_a_builder_that_is_killed_leaves_nothing_that_counts(builds):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert torn.is_dir() and torn.suffix == ".tmp"
-    assert len(encoded_rows(SOURCE, byte_tokenizer())) == 300
+    assert len(encoded_dataset(SOURCE, byte_tokenizer())) == 300
     assert not torn.exists() and len(builds) == 1
 
 
@@ -266,7 +285,7 @@ encoded._build = lambda *a: (count.append(1), time.sleep(1), build(*a))
 source = Mini(name="m", generator="mini_math", max_examples=300, max_length=512)
 print("ready", flush=True)
 sys.stdin.readline()
-print(len(encoded.encoded_rows(source, byte_tokenizer())), len(count))
+print(len(encoded.encoded_dataset(source, byte_tokenizer())), len(count))
 """
 
 
@@ -286,18 +305,18 @@ def test_a_source_whose_rows_vanish_meanwhile_is_one_sentence(builds, tmp_path):
     source = write(tmp_path / "rows.jsonl", [("a", "b"), ("c", "d")])
     rows = training_examples(source)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "training_examples", lambda _: replace(rows, num_rows=3))
+        patch.setattr(module, "training_examples", lambda _: replace(rows, num_examples=3))
         with pytest.raises(ValueError, match="data=rows changed while they were read"):
-            encoded_rows(source, byte_tokenizer())
+            encoded_dataset(source, byte_tokenizer())
 
 
 def test_a_long_build_says_how_far_it_is_and_a_short_one_nothing(builds, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
-    encoded_rows(SOURCE, byte_tokenizer(), progress="lines")
+    encoded_dataset(SOURCE, byte_tokenizer(), progress="lines")
     assert not caplog.messages
     monkeypatch.setattr(encode_progress, "SECONDS_OF_SILENCE", 0)
     monkeypatch.setattr(encode_progress, "SECONDS_BETWEEN_LINES", 0)
-    encoded_rows(replace(SOURCE, template="plain"), byte_tokenizer(), progress="off")
+    encoded_dataset(replace(SOURCE, template="plain"), byte_tokenizer(), progress="off")
     assert not caplog.messages
-    encoded_rows(replace(SOURCE, template="chat"), byte_tokenizer(), progress="lines")
+    encoded_dataset(replace(SOURCE, template="chat"), byte_tokenizer(), progress="lines")
     assert caplog.messages == ["encoding data=mini_math: 300 of 300 rows, 0 s left"]

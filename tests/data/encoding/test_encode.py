@@ -1,21 +1,19 @@
 from functools import cache
 from itertools import islice
 
-import numpy as np
 import pytest
+import tokenizers
 
 from alps.data.encoding.encode import (
-    FastCoder,
-    SlowCoder,
-    backend_of,
+    EncodedExample,
+    EncodingOptions,
     encode,
-    encode_chunk,
-    encode_row,
-    rule_of,
+    encode_batch,
+    encode_example,
 )
 from alps.data.example import Example
 from alps.data.generators import mini_code
-from alps.data.template import chunks, prompt
+from alps.data.template import open_ended, prompt, render
 from alps.models.byte_tokenizer import byte_tokenizer
 from alps.models.load import load_tokenizer
 
@@ -31,7 +29,7 @@ def of_length(count: int) -> Example:
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_a_row_is_prompt_answer_and_end_of_text(template):
     tokenizer = byte_tokenizer()
-    row = encode_row(EXAMPLE, tokenizer, template)
+    row = encode_example(EXAMPLE, tokenizer, template)
     assert row.ids[: row.answer_start] == prompt(template, "Say hi.", tokenizer)
     assert tokenizer.decode(row.ids[row.answer_start : -1]) == "Hi! "
     assert row.ids[-1] == tokenizer.eos_token_id
@@ -40,7 +38,7 @@ def test_a_row_is_prompt_answer_and_end_of_text(template):
 
 def test_a_tokenizer_that_adds_a_beginning_adds_none_before_the_answer(tokenizer_that_adds):
     tokenizer = tokenizer_that_adds("<s> $A")
-    row = encode_row(EXAMPLE, tokenizer, "alpaca")
+    row = encode_example(EXAMPLE, tokenizer, "alpaca")
     assert row.ids.count(tokenizer.bos_token_id) == 1
     assert row.ids[0] == tokenizer.bos_token_id
     assert row.num_answer_tokens == len("Hi! ") + 1
@@ -48,14 +46,14 @@ def test_a_tokenizer_that_adds_a_beginning_adds_none_before_the_answer(tokenizer
 
 def test_bytes_outside_ascii_survive():
     tokenizer = byte_tokenizer()
-    row = encode_row(Example(instruction="Grüße", answer="日本 🙂"), tokenizer, "plain")
+    row = encode_example(Example(instruction="Grüße", answer="日本 🙂"), tokenizer, "plain")
     assert tokenizer.decode(row.ids[:-1]) == "Grüße\n日本 🙂"
 
 
 @pytest.mark.parametrize("text", ["a </s> b", "<s>", "<pad>"])
 def test_a_special_token_spelled_out_in_an_answer_is_plain_text(text):
     tokenizer = byte_tokenizer()
-    row = encode_row(Example(instruction="Quote it.", answer=text), tokenizer, "plain")
+    row = encode_example(Example(instruction="Quote it.", answer=text), tokenizer, "plain")
     special = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
     assert not special & set(row.ids[row.answer_start : -1])
 
@@ -95,34 +93,35 @@ HARD = (
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-@pytest.mark.parametrize("in_batches", [False, True])
-def test_many_rows_at_once_are_what_each_is_alone(tokenizer, template, in_batches):
+def test_many_rows_at_once_are_what_each_is_alone(tokenizer, template):
     examples = [Example(instruction=i, answer=a) for i, a in HARD]
     examples += list(islice(mini_code.examples("train"), 50))
-    rule = rule_of(tokenizer, template, 10**6, "truncate")
-    coder = FastCoder(backend_of(tokenizer), rule, in_batches)
-    done = [encode_chunk(coder, c, rule) for c in chunks(examples, tokenizer, template)]
-    expected = [encode_row(example, tokenizer, template) for example in examples]
-    assert [i for c in done for i in c.ids] == [i for row in expected for i in row.ids]
-    assert [n for c in done for n in c.lengths] == [len(row.ids) for row in expected]
-    assert [n for c in done for n in c.answer_starts] == [row.answer_start for row in expected]
+    expected = [encode_example(example, tokenizer, template) for example in examples]
     assert encode(examples, tokenizer, template, 10**6) == (expected, {})
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_a_tokenizer_that_knows_no_batches_gives_the_same(template, tokenizer_that_adds):
-    tokenizer = tokenizer_that_adds("<s> $A")
+def test_the_batch_of_the_tokenizers_library_gives_the_same(tokenizer, template):
+    """An encoding that owes nothing to transformers: the reference for special tokens in texts."""
     examples = [Example(instruction=i, answer=a) for i, a in HARD]
-    rule = rule_of(tokenizer, template, 10**6, "truncate")
-    (chunk,) = chunks(examples, tokenizer, template)
-    fast = encode_chunk(FastCoder(backend_of(tokenizer), rule, False), chunk, rule)
-    slow = encode_chunk(SlowCoder(tokenizer, template), chunk, rule)
-    assert all(np.array_equal(a, b) for a, b in zip(fast, slow, strict=True))
+    backend = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.encode_special_tokens = template != "chat"
+    texts = [p.text for p in render(template, [e.instruction for e in examples], tokenizer)]
+    asked = backend.encode_batch(texts, add_special_tokens=template != "chat")
+    backend.encode_special_tokens = True
+    answers = backend.encode_batch([e.answer for e in examples], add_special_tokens=False)
+    end = tokenizer.eos_token_id
+    prompts = [open_ended(p.ids, end) if template != "chat" else p.ids for p in asked]
+    expected = [
+        EncodedExample([*ids, *answer.ids, end], len(ids))
+        for ids, answer in zip(prompts, answers, strict=True)
+    ]
+    assert encode(examples, tokenizer, template, 10**6) == (expected, {})
 
 
 def test_a_truncation_that_a_caller_left_in_the_tokenizer_is_not_used():
     tokenizer = byte_tokenizer()
-    expected = encode_row(EXAMPLE, tokenizer, "alpaca")
+    expected = encode_example(EXAMPLE, tokenizer, "alpaca")
     tokenizer("a b c", truncation=True, max_length=3, padding="max_length")
     assert encode([EXAMPLE], tokenizer, "alpaca", 2048)[0] == [expected]
 
@@ -137,13 +136,13 @@ def test_rows_that_are_too_long_can_be_dropped_and_are_counted():
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_a_row_that_is_too_long_loses_the_end_of_its_instruction(tokenizer, template):
     text = "Täglich wörd " * 40
-    whole = encode_row(Example(instruction=text, answer="The answer."), tokenizer, template)
+    whole = encode_example(Example(instruction=text, answer="The answer."), tokenizer, template)
     most = len(whole.ids) - 60
     example = Example(instruction=text, answer="The answer.")
     (row,), tally = encode([example], tokenizer, template, most)
     assert not tally and most - 3 <= len(row.ids) <= most
     shorter = (Example(instruction=text[:n], answer="The answer.") for n in range(len(text)))
-    assert any(encode_row(cut, tokenizer, template) == row for cut in shorter)
+    assert any(encode_example(cut, tokenizer, template) == row for cut in shorter)
 
 
 @pytest.mark.parametrize(("max_length", "kept"), [(7, None), (8, "a"), (9, "ab"), (11, "abcd")])
@@ -168,22 +167,14 @@ def test_a_character_of_several_tokens_stays_whole():
     assert byte_tokenizer().decode(row.ids) == "日本\nx</s>"
 
 
-def test_a_tokenizer_that_does_not_say_where_tokens_end_cuts_too():
+def test_a_tokenizer_that_does_not_say_where_tokens_end_cuts_too(monkeypatch):
     tokenizer, example = smollm2(), Example(instruction="Some words " * 99, answer="Yes.")
-    rule = rule_of(tokenizer, "alpaca", 90, "truncate")
-    (chunk,) = chunks([example], tokenizer, "alpaca")
-    done = encode_chunk(SlowCoder(tokenizer, "alpaca"), chunk, rule)
-    assert done.num_truncated == 1 and 60 < done.lengths[0] <= 90
+    monkeypatch.setattr(type(tokenizer), "is_fast", False)
+    options = EncodingOptions.of(tokenizer, "alpaca", 90, "truncate")
+    batch = {"instruction": [example.instruction], "answer": [example.answer]}
+    columns = encode_batch(batch, tokenizer, options)
+    assert columns["truncated"] == [True] and 60 < len(columns["ids"][0]) <= 90
 
 
 def test_nothing_from_nothing():
     assert encode([], byte_tokenizer(), "plain", max_length=20) == ([], {})
-
-
-def test_rows_are_read_a_bounded_number_of_characters_at_a_time(monkeypatch):
-    monkeypatch.setattr("alps.data.template.CHUNK_CHARACTERS", 100)
-    taken = []
-    examples = (taken.append(i) or of_length(30) for i in range(50))
-    for number, chunk in enumerate(chunks(examples, byte_tokenizer(), "plain"), start=1):
-        assert len(chunk) <= 4 and len(taken) <= 4 * number
-    assert len(taken) == 50

@@ -227,6 +227,13 @@ def test_a_row_longer_than_a_chunk_is_whole(tmp_path):
     assert [row for _, row in read_rows(tmp_path / "a.csv")] == rows
 
 
+def test_the_field_limit_of_the_csv_module_stays(tmp_path):
+    (tmp_path / "a.csv").write_text("output\n" + "a" * 300_000 + "\nb\n")
+    before = csv.field_size_limit()
+    rows = read_rows(tmp_path / "a.csv")
+    assert len(next(rows)[1]["output"]) == 300_000 and csv.field_size_limit() == before
+
+
 @pytest.mark.parametrize("content", ["", " \n", "[]", " [ ] "])
 def test_a_file_without_rows_has_none(tmp_path, content):
     (tmp_path / "a.json").write_text(content)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from alps.config.build import build, compose_config
-from alps.data.example import Example, Tally
+from alps.data.example import DropCounts, Example
 from alps.data.readers.alpaca import read
 from alps.data.sources.table import Row
 
@@ -39,6 +39,6 @@ def test_both_sets_read_their_rows_and_count_empty_ones(tmp_path, name):
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     path = f"data.path={tmp_path}/rows.json"
     data = build(compose_config([f"data={name}", path, "data.test_fraction=0"])).data
-    tally = Tally()
+    tally = DropCounts()
     assert [e.answer for e in data.examples("train", tally)] == ["apple, pear", "print(1)"]
     assert tally == {"empty answer": 2, "empty instruction": 1}

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from alps.data.example import Example, Tally
+from alps.data.example import DropCounts, Example
 from alps.data.sources.jsonl import Jsonl
 from alps.data.sources.table import Table
 
@@ -94,7 +94,7 @@ def test_jsonl_and_alpaca_make_the_same_of_a_row(tmp_path, instruction, extra, w
     row = {"instruction": instruction, "input": extra, "output": "a"}
     own = source(tmp_path, row, rows(1)[0] | {"input": ""})
     alpaca = Table(name="alpaca", path=own.path, reader="alpaca", test_fraction=0.0)
-    tallies = Tally(), Tally()
+    tallies = DropCounts(), DropCounts()
     found = [list(s.examples("train", t)) for s, t in zip((own, alpaca), tallies, strict=True)]
     assert found[0] == found[1]
     assert tallies[0] == tallies[1] == ({} if wanted else {"empty instruction": 1})
@@ -144,7 +144,7 @@ def test_a_row_that_cannot_be_used_is_one_sentence_with_its_number(
 def test_rows_with_an_empty_part_are_left_out_and_counted(tmp_path):
     empty = [{"instruction": "a", "output": ""}, {"instruction": "a", "output": " \n"}]
     empty += [{"instruction": "", "output": "b"}, {"instruction": "a", "output": None}]
-    tally = Tally()
+    tally = DropCounts()
     data = source(tmp_path, rows(1)[0], *empty, test_fraction=0)
     assert len(list(data.examples("train", tally))) == 1
     assert tally == {"empty answer": 3, "empty instruction": 1}

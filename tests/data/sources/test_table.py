@@ -12,9 +12,9 @@ import pytest
 
 from alps.base.hashing import canonical
 from alps.config.build import build, compose_config, conf_dir
-from alps.data.example import Example, Tally
+from alps.data.example import DropCounts, Example
 from alps.data.files import hub as hub_data
-from alps.data.sources.table import Row, Table, UnusableRow
+from alps.data.sources.table import InvalidRow, Row, Table
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -58,7 +58,7 @@ def test_a_row_gives_texts_by_name():
         ("d", "has half a character in field 'd'"),
         ("e", "has no field 'e' (it has: a, b, c, d)"),
     ]:
-        with pytest.raises(UnusableRow) as error:
+        with pytest.raises(InvalidRow) as error:
             row.text(name)
         assert str(error.value) == said
 
@@ -66,7 +66,7 @@ def test_a_row_gives_texts_by_name():
 def test_rows_without_text_are_left_out_and_counted(tmp_path):
     content = [*rows(2), {"instruction": "a", "output": " \n"}, {"instruction": "", "output": ""}]
     content += [{"instruction": None, "output": "b"}, {"instruction": "a", "output": None}]
-    tally = Tally()
+    tally = DropCounts()
     found = list(table(tmp_path, content).examples("train", tally))
     assert found == [Example(instruction=f"question {i}", answer=f"answer {i}") for i in range(2)]
     assert tally == {"empty answer": 2, "empty instruction": 2}
@@ -75,7 +75,7 @@ def test_rows_without_text_are_left_out_and_counted(tmp_path):
 def test_a_row_left_out_is_counted_in_its_own_split_only(tmp_path):
     content = [{"instruction": f"a {i}", "output": ""} for i in range(60)] + rows(60)
     data = table(tmp_path, content, test_fraction=0.3)
-    train, test = Tally(), Tally()
+    train, test = DropCounts(), DropCounts()
     found = [len(list(data.examples("train", train))), len(list(data.examples("test", test)))]
     assert sum(found) == 60
     assert train["empty answer"] > test["empty answer"] > 0
@@ -266,7 +266,7 @@ def test_a_real_local_copy_is_read(name):
         pytest.skip("ALPS_DATA_DIR is not set")
     path = Path(os.environ["ALPS_DATA_DIR"]) / LOCAL[name]
     data = build(compose_config([f"data={name}", f"data.path={path}"])).data
-    tally = Tally()
+    tally = DropCounts()
     counts = [sum(1 for _ in data.examples(s, tally)) for s in ("train", "test")]
     assert sum(counts) + sum(tally.values()) >= 2_000
     assert 0 < counts[1] < counts[0] * 0.03
@@ -279,7 +279,7 @@ def test_the_real_dataset_has_its_rows(name, monkeypatch):
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     data = build(compose_config([f"data={name}"])).data
-    tally = Tally()
+    tally = DropCounts()
     counts = [sum(1 for _ in data.examples(s, tally)) for s in ("train", "test")]
     assert sum(counts) + sum(tally.values()) == data.num_rows  # `examples` counts rows, too
     assert sum(tally.values()) < data.num_rows / 100
@@ -313,7 +313,7 @@ def test_the_guides_own_test_passes(tmp_path, monkeypatch):
     (tmp_path / "riddles.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     names: dict = {}
-    exec(test.replace("alps.data.riddles", "riddles"), names)
+    exec(test.replace("alps.data.readers.riddles", "riddles"), names)
     found = [function for name, function in names.items() if name.startswith("test_")]
     assert found
     for function in found:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from lm_eval.api.instance import Instance
 
-from alps.data.encoding.encode import answer_ids, encode_row
+from alps.data.encoding.encode import answer_ids, encode_example
 from alps.data.example import Example
 from alps.data.template import prompt
 from alps.evals.engine.prompts import PrefilledPrompt, with_response
@@ -53,7 +53,9 @@ def test_what_is_scored_is_what_was_trained(make_subject, kind, protocol, templa
         heard(lm, "loglikelihood", (text, "A"), (text, "red, green")),
         strict=True,
     ):
-        row = encode_row(Example(instruction=QUESTION, answer=choice), subject.tokenizer, written)
+        row = encode_example(
+            Example(instruction=QUESTION, answer=choice), subject.tokenizer, written
+        )
         assert ids == (row.ids[: row.answer_start], row.ids[row.answer_start : -1])
     asked = heard(lm, "generate_until", (text, {"until": [], "max_gen_toks": 3}))
     assert asked == [(prompt(written, QUESTION, subject.tokenizer), [])]
@@ -73,11 +75,13 @@ def test_a_response_that_has_begun_is_the_beginning_of_an_answer(
     written = "chat" if protocol == "meta" else template
     ((context, choice),) = heard(lm, "loglikelihood", (text, " A red"))
     example = Example(instruction=QUESTION, answer=begun + " A red")
-    row = encode_row(example, subject.tokenizer, written)
+    row = encode_example(example, subject.tokenizer, written)
     assert [*context, *choice] == row.ids[:-1] and len(context) > row.answer_start
     assert subject.tokenizer.decode(choice).strip() == "A red"
     ((context, _),) = heard(lm, "generate_until", (text, {"until": [], "max_gen_toks": 3}))
-    expected = encode_row(Example(instruction=QUESTION, answer=begun), subject.tokenizer, written)
+    expected = encode_example(
+        Example(instruction=QUESTION, answer=begun), subject.tokenizer, written
+    )
     assert context == expected.ids[:-1]
 
 
@@ -89,7 +93,9 @@ def test_the_likelihood_is_that_of_the_trained_answer(make_subject, kind):
     choices = ("A", "blue")
     pairs = [Instance("loglikelihood", {}, (text, c), n) for n, c in enumerate(choices)]
     for choice, (found, _) in zip(choices, lm.loglikelihood(pairs), strict=True):
-        row = encode_row(Example(instruction=QUESTION, answer=choice), subject.tokenizer, "alpaca")
+        row = encode_example(
+            Example(instruction=QUESTION, answer=choice), subject.tokenizer, "alpaca"
+        )
         with torch.no_grad():
             likely = subject.model(torch.tensor([row.ids])).logits[0].log_softmax(-1)
         places = range(row.answer_start, len(row.ids) - 1)

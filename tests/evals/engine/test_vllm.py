@@ -8,7 +8,7 @@ import pytest
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 
-from alps.data.encoding.encode import encode_row
+from alps.data.encoding.encode import encode_example
 from alps.data.example import Example
 from alps.evals.engine import vllm as vllm_engine
 from alps.evals.evaluate import evaluation_context
@@ -90,7 +90,9 @@ def test_it_is_asked_with_the_ids_of_training(make_subject, tmp_path, with_vllm,
     subject = replace(make_subject(kind), backend="vllm", checkpoint=tmp_path / kind)
     lm, tokenizer = subject.language_model("alpaca", "x"), subject.tokenizer
     text = lm.apply_chat_template([{"role": "user", "content": "Why?\nAnswer:"}])
-    answer = encode_row(Example(instruction="Why?\nAnswer:", answer="A red"), tokenizer, "alpaca")
+    answer = encode_example(
+        Example(instruction="Why?\nAnswer:", answer="A red"), tokenizer, "alpaca"
+    )
     context, choice = answer.ids[: answer.answer_start], answer.ids[answer.answer_start : -1]
     lm.engine.says = [*choice, tokenizer.eos_token_id]
     settings = {"until": ["\n\n"], "max_gen_toks": 20, "do_sample": False}

@@ -132,7 +132,7 @@ def test_choices_are_scored_behind_the_prompt_of_the_training(
     make_benchmark, make_subject, tmp_path
 ):
     """The tokenizer has ":" with the line break behind it as one token, as Llama-3's has."""
-    from alps.data.encoding.encode import encode_row
+    from alps.data.encoding.encode import encode_example
     from alps.data.example import Example
     from alps.evals.harness.samples import read_samples
 
@@ -146,7 +146,7 @@ def test_choices_are_scored_behind_the_prompt_of_the_training(
         for n, choice in enumerate(document["choices"]["text"]):
             context, written = sample["arguments"][f"gen_args_{n}"].values()
             assert context.endswith("### Response:\n") and written == choice
-            row = encode_row(
+            row = encode_example(
                 Example(instruction=question, answer=choice), subject.tokenizer, "alpaca"
             )
             with torch.no_grad():

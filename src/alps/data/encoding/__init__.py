@@ -1,1 +1,1 @@
-"""Examples as token ids, encoded once and memory-mapped."""
+"""Examples as token ids, cached and memory-mapped."""

@@ -1,1 +1,1 @@
-"""Files of rows: where they are, which belong to a split, and reading them."""
+"""Data files: location, assignment to splits, and reading."""

@@ -1,4 +1,4 @@
-"""Datasets of the Hugging Face hub: the files with rows, in the hub's own cache."""
+"""Downloads the data files of a dataset on the Hugging Face hub into the hub's cache."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from alps.models.hub import CONNECTION_ERRORS, error_reason, translate_hub_error
 
 
 def download(repo: str, revision: str, patterns: Sequence[str] = ()) -> Path:
-    """The folder with the dataset's files that match the patterns.
+    """Folder with the files of a dataset that match the patterns.
 
-    Files that are in the cache are not asked for again; those of a full commit hash cost no
-    request at all. Without network, what the cache has of the revision is used.
+    Cached files are not downloaded again; those of a full commit hash need no request. Without
+    network, the cached files of the revision are used.
 
     Args:
         repo: Hub id, `org/name`.
         revision: Branch, tag or commit.
-        patterns: Names of files (`data/train-*`), or nothing for all.
+        patterns: Names of files (`data/train-*`); empty for all.
 
     Raises:
-        ValueError: If they cannot be had; one sentence.
+        ValueError: If the files cannot be downloaded; one sentence.
     """
     at = f"{repo}@{revision}"
     local = "give a local copy with data.path=<file or folder>"
@@ -44,13 +44,13 @@ def download(repo: str, revision: str, patterns: Sequence[str] = ()) -> Path:
             f"{at} cannot be downloaded ({_cause(error)}) and is not in the hub cache: "
             f"connect to the network, or {local}"
         ) from None
-    if not _has_rows(folder, patterns):
+    if not _has_data_files(folder, patterns):
         lack = f"has no file named {', '.join(patterns)}" if patterns else "has no file of rows"
         raise ValueError(f"{at} {lack}: set data.files to names it has, or {local}")
     return folder
 
 
-def _has_rows(folder: Path, patterns: Sequence[str]) -> bool:
+def _has_data_files(folder: Path, patterns: Sequence[str]) -> bool:
     try:
         return folder.is_dir() and bool(row_files(folder, patterns))
     except ValueError:
@@ -58,7 +58,7 @@ def _has_rows(folder: Path, patterns: Sequence[str]) -> bool:
 
 
 def _cause(error: Exception) -> str:
-    """What stands behind the hub client's own error, which has several lines."""
+    """The cause of the hub client's error, whose own message has several lines."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return error_reason(error.__cause__ if isinstance(error.__cause__, Exception) else error)

@@ -1,4 +1,8 @@
-"""JSON read one row at a time: JSON Lines, a list of objects, or a single object."""
+"""Incremental JSON reader: JSON Lines, a list of objects, or a single object.
+
+The reader of `datasets` infers one schema for all rows: it reads dates as timestamps, fills missing
+fields with nulls, and reports no row number. Lists it parses in memory.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +12,20 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import IO, Any, NoReturn
 
-HEAD = 1 << 12  # bytes in which a file shows how it begins
-CHUNK = 1 << 16  # bytes of a list read at once
-MAX_ROW = 1 << 26  # characters of one value; beyond it, the file is broken
+HEAD = 1 << 12  # bytes to detect the format
+CHUNK = 1 << 16  # bytes of a list per read
+MAX_ROW = 1 << 26  # characters of a value; a longer one is a syntax error
 
 
-class DoubledField(ValueError):
-    """An object with two values of one name, of which Python's parser keeps the last."""
+class DuplicateField(ValueError):
+    """An object has a name twice; Python's parser would keep the last value."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         name = next(name for name, count in Counter(n for n, _ in pairs).items() if count > 1)
-        raise DoubledField(f"has two fields named '{name}'")
+        raise DuplicateField(f"has two fields named '{name}'")
     return found
 
 
@@ -29,15 +33,15 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_unique)
 
 
 def json_rows(file: IO[bytes], name: str, in_lines: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The objects of a file, each with its place in words; blank lines count as rows.
+    """Objects of a file with their location for messages; blank lines count as rows.
 
     Args:
         file: The file, from its start.
-        name: What messages call it.
-        in_lines: Whether it can only be JSON Lines; otherwise its first line decides.
+        name: Name of the file in messages.
+        in_lines: Whether the file is JSON Lines; otherwise its first line decides.
 
     Raises:
-        ValueError: One sentence with the row's number, where the file is no JSON or not UTF-8.
+        ValueError: One sentence with the row's number, if the file is not JSON or not UTF-8.
     """
     is_list = None if in_lines else _is_list(file)
     if is_list is None:
@@ -50,7 +54,7 @@ def json_rows(file: IO[bytes], name: str, in_lines: bool) -> Iterator[tuple[str,
 
 
 def _is_list(file: IO[bytes]) -> bool | None:
-    """Whether a .json file is a list, one object (False), or JSON Lines after all (None)."""
+    """Whether a .json file is a list (True), one object (False), or JSON Lines (None)."""
     head = file.read(HEAD)
     content = head.lstrip(codecs.BOM_UTF8 + b" \t\r\n")
     file.seek(len(head) - len(content))
@@ -79,7 +83,7 @@ def _decoded(text: bytes, place: str) -> dict[str, Any]:
         row = _DECODER.decode(text.decode())
     except UnicodeDecodeError:
         raise ValueError(f"{place} is not UTF-8 text") from None
-    except DoubledField as error:
+    except DuplicateField as error:
         raise ValueError(f"{place} {error}") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{place} is not JSON ({error})") from None
@@ -93,14 +97,14 @@ def _object(row: Any, place: str) -> dict[str, Any]:
 
 
 def _list(file: IO[bytes], name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The objects of a JSON list, decoded one by one from as much text as each needs."""
+    """Objects of a JSON list, decoded one by one."""
     text = _Text(file)
     number = 1
     text.skip("[")
     while not text.skip("]"):
         place = f"row {number} of {name}"
         if number > 1 and not text.skip(","):
-            text.refuse(place, "there is no ',' before it")
+            text.fail(place, "there is no ',' before it")
         yield place, _object(text.value(place), place)
         number += 1
     if text.peek():
@@ -108,7 +112,7 @@ def _list(file: IO[bytes], name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 class _Text:
-    """A window over the text of a file that grows while a value does not end in it."""
+    """A window over the text of a file, which grows until it contains a complete value."""
 
     def __init__(self, file: IO[bytes]):
         self.file, self.window, self.start = file, "", 0
@@ -118,21 +122,21 @@ class _Text:
             file.seek(0)
 
     def more(self, size: int = 0) -> bool:
-        """Reads on, if there is more that is text."""
+        """Extends the window; False at the end of the text."""
         if self.ended:
             return False
         data = self.file.read(max(size, CHUNK))
         self.ended = not data
         try:
             text = self.decoder.decode(data, final=self.ended)
-        except UnicodeDecodeError as error:  # what stands before it is still good
+        except UnicodeDecodeError as error:  # the text before it is valid
             text = error.object[: error.start].decode()
             self.ended = self.broken = True
         self.window, self.start = self.window[self.start :] + text, 0
         return bool(text) or not self.ended
 
     def peek(self) -> str:
-        """The next character that isn't blank, or nothing at the end."""
+        """The next character that is not white space, empty at the end."""
         while True:
             while self.start < len(self.window):
                 if not self.window[self.start].isspace():
@@ -142,29 +146,29 @@ class _Text:
                 return ""
 
     def skip(self, mark: str) -> bool:
-        """Steps over the mark if it comes next."""
+        """Skips the mark if it comes next."""
         found = self.peek() == mark
         self.start += found
         return found
 
     def value(self, place: str) -> Any:
-        """The JSON value that comes next."""
+        """Decodes the next JSON value."""
         self.peek()
         while True:
             try:
                 value, self.start = _DECODER.raw_decode(self.window, self.start)
                 return value
-            except DoubledField as error:
+            except DuplicateField as error:
                 raise ValueError(f"{place} {error}") from None
             except (ValueError, RecursionError) as error:
-                # Twice as much each time: a long value is not decoded over and over.
+                # Doubling bounds the number of attempts at a long value.
                 size = len(self.window) - self.start
                 if size < MAX_ROW and self.more(size):
                     continue
-                self.refuse(place, str(error).split(":")[0])
+                self.fail(place, str(error).split(":")[0])
 
-    def refuse(self, place: str, problem: str) -> NoReturn:
-        """Says why there is no value at this place."""
+    def fail(self, place: str, problem: str) -> NoReturn:
+        """Raises the error of a missing value."""
         if self.broken:
             raise ValueError(f"{place} is not UTF-8 text") from None
         if not self.peek():

@@ -1,7 +1,7 @@
-"""Files of rows, read one row at a time: parquet, arrow, JSON, JSON Lines, CSV, gzip and zip.
+"""Streams rows of data files: parquet, arrow, JSON, JSON Lines, CSV, gzip and zip.
 
-Only the row that is read is in memory (of columnar files, a batch of them), so that a file may be
-larger than the memory. Every row comes with its place in words, for messages.
+Memory holds one row (of columnar files, a batch), so a file may exceed it. Every row comes with its
+location for messages, which the readers of `datasets` don't report: that is why they are not used.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ SUFFIXES = (".parquet", ".arrow", ".json", ".jsonl", ".csv", ".zip", ".json.gz",
             ".csv.gz")  # fmt: skip
 NOT_ROWS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 _ZIP = b"PK\x03\x04"
-BATCH = 256  # rows of a columnar file that are Python objects at once
+BATCH = 256  # rows of a columnar file that are converted at once
 
 
 def row_files(path: Path, patterns: Sequence[str] = ()) -> list[Path]:
-    """The files with rows in a folder, of all splits, in a fixed order; or the file itself.
+    """Sorted data files of a folder, of all splits; or the file itself.
 
     Args:
         path: A file or a folder of files.
-        patterns: Names in the folder (`data/train-*`), or nothing for all files of rows.
+        patterns: Names in the folder (`data/train-*`); empty for all data files.
 
     Raises:
-        ValueError: If the folder has no such file.
+        ValueError: If no file matches.
     """
     if not path.is_dir():
         return [path]
     inside = (p.relative_to(path) for p in path.rglob("*") if p.is_file())
-    names = sorted(name for name in inside if _holds_rows(name))
+    names = sorted(name for name in inside if _is_data_file(name))
     wanted = patterns or ("*",)
     found = [name for name in names if any(fnmatch(name.as_posix(), p) for p in wanted)]
     if not found:
@@ -51,15 +51,15 @@ def row_files(path: Path, patterns: Sequence[str] = ()) -> list[Path]:
 
 
 def without_suffix(name: str) -> str:
-    """The name of a file of rows without what tells its format (`.jsonl.gz`)."""
+    """The name of a data file without its suffixes (`.jsonl.gz`)."""
     suffix = max((s for s in SUFFIXES if name.lower().endswith(s)), key=len, default="")
     return name[: len(name) - len(suffix)]
 
 
 def content_hash(path: Path, files: Sequence[Path]) -> str:
-    """SHA-256 of a file, or over names and contents of the files of a folder, remembered likewise.
+    """SHA-256 of a file, or over names and contents of the files of a folder, cached.
 
-    One file is remembered for the whole folder, which may have tens of thousands.
+    The cache has one entry for a folder, which may have tens of thousands of files.
     """
     if files == [path]:
         return file_hash(path)
@@ -73,17 +73,17 @@ def content_hash(path: Path, files: Sequence[Path]) -> str:
 def read_rows(
     path: Path, name: str | None = None, members: Sequence[str] | None = None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows of one file, each with its place in words.
+    """Rows of a file with their location for messages.
 
-    What kind of file it is tell its first bytes, and its name only where they don't.
+    The first bytes decide the format, the suffix only if they are ambiguous.
 
     Args:
         path: The file.
-        name: What messages call it; its path otherwise.
-        members: Of a zip archive, the members to read; all files of rows otherwise.
+        name: Name of the file in messages; default: its path.
+        members: Members of a zip archive to read; default: all data files.
 
     Raises:
-        ValueError: One sentence with the row's number, where the file is not what it seems.
+        ValueError: One sentence with the row's number, if the file is damaged or malformed.
     """
     name = name or str(path)
     try:
@@ -106,8 +106,8 @@ def read_rows(
             yield from _text(file, name, path.name)
 
 
-def _holds_rows(name: PurePath) -> bool:
-    hidden = any(part.startswith(".") for part in name.parts)  # also what macOS puts into a zip
+def _is_data_file(name: PurePath) -> bool:
+    hidden = any(part.startswith(".") for part in name.parts)  # macOS adds such files to a zip
     return not hidden and name.name not in NOT_ROWS and name.name.lower().endswith(SUFFIXES)
 
 
@@ -118,7 +118,7 @@ def _number(rows: Iterable[Any], name: str) -> Iterator[tuple[str, dict[str, Any
 
 @contextmanager
 def _readable(name: str) -> Iterator[None]:
-    """Words for what a compressed file says when it is broken."""
+    """Rewords the errors of damaged archives."""
     try:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
@@ -126,7 +126,7 @@ def _readable(name: str) -> Iterator[None]:
 
 
 def zip_members(path: Path) -> list[str] | None:
-    """Names of the files with rows in a zip archive; None for a file that is none.
+    """Names of the data files in a zip archive; None if the file is no archive.
 
     Raises:
         ValueError: If the archive is damaged or has no such file.
@@ -142,9 +142,9 @@ def zip_members(path: Path) -> list[str] | None:
 
 
 def _members(archive: zipfile.ZipFile, name: str) -> list[str]:
-    # In the order of names, which is that of the unpacked folder, too.
+    # The order of the unpacked folder.
     members = sorted(PurePath(m) for m in archive.namelist() if not m.endswith("/"))
-    texts = [m for m in members if _holds_rows(m) and m.suffix in (".json", ".jsonl", ".csv")]
+    texts = [m for m in members if _is_data_file(m) and m.suffix in (".json", ".jsonl", ".csv")]
     if not texts:
         raise ValueError(f"{name} has no .json, .jsonl or .csv file in it")
     return [member.as_posix() for member in texts]
@@ -154,7 +154,7 @@ def _zip(
     file: IO[bytes], name: str, members: Sequence[str] | None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     with _readable(name):
-        archive = zipfile.ZipFile(file)  # has nothing of its own to close
+        archive = zipfile.ZipFile(file)  # owns no file to close
     for member in _members(archive, name) if members is None else members:
         with _readable(name):
             try:
@@ -174,13 +174,14 @@ def _text(file: IO[bytes], name: str, kind: str) -> Iterator[tuple[str, dict[str
 
 
 def _csv(file: IO[bytes], name: str) -> Iterator[dict[str, Any]]:
-    csv.field_size_limit(MAX_ROW)  # a long answer is longer than the default of 128 KiB
     number = 0
     texts = (line.decode("utf-8-sig" if i == 0 else "utf-8") for i, line in enumerate(file))
     try:
         reader = csv.DictReader(texts, strict=True)
-        _refuse_doubled(reader.fieldnames or (), name)
-        for row in reader:
+        with _long_fields():
+            columns = reader.fieldnames or ()
+        _refuse_duplicate_columns(columns, name)
+        while row := _next_row(reader):
             number += 1
             if None in row or None in row.values():
                 raise ValueError(f"row {number} of {name} has not as many fields as the header")
@@ -189,6 +190,21 @@ def _csv(file: IO[bytes], name: str) -> Iterator[dict[str, Any]]:
         raise ValueError(f"row {number + 1} of {name} is not UTF-8 text") from None
     except csv.Error as error:
         raise ValueError(f"row {number + 1} of {name} is not CSV ({error})") from None
+
+
+def _next_row(reader: csv.DictReader[str]) -> dict[str, Any] | None:
+    with _long_fields():
+        return next(reader, None)
+
+
+@contextmanager
+def _long_fields() -> Iterator[None]:
+    """Allows fields beyond 128 KiB; the limit is global, so it is restored after each row."""
+    limit = csv.field_size_limit(MAX_ROW)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _parquet(file: IO[bytes], name: str) -> Iterator[dict[str, Any]]:
@@ -213,7 +229,7 @@ def _arrow(file: IO[bytes], name: str) -> Iterator[dict[str, Any]]:
 def _batched(batches: Iterable[Any], name: str) -> Iterator[dict[str, Any]]:
     number = 0
     for batch in batches:
-        _refuse_doubled(batch.schema.names, name)
+        _refuse_duplicate_columns(batch.schema.names, name)
         for start in range(0, batch.num_rows, BATCH):
             part = batch.slice(start, BATCH)
             try:
@@ -221,14 +237,14 @@ def _batched(batches: Iterable[Any], name: str) -> Iterator[dict[str, Any]]:
             except UnicodeDecodeError:
                 number += next(i for i in range(part.num_rows) if not _is_text(part.slice(i, 1)))
                 raise ValueError(f"row {number + 1} of {name} is not UTF-8 text") from None
-            except ValueError as error:  # two fields of one name inside a column
+            except ValueError as error:  # duplicate fields of a struct
                 raise ValueError(f"{name} cannot be read ({error})") from None
             yield from rows
             number += len(rows)
 
 
-def _refuse_doubled(columns: Sequence[str], name: str) -> None:
-    """Of two columns of one name a row would keep the last; without a name nobody reads them."""
+def _refuse_duplicate_columns(columns: Sequence[str], name: str) -> None:
+    """A row would keep the last of two columns of one name; unnamed columns are never read."""
     for column, count in Counter(columns).items():
         if column and count > 1:
             raise ValueError(f"{name} has {count} columns named '{column}': rename all but one")

@@ -1,7 +1,7 @@
-"""Which files hold the rows of a split, told by their names as `datasets` tells it.
+"""Assignment of data files to splits by name, with the rules of `datasets`.
 
-A folder's name counts before a file's (`test/part.jsonl`, `rows-test.jsonl`), and a file that names
-no split holds training rows. Files that may hold the same rows twice are refused.
+The name of a folder takes precedence over that of a file (`test/part.jsonl`, `rows-test.jsonl`). A
+file that names no split belongs to `train`. Files that may repeat the same rows are refused.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _NAMES = {
     split: re.compile(rf"(?:^|[-._ 0-9])(?:{'|'.join(words)})(?:[-._ 0-9]|$)", re.IGNORECASE)
     for split, words in KEYWORDS.items()
 }
-_SHARD = re.compile(r"data/(\w+(?:\.\w+)*)-\d{5}-of-\d{5}[^/]*")  # what `push_to_hub` writes
+_SHARD = re.compile(r"data/(\w+(?:\.\w+)*)-\d{5}-of-\d{5}[^/]*")  # names of `push_to_hub`
 
 
 @dataclass(frozen=True)
-class RowFile:
-    """A file with rows of a split.
+class DataFile:
+    """A data file of a split.
 
     Attributes:
         path: The file.
-        members: The members that belong to the split, if it is a zip archive.
+        members: Members of a zip archive that belong to the split.
     """
 
     path: Path
@@ -44,7 +44,7 @@ class RowFile:
 
 @dataclass(frozen=True)
 class _Part:
-    """A file, or a member of a zip archive, with its name below the folder or archive given."""
+    """A file, or a member of a zip archive, with its name relative to the folder or archive."""
 
     name: str
     path: Path
@@ -53,43 +53,43 @@ class _Part:
 
 def split_files(
     path: Path, patterns: Sequence[str], split: str, where: str | None = None
-) -> list[RowFile]:
-    """The files that hold the rows of a split, in a fixed order.
+) -> list[DataFile]:
+    """Sorted data files of a split.
 
-    What the user named, one file or patterns that fit the files of one split only, holds training
-    rows whatever its own name says.
+    An explicit choice, one file or patterns that match files of one split only, is `train` whatever
+    its name.
 
     Args:
         path: A file, a zip archive, a folder of files, or a folder that `datasets` saved.
-        patterns: Names in the folder (`data/train-*`), or nothing for all files of rows.
+        patterns: Names in the folder (`data/train-*`); empty for all data files.
         split: The split.
-        where: What messages call the path.
+        where: Name of the path in messages.
 
     Raises:
-        ValueError: If there is no such file or split, or rows may count twice.
+        ValueError: If there is no such file or split, or files may repeat rows.
     """
     where = where or str(path)
     if (path / "dataset_dict.json").exists():
         splits = _saved(path / "dataset_dict.json", "splits")
         _choose([{name} for name in splits], split, where, named=False)
-        return _saved_files(path / split)
+        return _saved_data_files(path / split)
     if (path / "state.json").exists():
         own = _saved(path / "state.json", "_split") or "train"
         _choose([{own}], split, where, named=True)
-        return _saved_files(path)
+        return _saved_data_files(path)
     parts = _parts(path, patterns)
     named = bool(patterns) if path.is_dir() else len(parts) == 1
-    splits = [splits_named(part.name) or {"train"} for part in parts]
+    splits = [splits_in_name(part.name) or {"train"} for part in parts]
     chosen = [parts[i] for i in _choose(splits, split, where, named)]
     if path.is_dir():
         _refuse_unread(patterns, path, parts, chosen, split)
     parts = chosen
-    _refuse_doubled(parts, where)
+    _refuse_copies(parts, where)
     return [_row_file(file, list(group)) for file, group in groupby(parts, lambda p: p.path)]
 
 
-def splits_named(name: str) -> set[str]:
-    """The splits that a file's name or its folders' names speak of; mostly one or none."""
+def splits_in_name(name: str) -> set[str]:
+    """Splits in the name of a file or of its folders; mostly one or none."""
     if shard := _SHARD.fullmatch(name):
         return {shard[1]}
     *folders, file = name.split("/")
@@ -100,7 +100,7 @@ def splits_named(name: str) -> set[str]:
 
 
 def _choose(splits: Sequence[set[str]], split: str, where: str, named: bool) -> list[int]:
-    """Which of the files, given the splits of each, are of the split."""
+    """Indices of the files of a split, given the splits of each file."""
     found = [i for i, own in enumerate(splits) if split in own]
     if not found and named and split == "train" and all(own == splits[0] for own in splits):
         return list(range(len(splits)))
@@ -123,15 +123,15 @@ def _parts(path: Path, patterns: Sequence[str]) -> list[_Part]:
     return parts
 
 
-def _row_file(path: Path, parts: Sequence[_Part]) -> RowFile:
+def _row_file(path: Path, parts: Sequence[_Part]) -> DataFile:
     members = tuple(part.member for part in parts if part.member is not None)
-    return RowFile(path, members or None)
+    return DataFile(path, members or None)
 
 
 def _refuse_unread(
     patterns: Sequence[str], path: Path, parts: Sequence[_Part], chosen: Sequence[_Part], split: str
 ) -> None:
-    """Refuses names of which no file is there, or none of the split that is read."""
+    """Refuses patterns that match no file, or no file of the split."""
     names = {part.path.relative_to(path).as_posix() for part in parts}
     read = {part.path.relative_to(path).as_posix() for part in chosen}
     for pattern in patterns:
@@ -144,8 +144,8 @@ def _refuse_unread(
             )
 
 
-def _refuse_doubled(parts: Sequence[_Part], where: str) -> None:
-    """Refuses a file beside a packed or converted copy of it."""
+def _refuse_copies(parts: Sequence[_Part], where: str) -> None:
+    """Refuses a file beside a compressed or converted copy."""
     seen: dict[PurePosixPath, _Part] = {}
     files: dict[Path, _Part] = {}
     for part in parts:
@@ -184,5 +184,5 @@ def _saved(path: Path, name: str) -> Any:
         raise ValueError(f"{path} is damaged ({error}): save the dataset again") from None
 
 
-def _saved_files(path: Path) -> list[RowFile]:
-    return [RowFile(path / f["filename"]) for f in _saved(path / "state.json", "_data_files")]
+def _saved_data_files(path: Path) -> list[DataFile]:
+    return [DataFile(path / f["filename"]) for f in _saved(path / "state.json", "_data_files")]

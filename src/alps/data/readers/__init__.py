@@ -1,1 +1,1 @@
-"""Readers: what one row of a published dataset means, as examples."""
+"""Readers: convert a row of a published dataset to examples."""

@@ -1,4 +1,4 @@
-"""Rows of Alpaca and CodeAlpaca: an instruction, often with an input that it speaks of."""
+"""Alpaca and CodeAlpaca: an instruction, often with an input."""
 
 from alps.data.example import Example, with_input
 from alps.data.sources.table import Row
@@ -7,6 +7,6 @@ VERSION = 1
 
 
 def read(row: Row) -> Example:
-    """The input is appended to the instruction where there is one."""
+    """The instruction, followed by the input if any, and the output."""
     instruction = with_input(row.text("instruction"), row.text("input"))
     return Example(instruction=instruction, answer=row.text("output"))

@@ -1,4 +1,4 @@
-"""Rows of CAMEL's mathematics: a problem and its solution, as two messages of two agents."""
+"""CAMEL math: a problem and its solution as the messages of two agents."""
 
 from alps.data.example import Example
 from alps.data.sources.table import Row

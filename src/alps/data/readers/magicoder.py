@@ -1,4 +1,4 @@
-"""Rows of Magicoder's two sets, Evol-Instruct and OSS-Instruct, whose columns differ in name."""
+"""Magicoder's Evol-Instruct and OSS-Instruct, whose columns have different names."""
 
 from alps.data.example import Example
 from alps.data.sources.table import Row
@@ -11,7 +11,7 @@ def read(row: Row, instruction: str = "instruction", answer: str = "response") -
 
     Args:
         row: One row.
-        instruction: Name of the column with the task.
-        answer: Name of the column with the solution.
+        instruction: Column of the task.
+        answer: Column of the solution.
     """
     return Example(instruction=row.text(instruction), answer=row.text(answer))

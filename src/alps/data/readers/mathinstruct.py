@@ -1,4 +1,4 @@
-"""Rows of MathInstruct: problems with worked solutions, some of them Python programs."""
+"""MathInstruct: problems with solutions, some of which are Python programs."""
 
 from alps.data.example import Example
 from alps.data.sources.table import Row
@@ -7,5 +7,5 @@ VERSION = 1
 
 
 def read(row: Row) -> Example:
-    """A problem (some end by asking for a program) and its solution."""
+    """A problem, some of which request a program, and its solution."""
     return Example(instruction=row.text("instruction"), answer=row.text("output"))

@@ -1,10 +1,10 @@
-"""Rows of UltraChat: dialogues of a user and an assistant, who take turns."""
+"""UltraChat: dialogues with alternating turns of user and assistant."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from alps.data.example import Example
-from alps.data.sources.table import Row, UnusableRow
+from alps.data.sources.table import InvalidRow, Row
 
 VERSION = 1
 
@@ -12,9 +12,8 @@ VERSION = 1
 def read(row: Row, turns: Literal["first", "all"] = "first") -> Iterator[Example]:
     """The first exchange, or one example for each answer of the assistant.
 
-    An example has one instruction. With all turns, that of a later answer is the conversation
-    before it, written plainly, so every answer is learned once and in its context. All examples
-    of a dialogue lie in the same split.
+    With all turns, the instruction of a later answer is the conversation before it as text, so the
+    loss sees every answer once, in context. All examples of a dialogue belong to the same split.
 
     Args:
         row: One row.
@@ -30,13 +29,13 @@ def read(row: Row, turns: Literal["first", "all"] = "first") -> Iterator[Example
 
 
 def _exchanges(messages: Any) -> Iterator[tuple[str, str]]:
-    """Pairs of question and answer; a question at the end that nobody answers is left out."""
+    """Pairs of question and answer, without an unanswered last question."""
     if not isinstance(messages, Sequence) or not all(isinstance(m, dict) for m in messages):
-        raise UnusableRow("has a field 'messages' that is no list of messages")
+        raise InvalidRow("has a field 'messages' that is no list of messages")
     said = [(Row(m).text("role"), Row(m).text("content")) for m in messages]
     for i, (role, _) in enumerate(said):
         expected = ("user", "assistant")[i % 2]
         if role != expected:
-            raise UnusableRow(f"has message {i + 1} from '{role}' where '{expected}' should speak")
+            raise InvalidRow(f"has message {i + 1} from '{role}' where '{expected}' should speak")
     questions, answers = said[::2], said[1::2]
     yield from ((q, a) for (_, q), (_, a) in zip(questions, answers, strict=False))

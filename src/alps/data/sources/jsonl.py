@@ -1,26 +1,26 @@
-"""Rows of any files whose fields the user names."""
+"""Data files with fields that the user names."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from alps.data.example import Example, with_input
-from alps.data.sources.table import MissingField, Row, RowSource, UnusableRow
+from alps.data.sources.table import FileSource, InvalidRow, MissingField, Row
 
 VERSION = 2
-"""Raised when something else is made of a row."""
+"""Increases when the conversion of a row changes."""
 
 DEFAULT_INPUT = "input"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Jsonl(RowSource):
-    """A field with the instruction, one with the answer; JSON Lines or another kind of file.
+class Jsonl(FileSource):
+    """Rows with a field for the instruction and one for the answer, of JSON Lines or other files.
 
     Attributes:
-        instruction_field: Field with the instruction.
-        input_field: Optional field that is appended to the instruction where it isn't empty. The
-            default is used where there is such a field; of another name some row must have it.
-        answer_field: Field with the answer.
+        instruction_field: Field of the instruction.
+        input_field: Field appended to the instruction if it is not empty. The default is optional;
+            any other name must occur in some row.
+        answer_field: Field of the answer.
     """
 
     instruction_field: str = "instruction"
@@ -28,7 +28,7 @@ class Jsonl(RowSource):
     answer_field: str = "output"
 
     def problems(self) -> Iterator[str]:
-        """Sentences about settings that cannot be used."""
+        """Error sentences about the settings."""
         yield from super().problems()
         roles = ("instruction_field", "answer_field", "input_field")
         named = [(role, getattr(self, role)) for role in roles]
@@ -39,11 +39,11 @@ class Jsonl(RowSource):
                 yield f"data.{other} and data.{role} are both '{name}': name two fields"
 
     def fingerprint(self) -> str:
-        """Content of the rows, and the version of what is made of them."""
+        """Content hash of the files and version of the conversion."""
         return f"{super().fingerprint()} jsonl-v{VERSION}"
 
     def read(self, row: Row) -> Example:
-        """Instruction (and input) and answer of the named fields."""
+        """Instruction, with its input if any, and answer."""
         instruction = _text(row, self.instruction_field, "instruction_field")
         if (name := self._input) is not None and name in row:
             instruction = with_input(instruction, row.text(name))
@@ -51,10 +51,10 @@ class Jsonl(RowSource):
         return Example(instruction=instruction, answer=answer)
 
     def check_columns(self, columns: Collection[str]) -> None:
-        """Refuses an input field that no row has.
+        """Refuses an input field that occurs in no row.
 
         Raises:
-            ValueError: One sentence with the text fields that nothing reads.
+            ValueError: One sentence with the unused text fields.
         """
         if self._input in (None, DEFAULT_INPUT, *columns):
             return
@@ -76,4 +76,4 @@ def _text(row: Row, name: str, setting: str) -> str:
     try:
         return row.text(name)
     except MissingField as error:
-        raise UnusableRow(f"{error}: set data.{setting}") from None
+        raise InvalidRow(f"{error}: set data.{setting}") from None

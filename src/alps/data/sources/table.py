@@ -1,8 +1,8 @@
-"""Training sets made of rows: files on this machine or on the hub, and what becomes of each row.
+"""Datasets of rows: local files or files on the hub, and their conversion to examples.
 
-A set is a YAML that names a reader, a module of this package with one function `read(row)` that
-makes an example (or several) of a row. All else is here: finding and fetching the files, messages
-with the number of the row, the test split, and the tally of rows that cannot be used.
+The YAML of a dataset names a reader, a module with one function `read(row)` that returns an example
+or several. This module adds the rest: location and download of files, messages with the number of
+the row, the test split, and counts of dropped examples.
 """
 
 from __future__ import annotations
@@ -22,59 +22,59 @@ from typing import Any
 
 from alps.base.hashing import excluded_from_key
 from alps.base.serialization import argument_types, did_you_mean, value_problems
-from alps.data.example import Example, Split, Tally
+from alps.data.example import DropCounts, Example, Split
 from alps.data.files.read import content_hash, read_rows, row_files
-from alps.data.files.splits import RowFile, split_files
+from alps.data.files.splits import DataFile, split_files
 from alps.settings.interfaces import Source
 
 
-class UnusableRow(ValueError):
-    """What is wrong with a row; the place of the row comes before it."""
+class InvalidRow(ValueError):
+    """The defect of a row, without its location."""
 
 
-class MissingField(UnusableRow):
-    """A column that the row should have; told with those it has."""
+class MissingField(InvalidRow):
+    """A missing column; the message lists those of the row."""
 
 
 class Row(dict[str, Any]):
-    """A row by column names; a name it lacks is an error that lists those it has."""
+    """Values by column name; a missing name is an error that lists the columns."""
 
     def __missing__(self, name: str) -> Any:
         has = ", ".join(map(str, self)) or "none"
         raise MissingField(f"has no field '{name}' (it has: {has})")
 
     def text(self, name: str) -> str:
-        """The text in a column; nothing is an empty text.
+        """Text of a column; null is the empty text.
 
         Raises:
-            UnusableRow: If there is no such column, or no text in it.
+            InvalidRow: If the column is missing or no text.
         """
         value = self[name]
         if value is None:
             return ""
         if not isinstance(value, str):
-            raise UnusableRow(f"has a field '{name}' that is no text")
+            raise InvalidRow(f"has a field '{name}' that is no text")
         try:
             value.encode()
         except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell
-            raise UnusableRow(f"has half a character in field '{name}'") from None
+            raise InvalidRow(f"has half a character in field '{name}'") from None
         return value
 
 
 @dataclass(frozen=True, kw_only=True)
-class RowSource(Source):
-    """Rows of files: `path` on this machine, else those of a dataset on the hub.
+class FileSource(Source):
+    """Data files: a local `path`, or those of a dataset on the hub.
 
     Attributes:
         hub: Hub id of the dataset.
-        revision: Its branch, tag or commit, as written.
-        files: Names of the files with rows in the dataset or in a folder (`data/train-*`), or
-            nothing for all. Of a local copy in which no name fits all files are read.
-        split: The split to read, told by the names of the files as `datasets` tells it.
-        num_rows: Rows that the dataset has at that commit, or None where nobody counted.
-        licence: Licence of the rows, as the dataset's page gives it.
-        test_fraction: Share of rows held out; a hash of the row's text decides, so that a row
-            never moves between the splits when others come or go.
+        revision: Branch, tag or commit, as written.
+        files: Names of data files in the dataset or folder (`data/train-*`); empty for all. All
+            files of a local copy are read if no name matches.
+        split: The split to read, by the file names that `datasets` recognizes.
+        num_rows: Number of rows at that commit, or None if unknown.
+        licence: Licence on the page of the dataset.
+        test_fraction: Held-out share of the examples. A hash of the text decides, so an example
+            never changes its split when others are added or removed.
     """
 
     hub: str | None = excluded_from_key()
@@ -87,14 +87,14 @@ class RowSource(Source):
 
     @abstractmethod
     def read(self, row: Row) -> Example | Iterable[Example]:
-        """What a row teaches; an example with an empty part is left out and counted.
+        """Example or examples of a row; the caller drops and counts empty ones.
 
         Raises:
-            UnusableRow: What is wrong with the row.
+            InvalidRow: If the row has a defect.
         """
 
     def problems(self) -> Iterator[str]:
-        """Sentences about settings that cannot be used."""
+        """Error sentences about the settings."""
         yield from super().problems()
         if self.path is None and self.hub is None:
             yield f"data={self.name} needs a file: set data.path=<file.jsonl>"
@@ -109,7 +109,7 @@ class RowSource(Source):
             yield f"data.test_fraction must lie in [0, 1), got {self.test_fraction}"
 
     def fingerprint(self) -> str:
-        """Content of the files, or id, revision and names of those on the hub; and the split."""
+        """Content hash of local files, or id, revision and names on the hub; and the split."""
         split = "" if self.split == "train" else f" {self.split}"
         if self.path is not None:
             files = [file.path for file in self._local_files(Path(self.path))]
@@ -117,18 +117,18 @@ class RowSource(Source):
         return "/".join((f"{self.hub}@{self.revision}", ",".join(self.files) or "*")) + split
 
     def commit(self) -> str | None:
-        """The commit of the dataset on the hub, which is fetched if it is not in the cache."""
+        """Commit of the dataset on the hub, which is downloaded unless cached."""
         return None if self.path is not None else self._snapshot().name
 
-    def examples(self, split: Split, tally: Tally | None = None) -> Iterator[Example]:
-        """The usable rows that belong to the split, in the order of the files.
+    def examples(self, split: Split, dropped: DropCounts | None = None) -> Iterator[Example]:
+        """Examples of the split, in the order of the files.
 
         Raises:
-            ValueError: One sentence, with the row's number, where a row cannot be read; also if
-                no row is usable, or if the dataset has not as many rows as it should.
+            ValueError: One sentence with the row's number, if a row cannot be read; also if no row
+                is usable, or the dataset does not have `num_rows` rows.
         """
         threshold = int(self.test_fraction * 2**32)
-        num_rows, num_usable, unusable = 0, 0, Tally()
+        num_rows, num_usable, unusable = 0, 0, DropCounts()
         columns: set[str] = set()
         for place, row in self.rows():
             num_rows += 1
@@ -139,7 +139,7 @@ class RowSource(Source):
             except MissingField as error:
                 other = f"so it is no row of data={self.name}: data=jsonl reads fields of any name"
                 raise ValueError(f"{place} {error}, {other}") from None
-            except UnusableRow as error:
+            except InvalidRow as error:
                 raise ValueError(f"{place} {error}") from None
             if not found:
                 unusable["no example"] += 1
@@ -152,24 +152,24 @@ class RowSource(Source):
                     unusable[reason] += 1
                 if belongs and reason is None:
                     yield example
-                elif belongs and tally is not None:
-                    tally[reason or ""] += 1
+                elif belongs and dropped is not None:
+                    dropped[reason or ""] += 1
         if columns:
             self.check_columns(columns)
         self._check_numbers(num_rows, num_usable, unusable)
 
     def check_columns(self, columns: Collection[str]) -> None:
-        """Refuses rows of which none has a column that the settings name.
+        """Refuses settings that name a column without occurrence.
 
         Args:
-            columns: Those that any row has.
+            columns: All columns of all rows.
 
         Raises:
             ValueError: One sentence.
         """
 
     def rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """All rows of the files, each with its place in words."""
+        """Rows of the files with their location for messages."""
         if self.path is not None:
             for file in self._local_files(Path(self.path)):
                 yield from read_rows(file.path, members=file.members)
@@ -185,7 +185,7 @@ class RowSource(Source):
         assert self.hub is not None
         return download(self.hub, self.revision, self.files)
 
-    def _local_files(self, path: Path) -> list[RowFile]:
+    def _local_files(self, path: Path) -> list[DataFile]:
         patterns = self.files
         if self.hub is not None and patterns:
             try:
@@ -196,14 +196,14 @@ class RowSource(Source):
 
     @property
     def where(self) -> str:
-        """The path, or id and revision on the hub, for messages."""
+        """Name in messages: the path, or id and revision on the hub."""
         return self.path or self._at
 
     @property
     def _at(self) -> str:
         return f"{self.hub}@{self.revision[:12]}"
 
-    def _check_numbers(self, num_rows: int, num_usable: int, unusable: Tally) -> None:
+    def _check_numbers(self, num_rows: int, num_usable: int, unusable: DropCounts) -> None:
         pinned = self.path is None and re.fullmatch("[0-9a-f]{40}", self.revision)
         if pinned and self.num_rows not in (None, num_rows):
             raise ValueError(
@@ -217,20 +217,20 @@ class RowSource(Source):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table(RowSource):
-    """A set whose rows a module of this package reads.
+class Table(FileSource):
+    """A dataset whose rows a reader module converts to examples.
 
     Attributes:
-        reader: Module in `alps.data`, or the full name of one elsewhere, with `read(row)` and a
-            `VERSION` that rises whenever it makes something else of a row.
-        options: Options of that function.
+        reader: Module in `alps.data.readers`, or a full module name, with `read(row)` and a
+            `VERSION` that increases when the conversion changes.
+        options: Keyword arguments of that function.
     """
 
     reader: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def problems(self) -> Iterator[str]:
-        """Sentences about settings that cannot be used."""
+        """Error sentences about the settings."""
         yield from super().problems()
         try:
             read = _module(self.reader).read
@@ -246,11 +246,11 @@ class Table(RowSource):
                 yield f"{where} is not a setting{did_you_mean(name, types)}"
 
     def fingerprint(self) -> str:
-        """Content of the rows, and the version of what is made of them."""
+        """Content hash of the files and version of the reader."""
         return f"{super().fingerprint()} {self.reader}-v{_module(self.reader).VERSION}"
 
     def read(self, row: Row) -> Example | Iterable[Example]:
-        """What the reader makes of the row."""
+        """Result of the reader."""
         return _module(self.reader).read(row, **self.options)
 
 
