@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from alps.base.serialization import SettingsError
-from alps.cli.embed import requested
-from alps.cli.heads import bracketed
-from alps.cli.plan import sorted_out, tables
-from alps.cli.report import asked_for
+from alps.cli.embed import parse_request
+from alps.cli.localize import list_override
+from alps.cli.plan import experiment_runs, split_plan_settings
+from alps.cli.report import parse_settings
 from alps.config.build import (
     build,
     build_assumed,
@@ -69,21 +69,21 @@ def test_every_command_composes(page: str, line: str, tmp_path: Path):
     if "runners_up" in line or "capitals" in line:
         return  # docs/add_a_method.md and add_a_benchmark.md add them; tested below
     if command == "localize":
-        build_request(compose_config([bracketed(s) for s in settings], "localize"))
+        build_request(compose_config([list_override(s) for s in settings], "localize"))
         return
     named = re.findall(r"[\w.]+\.jsonl", line)  # in data=a.jsonl,b.jsonl
     for name in ("rows.jsonl", "rows.json", *named):
         (tmp_path / name).write_text('{"instruction": "a", "input": "", "output": "b"}\n')
     if command == "embed":
-        requested(settings)
+        parse_request(settings)
         return
     if command == "plan":
-        own, rest = sorted_out(settings)
-        assert build_assumed(own) and tables(rest), line
+        own, rest = split_plan_settings(settings)
+        assert build_assumed(own) and experiment_runs(rest), line
         return
     if command == "report":
-        asked = asked_for(settings)
-        assert all(runs_of([f"experiment={e}", *asked.settings]) for e in asked.experiments), line
+        asked = parse_settings(settings)
+        assert all(runs_of([f"experiment={e}", *asked.settings]) for e in asked.experiment), line
         return
     settings = [s.replace("data.path=rows", f"data.path={tmp_path}/rows") for s in settings]
     settings = [s.replace("data_dir=FOLDER", f"data_dir={tmp_path}") for s in settings]

@@ -14,7 +14,6 @@ from alps.pipeline.preflight import check
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("ALPS_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr("alps.pipeline.preflight._checked", set())
 
 
 def test_rows_that_do_not_fit_are_refused_before_a_folder_exists(make_run, tmp_path):
