@@ -10,7 +10,8 @@ from dataclasses import replace
 import pytest
 
 from alps.base.serialization import SettingsError
-from alps.cli.report import MAX_NAME, folder_name, parse_settings, report
+from alps.cli.report import report
+from alps.cli.report_settings import MAX_NAME, folder_name, parse_settings
 from alps.config.build import runs_of
 from alps.runs.folder import RunFolder
 from alps.runs.result import Result

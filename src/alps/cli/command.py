@@ -79,10 +79,11 @@ class SettingsCommand(click.Command):
         A single matching name comes with its values: the shell would put a space behind `name=`.
         """
         settings = [s for each in self.sections().values() for s in each]
-        typed = [*ctx.params.get("arguments", ()), incomplete]
-        if "=" in typed[-2:]:  # bash takes `name=value` for three words
-            name = typed[typed.index("=", -2) - 1]
-            start, prefix = incomplete.removeprefix("="), ""
+        before = ctx.params.get("arguments", ())
+        if not incomplete and any(s.name == before[-1] for s in settings if before):
+            before = (*before, "=")  # bash splits words at `=`, and click drops the last one
+        if len(before) > 1 and before[-1] == "=":
+            name, start, prefix = before[-2], incomplete, ""
         else:
             name, equals, start = incomplete.partition("=")
             matching = [s for s in settings if s.name.startswith(name)]

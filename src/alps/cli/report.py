@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
-from alps.base.hashing import digest
-from alps.base.serialization import SettingsError, did_you_mean
-from alps.cli.arguments import split_settings, top_level_name
+from alps.cli.arguments import top_level_name
 from alps.cli.command import Sections, SettingsCommand
 from alps.cli.messages import problem_list
-from alps.report.table.comparison import Correction
+from alps.cli.report_settings import (
+    FORMATS,
+    ReportSettings,
+    folder_name,
+    grid_settings,
+    parse_settings,
+)
 
 if TYPE_CHECKING:
     from alps.heads.head_set import HeadSet
@@ -24,49 +28,11 @@ if TYPE_CHECKING:
     from alps.report.table.provenance import Provenance
     from alps.settings.run import Run
 
-FORMATS = {"md": "table.md", "latex": "table.tex", "csv": "results.csv", "json": "results.json"}
-"""Format -> file."""
-
 KEPT = ("csv", "md")
 """Formats written to `to=FOLDER`, beside the data of the table."""
 
-NOT_SCIENCE = ("trainer", "logger", "hydra", "weights", "output_dir", "debug")
-"""Settings of where and how runs are done; they make no other table."""
-
 OWN_DATA = {"table4": "table1", "table12": "table1"}
 """Transfer table -> the table without transfer that Figure 6 shows beside it."""
-
-MAX_NAME = 60
-"""Letters of a folder's name; a longer one is cut."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportSettings:
-    """Settings of `alps report`; `settings` holds those of the grid.
-
-    Attributes:
-        experiment: Experiments, one report each.
-        format: File formats of the table.
-        figures: Whether figures are drawn.
-        correction: Correction for the number of comparisons with Random.
-        to: Folder that also receives the table and its data, or null.
-        from_: Folder of a published table, reported again from its files.
-        output_dir: Folder of the outputs.
-        settings: Settings of the experiments' grids, output_dir included.
-    """
-
-    experiment: tuple[str, ...] = ()
-    format: tuple[str, ...] = tuple(FORMATS)
-    figures: bool = True
-    correction: Correction = "none"
-    to: Path | None = None
-    from_: Path | None = None
-    output_dir: Path = Path("outputs")
-    settings: tuple[str, ...] = ()
-
-
-OWN = ("experiment", "format", "figures", "correction", "to", "from")
-"""Settings that are no part of the grid."""
 
 
 def report(arguments: Sequence[str]) -> None:
@@ -87,67 +53,6 @@ def report(arguments: Sequence[str]) -> None:
         exit_with_errors(problem_list(error))
     if unreadable:
         exit_with_errors(unreadable)
-
-
-def parse_settings(arguments: Sequence[str]) -> ReportSettings:
-    """Settings of the report.
-
-    Args:
-        arguments: `name=value`; settings that are not the report's are the grid's.
-
-    Raises:
-        SettingsError: All problems together.
-    """
-    values, grid = split_settings(arguments, OWN)
-    problems = [f"'{a}' is not understood: write setting=value" for a in grid if "=" not in a]
-    names = tuple(n for n in values.get("experiment", "").split(",") if n)
-    formats = tuple(f for f in values.get("format", ",".join(FORMATS)).split(",") if f)
-    for name in ("from", "to"):
-        if values.get(name) == "":
-            problems.append(f"{name}= names no folder")
-    if "from" in values:
-        extra = [a for a in arguments if a.startswith("experiment=")] + _grid(grid)
-        problems += [f"{a} does not go with from=...: the table in it has its own" for a in extra]
-    elif not names:
-        problems.append("experiment=... is missing, as in `alps report experiment=table1`")
-    problems += [
-        f"format={f} is not possible{did_you_mean(f, FORMATS)}" for f in formats if f not in FORMATS
-    ]
-    if values.get("figures", "true") not in ("true", "false"):
-        problems.append(f"figures must be true or false, got {values['figures']}")
-    if values.get("correction", "none") not in get_args(Correction):
-        near = did_you_mean(values["correction"], get_args(Correction))
-        problems.append(f"correction={values['correction']} is not possible{near}")
-    if "to" in values and len(names) > 1:
-        problems.append("to=... is the folder of one experiment: report them one by one")
-    if problems:
-        raise SettingsError(problems)
-    output_dir = split_settings(grid).values.get("output_dir", "outputs")
-    return ReportSettings(
-        experiment=names,
-        format=formats,
-        figures=values.get("figures", "true") == "true",
-        correction=values.get("correction", "none"),  # pyright: ignore[reportArgumentType]
-        to=Path(values["to"]) if values.get("to") else None,
-        from_=Path(values["from"]) if values.get("from") else None,
-        output_dir=Path(output_dir),
-        settings=tuple(grid),
-    )
-
-
-def folder_name(experiment: str, settings: Sequence[str]) -> str:
-    """Folder of a report; each grid has its own: `table3-mini-seed=0,1`.
-
-    Args:
-        experiment: Its name.
-        settings: Settings of its grid; the scale comes first, then the others by name.
-    """
-    own = [s.removeprefix("scale=") for s in _grid(settings) if s != "scale=paper"]
-    name = "-".join([experiment, *own])
-    safe = re.sub(r"[^A-Za-z0-9_.,=+-]", "_", name)
-    if safe != name or len(safe) > MAX_NAME:
-        return f"{safe[:MAX_NAME]}-{digest(name)[:6]}"
-    return safe
 
 
 def _published(folder: Path, asked: ReportSettings) -> list[str]:
@@ -196,7 +101,7 @@ def _report(experiment: str, asked: ReportSettings, read: OutcomeReader | None =
         files += [asked.to / FORMATS[form] for form in KEPT]
         for form in KEPT:
             write_text(asked.to / FORMATS[form], texts[form]())
-        grid = set(_grid(asked.settings))
+        grid = set(grid_settings(asked.settings))
         own = [setting for setting in asked.settings if setting in grid]
         files += publish(experiment, own, filled, asked.to)
     print_filled(title, filled, origin, notes)
@@ -285,14 +190,7 @@ def _title(experiment: str, asked: ReportSettings, whose: str = "") -> str:
         whose: Follows the number of a table or figure: other papers have the same numbers.
     """
     name = re.sub(r"^(table|figure)(\d+)$", rf"\1 \2{whose}", experiment)
-    return ", ".join([name[:1].upper() + name[1:], *_grid(asked.settings)])
-
-
-def _grid(settings: Sequence[str]) -> list[str]:
-    """Settings that change an experiment's grid: the scale first, then the others by name."""
-    own = sorted(s for s in settings if top_level_name(s) not in NOT_SCIENCE)
-    scales = [s for s in own if s.startswith("scale=")]
-    return [*scales, *(s for s in own if s not in scales)]
+    return ", ".join([name[:1].upper() + name[1:], *grid_settings(asked.settings)])
 
 
 def sections() -> Sections:

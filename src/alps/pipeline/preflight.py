@@ -54,7 +54,7 @@ class RunCheck:
                 f"output_dir={run.output_dir} cannot be written to: name another folder"
             )
         self._check_benchmarks()
-        if self.trained:
+        if self.training_done:
             return
         if not self.trains:
             if any(benchmark.reads_data for benchmark in self.missing):
@@ -82,7 +82,7 @@ class RunCheck:
         """
         run = self.run
         self._check_template()
-        if self.trained:
+        if self.training_done:
             return
         base = checked_base(run.model)
         geometry = read_geometry(base)
@@ -94,8 +94,8 @@ class RunCheck:
             check_task_model(task, run.model, geometry)
 
     @property
-    def trained(self) -> bool:
-        """Whether the run's training is done."""
+    def training_done(self) -> bool:
+        """Whether nothing is left to train."""
         return RunFolder(self.run.folder).training_path.exists()
 
     @cached_property
