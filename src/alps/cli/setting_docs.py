@@ -60,7 +60,7 @@ def dataclass_settings(
         choices: As in `Choices`.
     """
     hints, docs = get_type_hints(cls), attribute_docs(cls)
-    found = []
+    settings = []
     for field in fields(cls):
         if field.name in skip:
             continue
@@ -69,10 +69,10 @@ def dataclass_settings(
             value = field.default_factory()
         name = field.name.rstrip("_")
         options = (choices or {}).get(name) or literal_choices(hints[field.name])
-        found.append(
+        settings.append(
             Setting(f"{prefix}{name}", as_typed(value), docs.get(field.name, ""), tuple(options))
         )
-    return found
+    return settings
 
 
 def root_settings(
@@ -106,13 +106,13 @@ def root_settings(
 def group_settings(*groups: str) -> list[Setting]:
     """Config groups of a run: default choice, choices and description; all without arguments."""
     values, comments = read_yaml("train")
-    found = []
+    settings = []
     for entry in values["defaults"]:
         for group, default in entry.items() if isinstance(entry, dict) else ():
             if not groups or group in groups:
                 choices = config_choices(group)
-                found.append(Setting(group, as_typed(default), comments.get(group, ""), choices))
-    return found
+                settings.append(Setting(group, as_typed(default), comments.get(group, ""), choices))
+    return settings
 
 
 def part_settings(*groups: str) -> dict[str, list[Setting]]:
@@ -130,14 +130,14 @@ def part_settings(*groups: str) -> dict[str, list[Setting]]:
                 values, comments = {**inner, **values}, {**more, **comments}
         cls = target_class(values.pop(TARGET)) if TARGET in values else classes[group]
         skip = {"name", "ratio", "scope", "task_model", "benchmarks"}  # no settings of the part
-        found = dataclass_settings(cls, values, f"{group}.", skip)
+        settings = dataclass_settings(cls, values, f"{group}.", skip)
         known = {f.name for f in fields(cls)} | skip
-        found += [
+        settings += [
             Setting(f"{group}.{name}", as_typed(value), comments.get(name, ""))
             for name, value in values.items()
             if name not in known
         ]
-        sections[f"Settings of {group}={choice.default}"] = found
+        sections[f"Settings of {group}={choice.default}"] = settings
     return sections
 
 
