@@ -13,7 +13,7 @@ import time
 
 from alps.cli.__main__ import COMMANDS
 
-ROUNDS = 5
+ROUNDS = 3
 
 
 def measure(command: str) -> tuple[float, float]:
