@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from alps.base.serialization import SettingsError
+from alps.cli.arguments import split_settings
 from alps.cli.embed import parse_request
 from alps.cli.localize import list_override
 from alps.cli.plan import experiment_runs, split_plan_settings
@@ -72,6 +73,8 @@ def test_every_command_composes(page: str, line: str, tmp_path: Path):
     if command == "export":
         assert all(s.split("=")[0] in ("run", "format", "to") for s in settings), line
         return
+    if command == "data":
+        settings = split_settings(settings, ("samples",)).others
     if "runners_up" in line or "capitals" in line:
         return  # docs/add_a_method.md and add_a_benchmark.md add them; tested below
     if command == "localize":
