@@ -49,12 +49,12 @@ def show(arguments: Sequence[str]) -> None:
         if not settings.top.isdecimal():
             raise ValueError(f"top must be a whole number, got {settings.top}")
         from alps.heads.head_set import HeadSet
-        from alps.report.heads.heat_map import draw
+        from alps.report.heads.heat_map import draw_heat_map
         from alps.report.heads.summary import print_heads
 
         head_set = HeadSet.read(files[0])
         picture = files[0].with_suffix(".png") if settings.png is None else Path(settings.png)
-        draw(head_set, picture)
+        draw_heat_map(head_set, picture)
         print_heads(head_set, int(settings.top))
         print(f"picture: {picture}")
 

@@ -45,7 +45,7 @@ def _localize(request: Request) -> tuple[Path, dict[str, HeadSet]]:
     from alps.config.build import model_choice
     from alps.localization.cache import CheckpointPair, localize_cached
     from alps.pipeline.checkpoints import resolve_checkpoint
-    from alps.report.heads.heat_map import draw
+    from alps.report.heads.heat_map import draw_heat_map
     from alps.scores import differing
 
     output_dir = Path(request.output_dir)
@@ -74,7 +74,7 @@ def _localize(request: Request) -> tuple[Path, dict[str, HeadSet]]:
     folder = pair.folder(output_dir)
     for metric, chosen in sets.items():
         write_json(folder / f"heads-{metric}.json", chosen.to_json())
-        draw(chosen, folder / f"heat_map-{metric}.png")
+        draw_heat_map(chosen, folder / f"heat_map-{metric}.png")
     write_json(folder / "heads.json", sets[request.metric[0]].to_json())
     return folder, sets
 

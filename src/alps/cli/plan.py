@@ -16,7 +16,7 @@ from alps.cli.messages import problem_list
 
 if TYPE_CHECKING:
     from alps.plan.overview import Vanilla
-    from alps.report.table.paper import Printed
+    from alps.report.table.paper import PaperNumber
     from alps.settings.run import Run
 
 TABLES = ("gpus", "rows", "other_rows")
@@ -111,12 +111,12 @@ def base_evaluations(
 def _base_runs(experiment: str, runs: Sequence[Run]) -> list[Run]:
     """One run for each evaluation of a base model that the experiment's report shows."""
     from alps.report.run_kind import BASE
-    from alps.report.table.layout import lay_out
+    from alps.report.table.layout import build_layout
 
     paper = paper_cells(experiment)
     if not any(cell.method == BASE for cell in paper):
         return []
-    layout = lay_out(runs, paper)
+    layout = build_layout(runs, paper)
     unique = {
         run.base_data_key: run
         for row in layout.rows
@@ -141,7 +141,7 @@ def _evaluate_command(experiment: str, runs: Sequence[Run], arguments: Sequence[
     return shlex.join(["alps", "evaluate", "-m", f"experiment={experiment}", *grid])
 
 
-def paper_cells(experiment: str) -> list[Printed]:
+def paper_cells(experiment: str) -> list[PaperNumber]:
     """The paper's numbers for an experiment's table; an empty list where it has none."""
     from alps.config.conf_dir import conf_dir
     from alps.report.table.paper import find_paper, read_paper

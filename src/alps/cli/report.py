@@ -70,10 +70,11 @@ def _report(experiment: str, asked: ReportSettings, read: OutcomeReader | None =
     from alps.base.atomic import write_text
     from alps.cli.plan import paper_cells
     from alps.config.build import runs_of
+    from alps.config.method_styles import method_styles
     from alps.report.run_kind import BASE
-    from alps.report.table.cells import fill
-    from alps.report.table.layout import lay_out
-    from alps.report.table.notes import notes_of
+    from alps.report.table.cells import fill_table
+    from alps.report.table.layout import build_layout
+    from alps.report.table.notes import build_notes
     from alps.report.table.provenance import provenance
     from alps.report.table.published import publish
     from alps.report.table.terminal import print_filled
@@ -81,15 +82,16 @@ def _report(experiment: str, asked: ReportSettings, read: OutcomeReader | None =
     overrides = [f"experiment={experiment}", *asked.settings]
     runs = runs_of(overrides)
     paper = paper_cells(experiment)
-    filled = fill(lay_out(runs, paper, base=not paper), read, asked.correction)
+    layout = build_layout(runs, paper, base=not paper, styles=method_styles())
+    filled = fill_table(layout, read, asked.correction)
     if not paper:  # shown only if evaluated, as in the table of a sweep
         filled = filled.without_empty(BASE)
     command = shlex.join(["alps", "train", *overrides])
-    if all(s.gap and s.gap.trouble == "missing" for each in filled.subjects for s in each):
+    if all(s.gap and s.gap.trouble == "missing" for each in filled.outcomes for s in each):
         runs_dir = asked.output_dir / "runs"
         return [f"{experiment}: no run of it has finished in {runs_dir}; `{command}` runs them"]
     origin = provenance(filled)
-    notes = notes_of(filled, origin, command)
+    notes = build_notes(filled, origin, command)
     title = _title(experiment, asked)
     texts = _texts(experiment, asked, command, filled, origin, notes)
 
@@ -119,10 +121,11 @@ def _figures(
     """Draws the figures of an experiment; those of heads need scores, not runs of their own."""
     from alps.cli.plan import paper_cells
     from alps.config.build import runs_of
+    from alps.config.method_styles import method_styles
     from alps.report.figure.figures import draw_figures
     from alps.report.heads.sheet import draw_sheet
-    from alps.report.table.cells import fill
-    from alps.report.table.layout import lay_out
+    from alps.report.table.cells import fill_table
+    from alps.report.table.layout import build_layout
     from alps.report.table.paper import HEAD_SHEETS
 
     own = [s for s in asked.settings if top_level_name(s) not in ("method", "transfer")]
@@ -135,7 +138,7 @@ def _figures(
     if experiment in OWN_DATA and asked.from_ is None:
         table = OWN_DATA[experiment]
         runs = runs_of([f"experiment={table}", *own])
-        beside = fill(lay_out(runs, paper_cells(table)))
+        beside = fill_table(build_layout(runs, paper_cells(table), styles=method_styles()))
     return draw_figures(title, filled, folder, beside)
 
 

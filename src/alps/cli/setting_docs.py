@@ -129,7 +129,14 @@ def part_settings(*groups: str) -> dict[str, list[Setting]]:
                 inner, more = read_yaml(f"{group}/how/{entry['how@_here_']}")
                 values, comments = {**inner, **values}, {**more, **comments}
         cls = target_class(values.pop(TARGET)) if TARGET in values else classes[group]
-        skip = {"name", "ratio", "scope", "task_model", "benchmarks"}  # no settings of the part
+        skip = {
+            "name",
+            "ratio",
+            "scope",
+            "task_model",
+            "benchmarks",
+            "report",
+        }  # no settings of the part
         settings = dataclass_settings(cls, values, f"{group}.", skip)
         known = {f.name for f in fields(cls)} | skip
         settings += [

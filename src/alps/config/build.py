@@ -19,6 +19,7 @@ from alps.config import explain as explanation
 from alps.config.compose import conf_dir, config_to_dict, expand_shorthand, grid_problems, loader
 from alps.config.errors import error_messages, without_repeats
 from alps.config.grid import GridComposer
+from alps.config.method_styles import without_report
 from alps.config.overrides import check_overrides
 from alps.localization.request import Request
 from alps.plan.assumptions import Assumed
@@ -267,7 +268,7 @@ def _method(settings: Mapping[str, Any], problems: list[str], parts: Parts) -> M
         problems.append(f"method: {error}")
         return None
     shared = {n: settings[n] for n in SHARED_WITH_METHODS if n in names and n in settings}
-    method = _part({**own, **shared}, Method, "method", problems, parts)
+    method = _part({**without_report(own), **shared}, Method, "method", problems, parts)
     return method.normalized() if method else None
 
 
