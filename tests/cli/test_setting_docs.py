@@ -89,7 +89,7 @@ def test_the_comments_of_the_yaml_name_the_choices_of_the_annotations():
 @pytest.mark.parametrize("part", [*PARTS, "task_model"])
 def test_all_settings_of_a_part_are_shown(part):
     ((_, settings),) = part_settings(part).items()
-    hidden = {"name", "_target_", "benchmarks"}
+    hidden = {"name", "_target_", "benchmarks", "report"}
     assert {s.name.removeprefix(f"{part}.") for s in settings} >= {
         str(name) for name in compose_config([])[part]
     } - hidden
