@@ -5,7 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
 
-from alps.cli.train import train
+from alps.cli.__main__ import main
 
 if __name__ == "__main__":
-    train(sys.argv[1:])
+    sys.argv.insert(1, "train")
+    main()

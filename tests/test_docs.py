@@ -4,15 +4,17 @@ import csv
 import json
 import re
 import shlex
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from alps.base.serialization import SettingsError
-from alps.cli.embed import requested
-from alps.cli.heads import bracketed
-from alps.cli.plan import sorted_out, tables
-from alps.cli.report import asked_for
+from alps.cli.arguments import split_settings
+from alps.cli.embed import parse_request
+from alps.cli.localize import list_override
+from alps.cli.plan import experiment_runs, split_plan_settings
+from alps.cli.report_settings import parse_settings
 from alps.config.build import (
     build,
     build_assumed,
@@ -31,8 +33,11 @@ COMMANDS = "train|evaluate|localize|heads|data|embed|plan|prefetch|runs|report|e
 
 
 def commands() -> list[tuple[str, str]]:
-    """(page, line) of every alps command inside a code block or in backticks."""
+    """(page, line) of every alps command inside a code block, in backticks, or in a `--help`."""
     found = []
+    for name in COMMANDS.split("|"):
+        command = import_module(f"alps.cli.{name}").command
+        found += [(f"alps {name} --help", line) for line in getattr(command, "examples", ())]
     for page in PAGES:
         text = page.read_text()
         blocks = re.findall(r"```\w*\n(.*?)```", text, re.S)
@@ -63,27 +68,31 @@ def test_every_command_composes(page: str, line: str, tmp_path: Path):
     if command == "heads":
         assert " show " in line or " compare " in line
         return
-    if command in ("runs", "export"):
-        assert all(s.split("=")[0] in ("run", "format", "to", "state") for s in settings), line
+    if command == "runs":
+        return  # a filter may be anything
+    if command == "export":
+        assert all(s.split("=")[0] in ("run", "format", "to") for s in settings), line
         return
+    if command == "data":
+        settings = split_settings(settings, ("samples",)).others
     if "runners_up" in line or "capitals" in line:
         return  # docs/add_a_method.md and add_a_benchmark.md add them; tested below
     if command == "localize":
-        build_request(compose_config([bracketed(s) for s in settings], "localize"))
+        build_request(compose_config([list_override(s) for s in settings], "localize"))
         return
     named = re.findall(r"[\w.]+\.jsonl", line)  # in data=a.jsonl,b.jsonl
     for name in ("rows.jsonl", "rows.json", *named):
         (tmp_path / name).write_text('{"instruction": "a", "input": "", "output": "b"}\n')
     if command == "embed":
-        requested(settings)
+        parse_request(settings)
         return
     if command == "plan":
-        own, rest = sorted_out(settings)
-        assert build_assumed(own) and tables(rest), line
+        own, rest = split_plan_settings(settings)
+        assert build_assumed(own) and experiment_runs(rest), line
         return
     if command == "report":
-        asked = asked_for(settings)
-        assert all(runs_of([f"experiment={e}", *asked.settings]) for e in asked.experiments), line
+        asked = parse_settings(settings)
+        assert all(runs_of([f"experiment={e}", *asked.settings]) for e in asked.experiment), line
         return
     settings = [s.replace("data.path=rows", f"data.path={tmp_path}/rows") for s in settings]
     settings = [s.replace("data_dir=FOLDER", f"data_dir={tmp_path}") for s in settings]

@@ -16,32 +16,34 @@ from omegaconf import DictConfig
 
 
 class SlurmLauncher(Launcher):
-    """Makes runs of a sweep's points, hands them to `alps.launch.slurm`, and tells who failed."""
+    """Submits the points of a sweep through `alps.launch.slurm` and reports failures."""
 
     def __init__(self, **settings: Any) -> None:
-        """Keeps what `conf/hydra/launcher/slurm.yaml` says."""
+        """Keeps the settings of `conf/hydra/launcher/slurm.yaml`."""
         self.settings = settings
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Refuses settings and machines that cannot work, before any folder is made."""
+        """Checks settings and machine before any folder is made."""
         from omegaconf import OmegaConf
 
         from alps.base.serialization import SettingsError, from_dict
-        from alps.config.errors import refuse
+        from alps.config.errors import exit_with_errors
         from alps.launch.slurm import missing
         from alps.launch.slurm_settings import Slurm
 
         self.config, self.loader = config, hydra_context.config_loader
-        plain = OmegaConf.to_container(OmegaConf.create(self.settings), resolve=True)
-        assert isinstance(plain, dict)
+        settings = OmegaConf.to_container(OmegaConf.create(self.settings), resolve=True)
+        assert isinstance(settings, dict)
         try:
-            self.slurm = from_dict({str(k): v for k, v in plain.items()}, Slurm, "hydra.launcher")
+            self.slurm = from_dict(
+                {str(k): v for k, v in settings.items()}, Slurm, "hydra.launcher"
+            )
         except SettingsError as error:
-            raise SystemExit(refuse(error.problems)) from None
+            exit_with_errors(error.problems)
         if problem := missing():
-            raise SystemExit(refuse([problem]))
+            exit_with_errors([problem])
 
     def problems(self, runs: Sequence[Any]) -> Iterator[str]:
         """Sentences about runs that these settings cannot hold."""
@@ -57,25 +59,25 @@ class SlurmLauncher(Launcher):
         from pathlib import Path
 
         from alps.config.build import build
-        from alps.config.callback import planned
-        from alps.config.errors import refuse
+        from alps.config.errors import exit_with_errors
+        from alps.config.run_plan import current_plan
         from alps.launch.slurm import run_jobs
 
         points = [self.loader.load_sweep_config(self.config, list(o)) for o in job_overrides]
-        runs = [build(point) for point in points]
-        if not planned.complete:
-            planned.add(runs, self.config.weights)
-        planned.started = True
+        runs, plan = [build(point) for point in points], current_plan()
+        if not plan.complete:
+            plan.add(runs, self.config.weights)
+        plan.started = True
 
         def when_some_end() -> None:
-            if planned.complete:
-                planned.reduce()
+            if plan.complete:
+                plan.free_disk()
 
         jobs_dir = Path(self.config.hydra.sweep.dir) / "jobs"
         try:
             failures = run_jobs(runs, self.slurm, jobs_dir, when_some_end)
         except ValueError as error:
-            raise SystemExit(refuse([str(error)])) from None
+            exit_with_errors([str(error)])
         for key, reason in failures.items():
             print(f"error: {key}: {reason}", file=sys.stderr)
         return [
@@ -90,5 +92,5 @@ def _returned(overrides: Sequence[str], failure: str | None) -> JobReturn:
     if failure is None:
         return JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
     error = RunFailed(failure)
-    error._told = True  # pyright: ignore[reportAttributeAccessIssue]
+    error._printed = True  # pyright: ignore[reportAttributeAccessIssue]
     return JobReturn(overrides=overrides, status=JobStatus.FAILED, _return_value=error)

@@ -8,9 +8,9 @@ from safetensors.numpy import load_file
 
 from alps.base.serialization import SettingsError
 from alps.cli import embed as cli_embed
-from alps.cli.embed import requested
-from alps.config import build as config
-from alps.config.build import compose_config, plain_config
+from alps.cli.embed import parse_request
+from alps.config.build import compose_config
+from alps.config.compose import config_to_dict
 from alps.embedding import cache as remember
 from alps.embedding.measures import measure
 
@@ -85,17 +85,17 @@ def test_one_dataset_is_allowed(capsys):
 
 def test_a_file_is_called_by_its_name_up_to_the_dot():
     write_rows("rows.v2.json")
-    (source,) = requested(["data=./rows.v2.json", "rows.input_field=null"]).sources
+    (source,) = parse_request(["data=./rows.v2.json", "rows.input_field=null"]).sources
     assert (source.name, source.path) == ("rows", "./rows.v2.json")
 
 
 @pytest.mark.parametrize("given", ["mini_math,mini_code", "[mini_math, mini_code]"])
 def test_a_list_may_have_brackets(given):
-    assert [s.name for s in requested([f"data={given}"]).sources] == ["mini_math", "mini_code"]
+    assert [s.name for s in parse_request([f"data={given}"]).sources] == ["mini_math", "mini_code"]
 
 
 def test_without_arguments_the_mini_sets_and_the_model_of_the_yaml_are_meant():
-    request = requested([])
+    request = parse_request([])
     plain = compose_config([], "embed")
     assert [s.name for s in request.sources] == list(plain.data)
     assert request.model.name == plain.model.name == "smollm2_135m_q4"
@@ -105,20 +105,20 @@ def test_without_arguments_the_mini_sets_and_the_model_of_the_yaml_are_meant():
 
 def test_the_model_of_the_yaml_is_meant_not_the_one_of_training(monkeypatch):
     def with_tiny(composed):
-        plain = plain_config(composed)
+        plain = config_to_dict(composed)
         if "num_neighbors" in plain:
             plain["model"]["name"] = "tiny"
         return plain
 
-    monkeypatch.setattr(config, "plain_config", with_tiny)
-    assert requested([]).model.name == "tiny"
-    assert requested(["model=smollm2_135m"]).model.name == "smollm2_135m"
+    monkeypatch.setattr("alps.config.compose.config_to_dict", with_tiny)
+    assert parse_request([]).model.name == "tiny"
+    assert parse_request(["model=smollm2_135m"]).model.name == "smollm2_135m"
 
 
 def test_settings_are_read_as_what_they_are():
-    s = requested(["to=a: b #1", "seed=3", "max_length=64", "text=instruction"]).settings
+    s = parse_request(["to=a: b #1", "seed=3", "max_length=64", "text=instruction"]).settings
     assert (s.to, s.seed, s.max_length, s.text) == ("a: b #1", 3, 64, "instruction")
-    assert requested(["to=null"]).settings.to is None
+    assert parse_request(["to=null"]).settings.to is None
 
 
 def test_all_problems_are_told_together(refused):
@@ -181,7 +181,7 @@ def test_a_model_that_is_not_there_is_refused(refused, tmp_path):
 
 def test_sentences_are_refused_as_settings_errors_for_python():
     with pytest.raises(SettingsError) as error:
-        requested(["num_rows=0", "seed=-1"])
+        parse_request(["num_rows=0", "seed=-1"])
     assert error.value.problems == [
         "num_rows must be at least 2, got 0",
         "seed must lie in [0, 4294967295], got -1",
@@ -189,12 +189,12 @@ def test_sentences_are_refused_as_settings_errors_for_python():
 
 
 def test_figure_7_is_an_experiment_at_both_scales():
-    paper = requested(["experiment=figure7"])
+    paper = parse_request(["experiment=figure7"])
     assert [s.name for s in paper.sources] == ["ultrachat", "mathinstruct", "magicoder"]
     assert (paper.model.name, paper.settings.dtype) == ("llama3_1_8b", "bfloat16")
-    mini = requested(["experiment=figure7", "scale=mini"])
-    assert mini == requested([])
-    assert requested(["experiment=figure7", "scale=mini", "model=tiny"]) == requested(
+    mini = parse_request(["experiment=figure7", "scale=mini"])
+    assert mini == parse_request([])
+    assert parse_request(["experiment=figure7", "scale=mini", "model=tiny"]) == parse_request(
         ["model=tiny"]
     )
 
@@ -208,12 +208,12 @@ def test_figure_7_is_an_experiment_at_both_scales():
 )
 def test_another_experiment_is_one_sentence(setting, said):
     with pytest.raises(SettingsError) as error:
-        requested([setting])
+        parse_request([setting])
     (problem,) = error.value.problems
     assert said in problem
 
 
 @pytest.mark.parametrize("command", ["train", "plan", "report"])
-def test_what_trains_says_that_figure_7_does_not(alps, command):
-    done = alps(command, "experiment=figure7", check=2)
+def test_what_trains_says_that_figure_7_does_not(cli, command):
+    done = cli(command, "experiment=figure7", check=2)
     assert "alps embed experiment=" in done.stderr and len(done.stderr.splitlines()) == 1

@@ -9,7 +9,7 @@ import torch
 from safetensors.numpy import load_file as load_numpy
 from safetensors.torch import load_file, save_file
 
-from alps.cli import heads as cli_heads
+from alps.cli.localize import localize as run_localize
 from alps.execute import execute
 from alps.heads.geometry import Geometry
 from alps.heads.head_set import HeadSet
@@ -55,7 +55,7 @@ def checkpoints() -> None:
 
 def score(*settings: str) -> Path:
     """Runs `alps localize` on `base` and `task`; the folder it made."""
-    cli_heads.localize(["base=base", "task=task", *settings])
+    run_localize(["base=base", "task=task", *settings])
     (folder,) = Path("outputs/scores").iterdir()
     return folder
 
@@ -118,7 +118,7 @@ def test_the_second_time_nothing_is_scored_again(monkeypatch, capsys):
 
 
 def test_outputs_go_where_they_are_told():
-    cli_heads.localize(["base=base", "task=task", "output_dir=other"])
+    run_localize(["base=base", "task=task", "output_dir=other"])
     assert list(Path("other/scores").iterdir()) and not Path("outputs").exists()
 
 
@@ -242,14 +242,14 @@ BAD_CHECKPOINTS = {
 @pytest.mark.parametrize(("spoil", "sentence"), BAD_CHECKPOINTS.values(), ids=BAD_CHECKPOINTS)
 def test_a_bad_checkpoint_is_one_sentence_and_leaves_nothing(refused, spoil, sentence):
     spoil()
-    found = refused(cli_heads.localize, "base=base", "task=task", "metric=pad,cosine")
+    found = refused(run_localize, "base=base", "task=task", "metric=pad,cosine")
     assert found.startswith(sentence)
 
 
 def test_hub_ids_and_nothing_at_all(refused):
-    found = refused(cli_heads.localize, "base=base", "task=somewhere")
+    found = refused(run_localize, "base=base", "task=somewhere")
     assert found.startswith("task=somewhere is no folder or safetensors file, no run in outputs/ru")
-    found = refused(cli_heads.localize, "base=somebody/model", "task=task")
+    found = refused(run_localize, "base=somebody/model", "task=task")
     assert found.startswith("somebody/model@main cannot be fetched (HF_HUB_OFFLINE is set)")
 
 
@@ -277,12 +277,12 @@ def test_hub_ids_and_nothing_at_all(refused):
     ],
 )
 def test_a_bad_setting_is_one_sentence_and_leaves_nothing(refused, setting, sentence):
-    assert refused(cli_heads.localize, "base=base", "task=task", setting).startswith(sentence)
+    assert refused(run_localize, "base=base", "task=task", setting).startswith(sentence)
 
 
 def test_a_missing_checkpoint_is_named(refused):
-    assert refused(cli_heads.localize, "task=task") == "base=... is missing"
-    assert refused(cli_heads.localize) == "base=... is missing; task=... is missing"
+    assert refused(run_localize, "task=task") == "base=... is missing"
+    assert refused(run_localize) == "base=... is missing; task=... is missing"
 
 
 def head_file(name: str, *heads: tuple[int, int], **changes) -> str:
@@ -291,11 +291,9 @@ def head_file(name: str, *heads: tuple[int, int], **changes) -> str:
     return name
 
 
-def test_show_prints_and_draws(capsys):
+def test_show_prints_and_draws(cli):
     folder = score("ratio=0.2")
-    capsys.readouterr()
-    cli_heads.heads(["show", str(folder / "heads.json"), "top=3"])
-    out = capsys.readouterr().out
+    out = cli("heads", "show", str(folder / "heads.json"), "top=3", check=0).stdout
     assert out.startswith("pad: 4 of 18 heads chosen")
     assert out.splitlines()[-1] == f"picture: {folder / 'heads.png'}"
     assert (folder / "heads.png").read_bytes()[:4] == b"\x89PNG"
@@ -303,16 +301,15 @@ def test_show_prints_and_draws(capsys):
     assert ranks == ["1", "2", "3"]
 
 
-def test_show_draws_where_it_is_told(capsys):
-    cli_heads.heads(["show", head_file("heads.json"), "png=pictures/map.png"])
+def test_show_draws_where_it_is_told(cli):
+    done = cli("heads", "show", head_file("heads.json"), "png=pictures/map.png", check=0)
     assert Path("pictures/map.png").exists() and not Path("heads.png").exists()
-    assert "picture: pictures/map.png" in capsys.readouterr().out
+    assert "picture: pictures/map.png" in done.stdout
 
 
-def test_compare_prints_draws_and_writes(capsys):
+def test_compare_prints_draws_and_writes(cli):
     files = [head_file("a.json", (0, 1), (2, 5)), head_file("b.json", (0, 1), (1, 1))]
-    cli_heads.heads(["compare", *files])
-    out = capsys.readouterr().out
+    out = cli("heads", "compare", *files, check=0).stdout
     (folder,) = Path("outputs/reports").iterdir()
     assert (
         out.splitlines()[-1] == f"files: {folder}"
@@ -323,10 +320,10 @@ def test_compare_prints_draws_and_writes(capsys):
     assert (pair["shared"], pair["jaccard"]) == (1, pytest.approx(1 / 3))
 
 
-def test_compare_writes_where_it_is_told(capsys):
-    cli_heads.heads(["compare", head_file("a.json"), head_file("b.json"), "to=here"])
+def test_compare_writes_where_it_is_told(cli):
+    cli("heads", "compare", head_file("a.json"), head_file("b.json"), "to=here", check=0)
     assert Path("here/overlap.json").exists() and not Path("outputs").exists()
-    cli_heads.heads(["compare", "a.json", "b.json", "output_dir=o"])
+    cli("heads", "compare", "a.json", "b.json", "output_dir=o", check=0)
     assert list(Path("o/reports").iterdir())
 
 
@@ -355,7 +352,7 @@ def test_compare_writes_where_it_is_told(capsys):
         (["compare", "a.json", "text.json"], "text.json is no head set: "),
     ],
 )
-def test_bad_arguments_of_heads_are_one_sentence_and_leave_nothing(refused, arguments, sentence):
+def test_bad_arguments_of_heads_are_one_sentence_and_leave_nothing(cli, arguments, sentence):
     head_file("a.json")
     head_file("b.json")
     head_file("wide.json", num_heads=8)
@@ -364,7 +361,10 @@ def test_bad_arguments_of_heads_are_one_sentence_and_leave_nothing(refused, argu
     Path("text.json").write_text("no json")
     Path("list.json").write_text("[1, 2]")
     Path("lacking.json").write_text('{"heads": [[0, 0]], "num_layers": 1}')
-    assert refused(cli_heads.heads, *arguments).startswith(sentence)
+    before = sorted(Path().rglob("*"))
+    done = cli("heads", *arguments, check=2)
+    assert done.stderr.startswith(f"error: {sentence}") and done.stderr.count("\n") == 1
+    assert not done.stdout and sorted(Path().rglob("*")) == before
 
 
 def test_a_real_fine_tune_end_to_end(alps, tmp_path, make_run):

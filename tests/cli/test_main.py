@@ -36,22 +36,22 @@ def sentence(done: subprocess.CompletedProcess[str]) -> str:
         (["-m", "method=full,alps", "ratio=0.1,7"], "ratio must lie in [0, 1], got 7"),
     ],
 )
-def test_bad_input_is_one_sentence_exit_code_2_and_no_folder(alps, tmp_path, arguments, expected):
+def test_bad_input_is_one_sentence_exit_code_2_and_no_folder(cli, tmp_path, arguments, expected):
     rows = [{"instruction": "a", "output": "b"}, {"instruction": "a", "answer": "b"}]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "other").mkdir()
     shape = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 64}
     (tmp_path / "other" / "config.json").write_text(json.dumps({"model_type": "llama", **shape}))
     before = sorted(tmp_path.iterdir())
-    done = alps("train", *arguments, check=2)
+    done = cli("train", *arguments, check=2)
     assert expected in sentence(done)
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_unknown_commands_and_bad_export_arguments(alps):
-    assert "did you mean 'train'?" in sentence(alps("trian", check=2))
-    assert "to=... is missing" in sentence(alps("export", "run=x", check=2))
-    assert "no run in outputs/runs has 'x'" in sentence(alps("export", "run=x", "to=y", check=2))
+def test_unknown_commands_and_bad_export_arguments(cli):
+    assert "did you mean 'train'?" in sentence(cli("trian", check=2))
+    assert "to=... is missing" in sentence(cli("export", "run=x", check=2))
+    assert "no run in outputs/runs has 'x'" in sentence(cli("export", "run=x", "to=y", check=2))
 
 
 def test_help_needs_no_torch_and_cfg_job_prints_settings(alps):
@@ -64,10 +64,10 @@ def test_help_needs_no_torch_and_cfg_job_prints_settings(alps):
     assert "name: smollm2_135m_q4" in done.stdout
 
 
-def test_a_sweep_survives_a_failing_point_and_is_free_the_second_time(alps, tmp_path):
+def test_a_sweep_survives_a_failing_point_and_is_free_the_second_time(cli, tmp_path):
     small = (*TINY, "data.max_examples=24")
     sweep = ("train", "-m", *small, "optim.clip_norm=null", "method=no_attn", "optim.lr=1e-3,1e30")
-    first = alps(*sweep, check=1)
+    first = cli(*sweep, check=1)
     assert "the loss became nan" in sentence(first)
     csvs = sorted(tmp_path.glob("outputs/sweeps/*/table.csv"))
     good, bad = csv.DictReader(csvs[0].open())
@@ -77,13 +77,11 @@ def test_a_sweep_survives_a_failing_point_and_is_free_the_second_time(alps, tmp_
 
     result = tmp_path / "outputs/runs" / good["key"] / "result.json"
     stamp = result.stat().st_mtime_ns
-    again = alps(
-        "train", *small, "optim.clip_norm=null", "method=no_attn", "optim.lr=1e-3", check=0
-    )
+    again = cli("train", *small, "optim.clip_norm=null", "method=no_attn", "optim.lr=1e-3", check=0)
     assert result.stat().st_mtime_ns == stamp and "step" not in again.stderr
     assert good["key"] in again.stdout
 
-    listed = alps("runs", "state=failed", check=0).stdout
+    listed = cli("runs", "state=failed", check=0).stdout
     assert bad["key"] in listed and good["key"] not in listed
 
 
@@ -110,30 +108,30 @@ def test_train_evaluate_export(alps, tmp_path):
     assert "exists already" in sentence(alps("export", f"run={key}", "to=exported", check=2))
 
 
-def test_a_copied_or_moved_output_folder_is_evaluated_where_it_lies(alps, tmp_path):
+def test_a_copied_or_moved_output_folder_is_evaluated_where_it_lies(cli, tmp_path):
     quick = ("evals=none", "method=random", "optim.max_steps=1", "output_dir=x")
-    alps("train", "model=tiny", "data.max_examples=16", *quick, check=0)
+    cli("train", "model=tiny", "data.max_examples=16", *quick, check=0)
     (folder,) = (tmp_path / "x/runs").iterdir()
-    settled = sentence(alps("evaluate", "run=random", "output_dir=x", "seed=1", check=2))
+    settled = sentence(cli("evaluate", "run=random", "output_dir=x", "seed=1", check=2))
     assert "seed=1: the run has settings of its own" in settled
-    nobody = sentence(alps("evaluate", "run=random", "output_dir=x", "trainer.devices=0", check=2))
+    nobody = sentence(cli("evaluate", "run=random", "output_dir=x", "trainer.devices=0", check=2))
     assert "trainer.devices must be at least 1, got 0" in nobody
-    assert "run= names no run" in sentence(alps("evaluate", "run=", "output_dir=x", check=2))
+    assert "run= names no run" in sentence(cli("evaluate", "run=", "output_dir=x", check=2))
     (tmp_path / "deep").mkdir()
     shutil.copytree(tmp_path / "x", tmp_path / "deep/y")
     before = sorted((tmp_path / "x").rglob("*"))
-    alps("evaluate", f"run={folder.name}", "evals.limit=2", "output_dir=deep/y", check=0)
+    cli("evaluate", f"run={folder.name}", "evals.limit=2", "output_dir=deep/y", check=0)
     result = json.loads((tmp_path / "deep/y/runs" / folder.name / "result.json").read_text())
     assert set(result["evals"]) == {"held_out", "mini_math"}
     assert sorted((tmp_path / "x").rglob("*")) == before, "the original is left alone"
 
     shutil.move(tmp_path / "x", tmp_path / "z")
-    alps("evaluate", f"run={folder.name}", "evals.limit=2", "output_dir=z", check=0)
+    cli("evaluate", f"run={folder.name}", "evals.limit=2", "output_dir=z", check=0)
     assert not (tmp_path / "x").exists()
     settings = tmp_path / "z/runs" / folder.name / "run.yaml"
     settings.write_text(settings.read_text().replace("seed: 0", "seed: 1"))
     runs = sorted((tmp_path / "z/runs").iterdir())
-    done = alps("evaluate", f"run={folder.name}", "output_dir=z", check=2)
+    done = cli("evaluate", f"run={folder.name}", "output_dir=z", check=2)
     assert "was trained by another version of alps, or on data" in sentence(done)
     assert sorted((tmp_path / "z/runs").iterdir()) == runs, "no other run is made of it"
 
@@ -196,11 +194,11 @@ def test_generated_code_runs_in_a_sandbox_by_default(alps, tmp_path):
 
 
 @pytest.mark.skipif("ALPS_DATA_DIR" not in os.environ, reason="needs ALPS_DATA_DIR")
-def test_real_rows_of_gsm8k_train(alps, tmp_path):
+def test_real_rows_of_gsm8k_train(cli, tmp_path):
     path = Path(os.environ["ALPS_DATA_DIR"]) / "gsm8k" / "test.jsonl"
     fields = ("data.instruction_field=question", "data.answer_field=answer", "data.task=math")
     settings = ("data=jsonl", f"data.path={path}", *fields, "model=tiny", "data.max_examples=16")
-    alps("train", *settings, "method=random", "evals.limit=2", "evals.batch_size=2", check=0)
+    cli("train", *settings, "method=random", "evals.limit=2", "evals.batch_size=2", check=0)
     (result,) = tmp_path.glob("outputs/runs/*/result.json")
     found = json.loads(result.read_text())
     assert found["num_examples"] + found["num_dropped"] == 16

@@ -10,7 +10,8 @@ from dataclasses import replace
 import pytest
 
 from alps.base.serialization import SettingsError
-from alps.cli.report import LONGEST, asked_for, folder_name, report
+from alps.cli.report import report
+from alps.cli.report_settings import MAX_NAME, folder_name, parse_settings
 from alps.config.build import runs_of
 from alps.runs.folder import RunFolder
 from alps.runs.result import Result
@@ -207,7 +208,7 @@ def test_no_name_is_long_or_leads_elsewhere():
     names = [folder_name("table3", [model]) for model in models]
     names += [folder_name("table3", [f"data.path={'x' * 300}{end}"]) for end in "ab"]
     assert len(set(names)) == len(names)
-    assert all(len(name) < LONGEST + 8 and "/" not in name and " " not in name for name in names)
+    assert all(len(name) < MAX_NAME + 8 and "/" not in name and " " not in name for name in names)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +236,7 @@ def test_a_damaged_paper_is_one_sentence(tmp_path, capsys):
 
 def test_all_problems_are_told_together():
     with pytest.raises(SettingsError) as error:
-        asked_for(["format=x", "figures=y"])
+        parse_settings(["format=x", "figures=y"])
     assert len(error.value.problems) == 3
 
 
@@ -323,8 +324,8 @@ def test_figures_of_heads_need_only_the_runs_that_train_all(alps, tmp_path):
     assert "were deleted (weights=drop)" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_weights_that_a_figure_scores_are_not_dropped(alps, tmp_path):
-    done = alps("train", "experiment=figure5", "scale=mini", "weights=drop", check=2)
+def test_weights_that_a_figure_scores_are_not_dropped(cli, tmp_path):
+    done = cli("train", "experiment=figure5", "scale=mini", "weights=drop", check=2)
     assert done.stderr.startswith("error: experiment=figure5 shows scores of the trained weights")
     assert "use weights=qkv" in done.stderr
     assert not (tmp_path / "outputs").exists()

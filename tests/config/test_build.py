@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from alps.base.serialization import SettingsError
-from alps.cli.embed import requested
+from alps.cli.embed import parse_request
 from alps.config.build import build, build_assumed, build_request, compose_config, conf_dir, explain
 
 GROUPS = ("method", "model", "data", "task_model", "optim", "trainer", "evals", "logger", "scale")
@@ -36,7 +36,7 @@ def test_every_yaml_composes_and_builds(path: Path, tmp_path):
     if choice == "localize":
         build_request(compose_config(extra, choice))
     elif choice == "embed":
-        assert requested([]).sources
+        assert parse_request([]).sources
     elif choice == "plan":
         assert build_assumed([]).device.memory > 0
     elif group == ".":

@@ -7,7 +7,6 @@ import sys
 import pytest
 
 from alps.cli.__main__ import main
-from alps.config import callback
 
 
 @pytest.fixture
@@ -17,7 +16,6 @@ def refusal(monkeypatch, capsys, tmp_path):
     def call(*arguments: str) -> str:
         for place in ("alps.pipeline.preflight.materialize", "alps.launch.ranks.fit_on_devices"):
             monkeypatch.setattr(place, lambda *_: pytest.fail("a model is fetched"))
-        monkeypatch.setattr(callback, "planned", callback.Planned())
         monkeypatch.setattr(sys, "argv", ["alps", *arguments])
         monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
         with pytest.raises(SystemExit) as end:

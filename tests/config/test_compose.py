@@ -6,7 +6,8 @@ from yaml import YAMLError
 
 from alps.base.serialization import SettingsError
 from alps.config.build import build, compose_config, runs_of
-from alps.config.compose import grid_problems, paths_told, sentences
+from alps.config.compose import expand_shorthand, grid_problems
+from alps.config.errors import error_messages
 from alps.models.checkpoint import materialize
 
 
@@ -15,13 +16,13 @@ from alps.models.checkpoint import materialize
     ["model=tiny", "model=tiny,smollm2_135m", "data=a/b", "model.path=a/b", "model=nothing"],
 )
 def test_other_settings_stay_as_they_are(override):
-    assert paths_told([override]) == [override]
+    assert expand_shorthand([override]) == [override]
 
 
 def test_a_hub_id_or_folder_is_a_path(tmp_path):
     (tmp_path / "here").mkdir()
     for place in ("meta-llama/Llama-3.2-1B", str(tmp_path / "here"), "here", "./elsewhere"):
-        assert paths_told([f"model={place}", "seed=1"]) == [f"model.path={place}", "seed=1"]
+        assert expand_shorthand([f"model={place}", "seed=1"]) == [f"model.path={place}", "seed=1"]
 
 
 def test_a_model_in_a_folder_is_named_by_it(make_run):
@@ -46,7 +47,7 @@ ADD = "+evals/benchmark@evals.benchmarks"
     ],
 )
 def test_benchmarks_by_name(value, names):
-    told = paths_told([f"evals={value}", "seed=1"])
+    told = expand_shorthand([f"evals={value}", "seed=1"])
     assert told[0] == "evals=none" and told[-1] == "seed=1"
     run = build(compose_config([f"evals={value}", "evals.limit=3", "model=tiny"]))
     assert [(b.name, b.limit) for b in run.evals.benchmarks] == [(name, 3) for name in names]
@@ -57,7 +58,7 @@ def test_benchmarks_by_name(value, names):
 
 def test_sets_of_benchmarks_stay_as_they_are():
     for override in ("evals=math", "evals=mini,none", "evals=nothing", "evals.limit=[a]"):
-        assert paths_told([override]) == [override]
+        assert expand_shorthand([override]) == [override]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_a_file_that_is_no_yaml_is_named(tmp_path):
     path.write_text("a: 1\nb: [c\n")
     with pytest.raises(YAMLError) as refusal:
         OmegaConf.load(path)
-    (said,) = sentences(refusal.value)
+    (said,) = error_messages(refusal.value)
     assert re.fullmatch(rf"line \d of {re.escape(str(path))} cannot be read as YAML \(.+\)", said)
 
 
@@ -112,4 +113,4 @@ def test_a_file_that_is_no_yaml_is_named(tmp_path):
 def test_a_cause_is_told_unless_it_was(cause, told):
     error = ValueError("a: b c")
     error.__cause__ = ValueError(cause)
-    assert sentences(error) == [told]
+    assert error_messages(error) == [told]

@@ -2,8 +2,9 @@ import pytest
 from hydra.types import RunMode
 
 from alps.base.serialization import SettingsError
-from alps.config.build import Choices, _run_of, build, register_resolvers, runs_of
+from alps.config.build import build, build_run, register_resolvers, runs_of
 from alps.config.compose import conf_dir, expand, loader
+from alps.config.grid import GridComposer
 from alps.settings.run import Run
 
 EXPERIMENTS = sorted(p.stem for p in (conf_dir() / "experiment").glob("*.yaml"))
@@ -36,7 +37,9 @@ def by_hydra(overrides: list[str], every: int = 1) -> dict[str, Run]:
 def quickly(overrides: list[str]) -> dict[str, Run]:
     register_resolvers()
     with loader() as hydra:
-        return {name: _run_of(plain, {}) for name, plain in Choices().points(overrides, hydra)}
+        return {
+            name: build_run(plain, {}) for name, plain in GridComposer().points(overrides, hydra)
+        }
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -98,7 +101,7 @@ def test_what_does_not_fit_is_told(overrides, expected):
 
 
 def test_choices_are_kept_from_grid_to_grid(monkeypatch):
-    choices = Choices()
+    choices = GridComposer()
     first = runs_of(["experiment=table1", "scale=mini"], choices)
     monkeypatch.setattr("alps.config.grid._composed", None)  # everything is known by now
     second = runs_of(["experiment=table14", "scale=mini", "evals=mini"], choices)

@@ -16,7 +16,6 @@ from omegaconf import OmegaConf
 
 from alps.base.serialization import SettingsError
 from alps.cli.__main__ import main
-from alps.config import callback
 from alps.config.build import compose_config
 from alps.config.compose import conf_dir
 from alps.settings.run import Run
@@ -107,14 +106,13 @@ def make_folder(run: Run, fit: object) -> None:
 def call(monkeypatch: pytest.MonkeyPatch, capsys) -> Iterator[Callable[..., tuple[int, str]]]:
     """Types a command into this process; its exit code and what it said."""
     monkeypatch.setattr("alps.execute.execute", make_folder)
-    monkeypatch.setattr("alps.cli.train._conclude", lambda planned: None)
+    monkeypatch.setattr("alps.cli.train._conclude", lambda plan: None)
     monkeypatch.setattr(yaml, "SafeLoader", yaml.CSafeLoader)  # Hydra reads 25 files each time
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     root = logging.getLogger()
     before = root.handlers[:], root.level
 
     def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(callback, "planned", callback.Planned())
         monkeypatch.setattr(sys, "argv", ["alps", *arguments])
         code: object = 0
         try:

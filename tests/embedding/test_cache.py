@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from alps.cli.embed import requested
+from alps.cli.embed import parse_request
 from alps.data.subset import training_examples
 from alps.embedding import cache as remember
 from alps.embedding.cache import embed_all, embed_cached
@@ -52,7 +52,7 @@ def test_each_dataset_is_embedded_once_whatever_the_picture(monkeypatch):
     small = ["model=tiny", "num_rows=4", "text=instruction"]
 
     def run(*settings: str):
-        request = requested([*small, *settings])
+        request = parse_request([*small, *settings])
         examples = {s.name: list(training_examples(s)) for s in request.sources}
         return embed_all(request, examples, bar)
 
@@ -75,7 +75,7 @@ def test_each_dataset_is_embedded_once_whatever_the_picture(monkeypatch):
 
 
 def test_bfloat16_reaches_the_model():
-    request = requested(["model=tiny", "num_rows=4", "data=mini_math"])
+    request = parse_request(["model=tiny", "num_rows=4", "data=mini_math"])
     examples = {"mini_math": list(training_examples(request.sources[0]))}
     half = replace(request, settings=replace(request.settings, dtype="bfloat16"))
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from alps.cli.embed import requested
+from alps.cli.embed import parse_request
 from alps.data.subset import training_examples
 from alps.embedding.request import Request
 
@@ -10,12 +10,12 @@ BASE = ("model=tiny", "data=mini_math,mini_code")
 
 
 def paths(*settings: str) -> list[Path]:
-    request = requested([*BASE, *settings])
+    request = parse_request([*BASE, *settings])
     return [request.embeddings_path(s) for s in request.sources]
 
 
 def folder(*settings: str) -> Path:
-    return requested([*BASE, *settings]).folder
+    return parse_request([*BASE, *settings]).folder
 
 
 def test_places_are_named_by_what_is_in_them():
@@ -51,8 +51,8 @@ def test_rows_are_those_that_training_uses_and_nested(make_run):
     def rows(request: Request) -> list[str]:
         return [e.instruction for e in training_examples(request.sources[0])]
 
-    few, more = (rows(requested([*BASE, f"num_rows={n}", "seed=3"])) for n in (20, 60))
+    few, more = (rows(parse_request([*BASE, f"num_rows={n}", "seed=3"])) for n in (20, 60))
     assert len(few) == 20 and set(few) < set(more)
     trained = make_run("data=mini_math", "data.max_examples=20", "data.subset_seed=3").data
     assert few == [e.instruction for e in training_examples(trained)]
-    assert few != rows(requested([*BASE, "num_rows=20"]))
+    assert few != rows(parse_request([*BASE, "num_rows=20"]))

@@ -8,13 +8,12 @@ from safetensors.torch import load_file, save_file
 from alps.base.hashing import cache_dir
 from alps.base.serialization import SettingsError
 from alps.models.checkpoint import materialize
-from alps.pipeline.preflight import check
+from alps.pipeline.preflight import RunCheck, check
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("ALPS_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr("alps.pipeline.preflight._checked", set())
 
 
 def test_rows_that_do_not_fit_are_refused_before_a_folder_exists(make_run, tmp_path):
@@ -194,3 +193,24 @@ def test_a_task_model_needs_q_k_and_v_only(make_run, tmp_path, incomplete):
     save_file(tensors, incomplete / "model.safetensors", {"format": "pt"})
     with pytest.raises(ValueError, match=r"has no tensor model\.layers\.1\.self_attn\.k_proj"):
         check(make_run("method=alps", *given))
+
+
+def test_what_one_run_has_passed_the_next_of_a_command_skips(make_run, monkeypatch):
+    from alps.pipeline import preflight
+
+    encoded = []
+    monkeypatch.setattr(preflight, "_encode", lambda run, *_: encoded.append(run.seed))
+    done: set[str] = set()
+    for seed in (0, 1):
+        RunCheck(make_run("method=full", seed=seed), done=done).check_model()
+    assert encoded == [0]
+    check(make_run("method=full", seed=2))
+    assert encoded == [0, 2], "another command checks anew"
+
+
+def test_what_one_run_has_failed_the_next_reports_too(make_run):
+    done: set[str] = set()
+    for seed in (0, 1):
+        run = make_run("method=full", "data.max_length=9", seed=seed)
+        with pytest.raises(ValueError, match="none of the 24 rows fits"):
+            RunCheck(run, done=done).check_model()

@@ -154,9 +154,9 @@ def test_task_models_that_were_there_before_are_spared(make_run):
         already_trained_task_models([alps]) == {full.key}
         and already_trained_task_models([full, alps]) == set()
     )
-    spared = already_trained_task_models([alps])
+    protected = already_trained_task_models([alps])
     execute(alps, fit)
-    reduce_unneeded([alps], "drop", spared)
+    reduce_unneeded([alps], "drop", protected)
     assert weights_of(alps) == [] and "trained.safetensors" in weights_of(full)
 
 

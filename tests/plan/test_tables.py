@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from alps.config.build import Choices, runs_of
+from alps.config.build import runs_of
 from alps.config.compose import conf_dir
+from alps.config.grid import GridComposer
 from alps.data.subset import training_examples
 from alps.plan.stages import planned
 
@@ -15,7 +16,7 @@ PAPER = Path(__file__).resolve().parents[2] / "experiments"
 TABLES = ("table1", "table2", "table3", "table4", "table5", "table10", "table11", "table12")
 TABLES += ("table13", "table14")
 FIGURES = ("figure2", "figure5", "figure8")
-CHOICES = Choices()
+CHOICES = GridComposer()
 
 
 @pytest.fixture(scope="module")

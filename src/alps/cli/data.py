@@ -1,28 +1,38 @@
-"""`alps data` and `alps prefetch`: what rows look like, and everything fetched before jobs run."""
+"""`alps data`: examples of a dataset as a model reads them."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from alps.cli.heads import problems_of, sentence
+from alps.cli.arguments import split_settings
+from alps.cli.command import Sections, SettingsCommand
+from alps.cli.messages import problem_list
 
-OWN = {"samples": "2"}
-"""Settings of `alps data` beside those of a run, with their defaults."""
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Settings of `alps data` beside those of a run.
+
+    Attributes:
+        samples: Number of examples shown.
+    """
+
+    samples: str = "2"
 
 
 def data(arguments: Sequence[str]) -> None:
-    """Shows the rows of a dataset as a model would read them."""
-    from alps.config import build as config
+    """Shows a dataset as a model reads it."""
+    from alps.config.build import build, compose_config
+    from alps.config.errors import exit_with_errors
     from alps.pipeline.preflight import check
 
-    parts = [a.partition("=") for a in arguments]
-    own = {**OWN, **{name: value for name, equals, value in parts if equals and name in OWN}}
-    rest = ["".join(part) for part in parts if not (part[1] and part[0] in OWN)]
+    values, rest = split_settings(arguments, ("samples",))
+    samples = DataSettings(**values).samples
     try:
-        if not own["samples"].isdecimal():
-            raise ValueError(f"samples must be a whole number, got {own['samples']}")
-        run = config.build(config.compose_config(["method=full", "evals=none", *rest]))
+        if not samples.isdecimal():
+            raise ValueError(f"samples must be a whole number, got {samples}")
+        run = build(compose_config(["method=full", "evals=none", *rest]))
         check(run)
 
         from alps.data.describe import QUANTILES, describe
@@ -32,31 +42,28 @@ def data(arguments: Sequence[str]) -> None:
 
         folder = materialize(run.model)
         tokenizer, context = load_tokenizer(folder), context_length(folder)
-        found = describe(run.data, tokenizer, int(own["samples"]), "auto", context)
+        summary = describe(run.data, tokenizer, int(samples), "auto", context)
     except (ValueError, OSError) as error:
-        sys.exit(config.refuse(problems_of(error)))
-    print_data(found, QUANTILES)
+        exit_with_errors(problem_list(error))
+    print_data(summary, QUANTILES)
 
 
-def prefetch(arguments: Sequence[str]) -> None:
-    """Fetches models, data and what benchmarks need of all runs of a grid."""
-    from alps.config import build as config
-    from alps.pipeline.prefetch import needs
+def sections() -> Sections:
+    """Settings of the command."""
+    from alps.cli.setting_docs import dataclass_settings, group_settings, part_settings
 
-    settings = [a for a in arguments if a not in ("-m", "--multirun")]
-    try:
-        wanted = needs(config.runs_of(settings), "auto")
-    except (ValueError, OSError) as error:
-        sys.exit(config.refuse(problems_of(error)))
-    failures = 0
-    for need in wanted:
-        try:
-            print(f"{need.kind} {need.name}: {need.fetch()}", flush=True)
-        except (ValueError, OSError) as error:
-            failures += 1
-            why = sentence(error)
-            print(f"error: {need.kind} {need.name}: {why}", file=sys.stderr, flush=True)
-    if failures:
-        print(f"{failures} of {len(wanted)} are missing; the same command goes on from here")
-        sys.exit(1)
-    print(f"all {len(wanted)} are here: these runs need no network any more")
+    return {
+        "Settings": [*dataclass_settings(DataSettings), *group_settings("data", "model")],
+        **part_settings("data"),
+    }
+
+
+command = SettingsCommand(
+    data,
+    sections,
+    (
+        "alps data data=mini_math samples=3",
+        "alps data data=alpaca model=llama3_2_1b",
+        "alps data data=jsonl data.path=rows.jsonl",
+    ),
+)

@@ -1,4 +1,4 @@
-"""`alps embed`: where datasets lie in a model's representation space (Figure 7)."""
+"""`alps embed`: datasets in a model's representation space (Figure 7)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alps.base.serialization import SettingsError, did_you_mean, from_dict
-from alps.cli.heads import problems_of, progress_bar, sentence
+from alps.cli.arguments import split_settings
+from alps.cli.command import Sections, SettingsCommand
+from alps.cli.messages import error_sentence, problem_list, progress_bar
 from alps.embedding.request import Request, Settings
 
 if TYPE_CHECKING:
     from alps.data.example import Example
+    from alps.settings.run import Run
 
 FOR_ALL = {
     "max_examples": "num_rows",
@@ -23,26 +26,30 @@ FOR_ALL = {
     "template": "template",
     "max_length": "max_length",
 }
-"""Settings of a dataset that must not differ between the datasets of a picture, and their names."""
+"""Settings of datasets that all datasets of a picture share -> the setting that sets them."""
 
-FEWEST_ROWS = 4
-"""Three points span a plane."""
+MIN_EXAMPLES = 4
+"""Three points span only a plane."""
 
 
 def embed(arguments: Sequence[str]) -> None:
-    """Embeds rows of each dataset, projects and measures them, draws and prints the result."""
-    from alps.config import build as config
+    """Maps datasets in a model's embedding space (Figure 7).
+
+    Embeds examples of each dataset, projects them to three dimensions and measures how far the
+    datasets are separated. A setting of one dataset is written NAME.setting=value.
+    """
+    from alps.config.errors import exit_with_errors
 
     try:
-        request = requested(arguments)
-        examples = _rows(request)
+        request = parse_request(arguments)
+        examples = _examples(request)
         folder = _report(request, examples)
     except (ValueError, OSError) as error:
-        sys.exit(config.refuse(problems_of(error)))
+        exit_with_errors(problem_list(error))
     for source in request.sources:
-        if len(examples[source.name]) < request.settings.num_rows:
-            had, asked = len(examples[source.name]), request.settings.num_rows
-            print(f"note: {source.name} has {had} rows; {asked} were asked for", file=sys.stderr)
+        count, wanted = len(examples[source.name]), request.settings.num_rows
+        if count < wanted:
+            print(f"note: {source.name} has {count} rows; {wanted} were asked for", file=sys.stderr)
 
     from alps.report.figure.embedding import print_measures, read_measures
 
@@ -50,8 +57,8 @@ def embed(arguments: Sequence[str]) -> None:
     print(f"files: {folder}")
 
 
-def requested(arguments: Sequence[str]) -> Request:
-    """What the arguments ask for.
+def parse_request(arguments: Sequence[str]) -> Request:
+    """The request that the arguments describe.
 
     Args:
         arguments: `setting=value`; `<dataset>.<field>=value` is a setting of one dataset, and
@@ -60,96 +67,99 @@ def requested(arguments: Sequence[str]) -> Request:
     Raises:
         SettingsError: All problems together.
     """
-    from alps.config import build as config
+    from alps.config.build import compose_config
+    from alps.config.compose import config_to_dict
 
-    plain = config.plain_config(config.compose_config([], "embed"))
-    problems = [f"'{a}' is not understood: write setting=value" for a in arguments if "=" not in a]
-    given = {name: value for name, equals, value in (a.partition("=") for a in arguments) if equals}
-    if "experiment" in given:
-        chosen = {name: given.pop(name) for name in ("experiment", "scale") if name in given}
-        given = {**_collected(problems, lambda: _settings_of(chosen), {}), **given}
-    listed, model = plain.pop("data"), plain.pop("model")["name"]
-    places = _places(given.pop("data") if "data" in given else listed, problems)
-    of_model = {} if "model" in given else {"model": model}
-    of_data: dict[str, dict[str, str]] = {name: {} for name in places}
-    for name, value in given.items():
+    defaults = config_to_dict(compose_config([], "embed"))
+    values, others = split_settings(arguments)
+    problems = [f"'{a}' is not understood: write setting=value" for a in others]
+    if "experiment" in values:
+        chosen = {name: values.pop(name) for name in ("experiment", "scale") if name in values}
+        values = {**_collected(problems, lambda: _experiment_settings(chosen), {}), **values}
+    names, model = defaults.pop("data"), defaults.pop("model")["name"]
+    datasets = _datasets(values.pop("data") if "data" in values else names, problems)
+    of_model = {} if "model" in values else {"model": model}
+    of_data: dict[str, dict[str, str]] = {name: {} for name in datasets}
+    own = dict(defaults)
+    for name, value in values.items():
         dataset, dot, setting = name.rpartition(".")
         if name.split(".")[0] == "model":
             of_model[name] = value
         elif dot and dataset in of_data and setting not in FOR_ALL:
             of_data[dataset][f"data.{setting}"] = value
-        elif name in plain:
-            plain[name] = _value(value)
+        elif name in own:
+            own[name] = _value(value)
         else:
-            problems.append(_why_unknown(name, plain, of_data))
-    settings = _collected(problems, lambda: from_dict(plain, Settings))
+            problems.append(_unknown_setting(name, own, of_data))
+    settings = _collected(problems, lambda: from_dict(own, Settings))
     model = _collected(problems, lambda: _built(of_model).model)
-    sources = [_source(name, place, of_data[name], problems) for name, place in places.items()]
+    sources = [_source(name, text, of_data[name], problems) for name, text in datasets.items()]
     if problems:
         raise SettingsError(problems)
-    rows = {"max_examples": settings.num_rows, "fraction": 1.0, "subset_seed": settings.seed}
-    rows |= {"template": settings.template, "max_length": settings.max_length}
-    sources = tuple(replace(source, **rows) for source in sources)
+    shared = {"max_examples": settings.num_rows, "fraction": 1.0, "subset_seed": settings.seed}
+    shared |= {"template": settings.template, "max_length": settings.max_length}
+    sources = tuple(replace(source, **shared) for source in sources)
     return Request(settings=settings, model=model, sources=sources)
 
 
-def _places(given: Any, problems: list[str]) -> dict[str, str]:
-    """Datasets by name: choices in conf/data, and files, named up to their first dot.
+def _datasets(value: Any, problems: list[str]) -> dict[str, str]:
+    """Choices of conf/data and files, by name; a file is named up to its first dot.
 
     Args:
-        given: A list, or names with commas between them, with or without brackets.
-        problems: Receives what cannot be used.
+        value: A list, or names with commas between them, with or without brackets.
+        problems: Receives sentences about what cannot be used.
     """
-    listed = given if isinstance(given, list) else str(given).strip("[]").split(",")
-    found: dict[str, str] = {}
-    for place in (str(p).strip() for p in listed):
-        name = Path(place).name.partition(".")[0] if _is_file(place) else place
+    texts = value if isinstance(value, list) else str(value).strip("[]").split(",")
+    datasets: dict[str, str] = {}
+    for text in (str(t).strip() for t in texts):
+        name = Path(text).name.partition(".")[0] if _is_file(text) else text
         if not name:
-            problems.append(f"data={given} lacks a name of a dataset")
-        elif name in found:
+            problems.append(f"data={value} lacks a name of a dataset")
+        elif name in datasets:
             problems.append(f"data names {name} twice")
         else:
-            found[name] = place
-    return found
+            datasets[name] = text
+    return datasets
 
 
 def _is_file(place: str) -> bool:
     return "/" in place or "." in place  # no choice has a dot in its name
 
 
-def _source(name: str, place: str, own: Mapping[str, str], problems: list[str]) -> Any:
-    choice = {"data": place}
-    if _is_file(place):
-        choice = {"data": "jsonl", "data.path": _quoted(place), "data.name": _quoted(name)}
-    found: list[str] = []
-    source = _collected(found, lambda: _built({**choice, **own}).data)
-    problems += [_of(name, p) for p in found]
+def _source(name: str, text: str, own: Mapping[str, str], problems: list[str]) -> Any:
+    """The dataset that `text` names, with settings of its own."""
+    choice = {"data": text}
+    if _is_file(text):
+        choice = {"data": "jsonl", "data.path": _quoted(text), "data.name": _quoted(name)}
+    of_data: list[str] = []
+    source = _collected(of_data, lambda: _built({**choice, **own}).data)
+    problems += [_with_name(name, p) for p in of_data]
     return source
 
 
 def _quoted(text: str) -> str:
-    """A text as Hydra reads it whatever is in it."""
+    """Text that Hydra reads as it is, whatever characters it has."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
 
-def _of(name: str, problem: str) -> str:
-    """A sentence about `data.path` that says which dataset's `path` is meant."""
+def _with_name(name: str, problem: str) -> str:
+    """A sentence about `data.path` as one about the `path` of a dataset."""
     return re.sub(r"(?<![\w./=-])data\.(?=[a-z])", lambda _: f"{name}.", problem)
 
 
-def _built(settings: Mapping[str, str]) -> Any:
-    """A run with this model or this data, for the sake of that part."""
-    from alps.config import build as config
+def _built(settings: Mapping[str, str]) -> Run:
+    """A run with this model or this dataset, of which only that part is used."""
+    from alps.config.build import build, compose_config
 
-    return config.build(config.compose_config([f"{k}={v}" for k, v in settings.items()]))
+    return build(compose_config([f"{k}={v}" for k, v in settings.items()]))
 
 
-def _settings_of(chosen: Mapping[str, str]) -> dict[str, str]:
-    """What an experiment sets, as if it stood on the command line."""
-    from alps.config import build as config
+def _experiment_settings(chosen: Mapping[str, str]) -> dict[str, str]:
+    """Settings of an experiment as if they were typed."""
+    from alps.config.build import compose_config
 
-    composed = config.compose_config([f"{k}={v}" for k, v in chosen.items()])
+    composed = compose_config([f"{k}={v}" for k, v in chosen.items()])
     if "embed" not in composed:
         raise SettingsError([f"experiment={chosen['experiment']} embeds nothing: figure7 does"])
     return {str(name): str(value) for name, value in composed.embed.items()}
@@ -163,7 +173,7 @@ def _collected(problems: list[str], make: Callable[[], Any], otherwise: Any = No
         return otherwise
 
 
-def _why_unknown(name: str, known: Mapping[str, Any], datasets: Mapping[str, Any]) -> str:
+def _unknown_setting(name: str, known: Mapping[str, Any], datasets: Mapping[str, Any]) -> str:
     dataset, dot, setting = name.rpartition(".")
     if dot and dataset in datasets:
         return f"{name} is one for all datasets of a picture: set {FOR_ALL[setting]}"
@@ -184,30 +194,30 @@ def _value(text: str) -> Any:
     return value if value is None or isinstance(value, int | float | list) else text
 
 
-def _rows(request: Request) -> dict[str, list[Example]]:
-    """The rows of every dataset.
+def _examples(request: Request) -> dict[str, list[Example]]:
+    """Examples of every dataset.
 
     Raises:
-        SettingsError: If a dataset cannot be read, or there are too few rows in all.
+        SettingsError: If a dataset cannot be read, or there are too few examples in all.
     """
     from alps.data.subset import training_examples
 
-    found, problems = {}, []
+    examples, problems = {}, []
     for source in request.sources:
         try:
-            found[source.name] = list(training_examples(source))
+            examples[source.name] = list(training_examples(source))
         except (ValueError, OSError) as error:
-            problems.append(_of(source.name, sentence(error)))
-    total = sum(map(len, found.values()))
-    if not problems and total < FEWEST_ROWS:
-        problems.append(f"three dimensions need {FEWEST_ROWS} rows at least; there are {total}")
+            problems.append(_with_name(source.name, error_sentence(error)))
+    total = sum(map(len, examples.values()))
+    if not problems and total < MIN_EXAMPLES:
+        problems.append(f"three dimensions need {MIN_EXAMPLES} rows at least; there are {total}")
     if problems:
         raise SettingsError(problems)
-    return found
+    return examples
 
 
 def _report(request: Request, examples: Mapping[str, list[Example]]) -> Path:
-    """Embeddings, points, measures and pictures in the report's folder."""
+    """Writes embeddings, points, measures and pictures; returns the report's folder."""
     from alps.base.atomic import write_json
     from alps.embedding.cache import embed_all
     from alps.embedding.measures import measure
@@ -215,12 +225,34 @@ def _report(request: Request, examples: Mapping[str, list[Example]]) -> Path:
 
     s, folder = request.settings, request.folder
     vectors, about = embed_all(request, examples, progress_bar)
-    places, measures = measure(vectors, s.projection, s.num_neighbors, s.seed)
-    found = {**about, **measures}
-    labelled = [(name, row.instruction) for name, rows in examples.items() for row in rows]
-    write_points(folder / "points.csv", labelled, places.tolist())
+    positions, measures = measure(vectors, s.projection, s.num_neighbors, s.seed)
+    summary = {**about, **measures}
+    labelled = [(name, one.instruction) for name, each in examples.items() for one in each]
+    write_points(folder / "points.csv", labelled, positions.tolist())
     points = read_points(folder / "points.csv")
-    draw_picture(points, found, folder / "figure7.png")
-    draw_page(points, found, folder / "figure7.html")
-    write_json(folder / "measures.json", found)
+    draw_picture(points, summary, folder / "figure7.png")
+    draw_page(points, summary, folder / "figure7.html")
+    write_json(folder / "measures.json", summary)
     return folder
+
+
+def sections() -> Sections:
+    """Settings of the command."""
+    from alps.cli.setting_docs import config_choices, group_settings, read_yaml, root_settings
+
+    choices = {"data": config_choices("data")}
+    entries, _ = read_yaml("embed")
+    (model,) = (e["model"] for e in entries["defaults"] if "model" in e)
+    groups = [replace(group, default=model) for group in group_settings("model")]
+    return {"Settings": [*groups, *root_settings("embed", Settings, choices=choices)]}
+
+
+command = SettingsCommand(
+    embed,
+    sections,
+    (
+        "alps embed data=mini_general,mini_math,mini_code",
+        "alps embed data=a.jsonl,alpaca a.instruction_field=question projection=tsne",
+        "alps embed experiment=figure7 scale=mini",
+    ),
+)

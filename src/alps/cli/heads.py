@@ -1,185 +1,152 @@
-"""`alps localize` and `alps heads`: which heads a task moved, without training anything."""
+"""`alps heads show` and `alps heads compare`: head sets that were written before."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-LISTS = ("metric",)
-"""Settings that take several values; Hydra would read a bare comma list as a sweep."""
+from alps.cli.arguments import split_settings
+from alps.cli.command import CommandGroup, Sections, SettingsCommand
 
-
-def localize(arguments: Sequence[str]) -> None:
-    """Scores all heads of a pair of checkpoints and chooses the top ones."""
-    from alps.config import build as config
-    from alps.localization.request import Request
-
-    try:
-        composed = config.compose_config([bracketed(a) for a in arguments], "localize")
-        request: Request = config.build_request(composed)
-        folder, sets = _localized(request)
-    except (ValueError, OSError) as error:
-        sys.exit(config.refuse(problems_of(error)))
-
-    from alps.report.heads.overlap import compare
-    from alps.report.heads.overlap_view import print_comparison
-    from alps.report.heads.summary import print_heads
-
-    print_heads(sets[request.metric[0]])
-    if len(sets) > 1:
-        print_comparison(compare(list(sets.items())))
-    print(f"files: {folder}")
+Settings = TypeVar("Settings")
 
 
-def heads(arguments: Sequence[str]) -> None:
-    """`alps heads show FILE` and `alps heads compare FILE FILE ...`."""
-    from alps.config import build as config
+@dataclass(frozen=True, kw_only=True)
+class ShowSettings:
+    """Settings of `alps heads show`.
 
-    actions = {"show": _show, "compare": _compare}
-    action, *rest = arguments or [""]
-    files = [a for a in rest if "=" not in a]
-    settings = dict(a.split("=", 1) for a in rest if "=" in a)
-    try:
-        if action not in actions:
-            raise ValueError("alps heads needs to know what to do: show FILE, or compare FILE FILE")
-        actions[action](files, settings)
-    except OSError as error:
-        sys.exit(config.refuse([f"{error.filename} cannot be read ({error.strerror})"]))
-    except ValueError as error:
-        sys.exit(config.refuse([str(error)]))
+    Attributes:
+        png: Path of the picture; null: beside FILE, with the ending .png.
+        top: Number of heads listed.
+    """
+
+    png: str | None = None
+    top: str = "10"
 
 
-def _localized(request: Any) -> tuple[Path, dict[str, Any]]:
-    """Scores, chosen heads and heat maps in the pair's folder."""
-    from alps.base.atomic import write_json
-    from alps.config.build import model_choice
-    from alps.localization.cache import CheckpointPair, localize_cached
-    from alps.pipeline.checkpoints import resolve_checkpoint
-    from alps.report.heads.heat_map import draw_heat_map
-    from alps.scores import non_default_options
+@dataclass(frozen=True, kw_only=True)
+class CompareSettings:
+    """Settings of `alps heads compare`.
 
-    output_dir = Path(request.output_dir)
-    places = {}
-    for name in ("base", "task"):
-        with progress_bar(
-            f"fetching q, k, v of {getattr(request, name)}", in_bytes=True
-        ) as progress:
-            text = getattr(request, name)
-            places[name] = resolve_checkpoint(name, text, output_dir, model_choice, progress)
-    base, task = places["base"], places["task"]
-    pair = CheckpointPair(
-        base=base.path,
-        task=task.path,
-        base_name=request.base,
-        task_name=request.task,
-        base_hash=base.identity,
-        task_hash=task.identity,
-        geometry=base.geometry or task.geometry,
-        matrix=request.matrix,
-        bias=request.bias,
-        compat=request.compat,
-        options=non_default_options(request.options, request.metric),
-    )
-    with progress_bar("scoring KV groups") as progress:
-        scores = localize_cached(output_dir, pair, list(request.metric), progress)
-    sets = {metric: s.top(request.ratio) for metric, s in scores.items()}
-    folder = pair.folder(output_dir)
-    for metric, chosen in sets.items():
-        write_json(folder / f"heads-{metric}.json", chosen.to_json())
-        draw_heat_map(chosen, folder / f"heat_map-{metric}.png")
-    write_json(folder / "heads.json", sets[request.metric[0]].to_json())
-    return folder, sets
+    Attributes:
+        to: Folder to write; null: reports/overlap-<12 hex> in output_dir.
+        output_dir: Folder of the outputs.
+    """
+
+    to: str | None = None
+    output_dir: str = "outputs"
 
 
-def _show(files: Sequence[str], settings: dict[str, str]) -> None:
-    from alps.heads.head_set import HeadSet
-    from alps.report.heads.heat_map import draw_heat_map
-    from alps.report.heads.summary import print_heads
+def show(arguments: Sequence[str]) -> None:
+    """Prints a heads.json as heat map and list, and draws it."""
+    with _exit_on_error():
+        files, settings = _parse(arguments, ShowSettings)
+        if len(files) != 1:
+            raise ValueError(f"alps heads show takes one heads.json, got {len(files)}")
+        if not settings.top.isdecimal():
+            raise ValueError(f"top must be a whole number, got {settings.top}")
+        from alps.heads.head_set import HeadSet
+        from alps.report.heads.heat_map import draw_heat_map
+        from alps.report.heads.summary import print_heads
 
-    _refuse_unknown(settings, ("png", "top"))
-    if len(files) != 1:
-        raise ValueError(f"alps heads show takes one heads.json, got {len(files)}")
-    if not settings.get("top", "10").isdecimal():
-        raise ValueError(f"top must be a whole number, got {settings['top']}")
-    path = Path(files[0])
-    head_set = HeadSet.read(path)
-    picture = Path(settings.get("png", path.with_suffix(".png")))
-    draw_heat_map(head_set, picture)
-    print_heads(head_set, int(settings.get("top", "10")))
-    print(f"picture: {picture}")
-
-
-def _compare(files: Sequence[str], settings: dict[str, str]) -> None:
-    from alps.base.atomic import write_json
-    from alps.base.hashing import digest
-    from alps.heads.head_set import HeadSet
-    from alps.report.heads.overlap import compare, labels, to_json
-    from alps.report.heads.overlap_view import draw_overlap, print_comparison
-
-    _refuse_unknown(settings, ("to", "output_dir"))
-    paths = [Path(f) for f in files]
-    comparison = compare(list(zip(labels(paths), map(HeadSet.read, paths), strict=True)))
-    plain = to_json(comparison)
-    reports = Path(settings.get("output_dir", "outputs")) / "reports"
-    folder = Path(settings.get("to", reports / f"overlap-{digest(plain)[:12]}"))
-    draw_overlap(comparison, folder / "overlap.png")
-    write_json(folder / "overlap.json", plain)
-    print_comparison(comparison)
-    print(f"files: {folder}")
+        head_set = HeadSet.read(files[0])
+        picture = files[0].with_suffix(".png") if settings.png is None else Path(settings.png)
+        draw_heat_map(head_set, picture)
+        print_heads(head_set, int(settings.top))
+        print(f"picture: {picture}")
 
 
-def _refuse_unknown(settings: dict[str, str], known: Sequence[str]) -> None:
+def compare(arguments: Sequence[str]) -> None:
+    """Prints, draws and writes how far two or more head sets overlap."""
+    with _exit_on_error():
+        paths, settings = _parse(arguments, CompareSettings)
+        from alps.base.atomic import write_json
+        from alps.base.hashing import digest
+        from alps.heads.head_set import HeadSet
+        from alps.report.heads import overlap
+        from alps.report.heads.overlap_view import draw_overlap, print_comparison
+
+        names = overlap.labels(paths)
+        comparison = overlap.compare(list(zip(names, map(HeadSet.read, paths), strict=True)))
+        result = overlap.to_json(comparison)
+        default = Path(settings.output_dir) / "reports" / f"overlap-{digest(result)[:12]}"
+        folder = default if settings.to is None else Path(settings.to)
+        draw_overlap(comparison, folder / "overlap.png")
+        write_json(folder / "overlap.json", result)
+        print_comparison(comparison)
+        print(f"files: {folder}")
+
+
+def _parse(arguments: Sequence[str], cls: type[Settings]) -> tuple[list[Path], Settings]:
+    """Files and settings among the arguments.
+
+    Raises:
+        ValueError: If there is no such setting.
+    """
     from alps.base.serialization import did_you_mean
 
-    for name in settings:
+    values, files = split_settings(arguments)
+    known = [field.name for field in fields(cls)]  # pyright: ignore[reportArgumentType]
+    for name in values:
         if name not in known:
             raise ValueError(f"there is no setting {name}{did_you_mean(name, known)}")
-
-
-def bracketed(argument: str) -> str:
-    """A comma list of values as Hydra writes a list: metric=pad,kl becomes metric=[pad,kl]."""
-    name, equals, value = argument.partition("=")
-    return f"{name}=[{value}]" if equals and name in LISTS and value[:1] != "[" else argument
-
-
-def sentence(error: Exception) -> str:
-    """What went wrong, in one line; of a file, its name too."""
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename} cannot be used ({error.strerror})"
-    return " ".join(str(error).split())
-
-
-def problems_of(error: Exception) -> list[str]:
-    """What went wrong, one sentence for each problem."""
-    return getattr(error, "problems", [sentence(error)])
+    return list(map(Path, files)), cls(**values)
 
 
 @contextmanager
-def progress_bar(text: str, in_bytes: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal's stderr that appears with the first report."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+def _exit_on_error() -> Iterator[None]:
+    from alps.config.errors import exit_with_errors
 
-    amount = [DownloadColumn(), TransferSpeedColumn()] if in_bytes else [MofNCompleteColumn()]
-    columns = [TextColumn("{task.description}"), BarColumn(), *amount, TimeRemainingColumn()]
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        tasks = []
+    try:
+        yield
+    except OSError as error:
+        exit_with_errors([f"{error.filename} cannot be read ({error.strerror})"])
+    except ValueError as error:
+        exit_with_errors([str(error)])
 
-        def report(done: int, total: int) -> None:
-            if not tasks:
-                tasks.append(bar.add_task(text, total=total))
-            bar.update(tasks[0], completed=done, total=total)
 
-        yield report
+def sections_of(cls: type) -> Sections:
+    """Settings of a command."""
+    from alps.cli.setting_docs import dataclass_settings
+
+    return {"Settings": dataclass_settings(cls)}
+
+
+show_command = SettingsCommand(
+    show,
+    lambda: sections_of(ShowSettings),
+    (
+        "alps heads show outputs/runs/KEY/heads.json",
+        "alps heads show heads.json top=20",
+        "alps heads show heads.json png=map.png",
+    ),
+    metavar="FILE [NAME=VALUE]...",
+)
+compare_command = SettingsCommand(
+    compare,
+    lambda: sections_of(CompareSettings),
+    (
+        "alps heads compare heads-pad.json heads-kl.json",
+        "alps heads compare outputs/runs/*/heads.json to=overlap",
+        "alps heads compare a.json b.json output_dir=elsewhere",
+    ),
+    metavar="FILE FILE... [NAME=VALUE]...",
+)
+command = CommandGroup(
+    "heads",
+    {"show": "alps.cli.heads:show_command", "compare": "alps.cli.heads:compare_command"},
+    lambda name: "alps heads needs to know what to do: show FILE, or compare FILE FILE",
+    """Shows and compares head sets.
+
+    A head set is a heads.json, written by runs and by alps localize.
+
+    \b
+    Examples:
+      alps heads show outputs/runs/KEY/heads.json
+      alps heads compare heads-pad.json heads-kl.json
+      alps heads compare --help
+    """,
+)

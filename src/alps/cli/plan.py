@@ -1,110 +1,123 @@
-"""`alps plan`: which runs tables need, what is there already, and what the rest costs."""
+"""`alps plan`: the runs that tables need, and the cost of those that are missing."""
 
 from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alps.cli.heads import problems_of
+from alps.base.serialization import SettingsError
+from alps.cli.arguments import split_settings, top_level_name, without_multirun
+from alps.cli.command import Sections, SettingsCommand
+from alps.cli.messages import problem_list
 
 if TYPE_CHECKING:
     from alps.plan.overview import Vanilla
     from alps.report.table.paper import PaperNumber
     from alps.settings.run import Run
 
+TABLES = ("gpus", "rows", "other_rows")
+"""Settings that are tables in conf/plan.yaml, too long for `--help`."""
+
 
 def plan(arguments: Sequence[str]) -> None:
-    """Plans the runs of one or several experiments, or of any grid."""
-    from alps.config import build as config
+    """Plans the runs of experiments: stages, hours, disk.
+
+    All settings of alps train are possible, too: with an experiment or without, they make the grid.
+    """
+    from alps.config.build import build_assumed
+    from alps.config.errors import exit_with_errors
 
     try:
-        own, rest = sorted_out([a for a in arguments if a not in ("-m", "--multirun")])
-        assumed = config.build_assumed(own)
+        own, grid = split_plan_settings(without_multirun(arguments))
+        assumed = build_assumed(own)
         from alps.plan.overview import overview
 
-        asked = tables(rest)
-        found = overview(asked, assumed, vanilla(asked, rest))
+        runs = experiment_runs(grid)
+        summary = overview(runs, assumed, base_evaluations(runs, grid))
     except (ValueError, OSError) as error:
-        sys.exit(config.refuse(problems_of(error)))
+        exit_with_errors(problem_list(error))
     if assumed.format == "json":
-        print(json.dumps(found.to_json(), indent=2))
+        print(json.dumps(summary.to_json(), indent=2))
         return
     from alps.plan.view import print_plan
 
-    print_plan(found)
+    print_plan(summary)
 
 
-def sorted_out(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Settings of the plan, and those of runs.
+def split_plan_settings(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Settings of the plan, and those of the runs.
 
     Raises:
-        ValueError: If something is no setting, or nothing says what is to be planned.
+        ValueError: If an argument is no setting, or nothing names the runs to plan.
     """
     from alps.plan.assumptions import Assumed
 
-    for argument in arguments:
-        if "=" not in argument:
-            raise ValueError(f"'{argument}' is not understood: settings are name=value")
+    for argument in split_settings(arguments).others:
+        raise ValueError(f"'{argument}' is not understood: settings are name=value")
     names = {f.name for f in fields(Assumed)}
-    own = [a for a in arguments if a.lstrip("+").partition("=")[0].split(".")[0] in names]
-    rest = [a for a in arguments if a not in own]
-    if not rest:
+    own = [a for a in arguments if top_level_name(a) in names]
+    grid = [a for a in arguments if a not in own]
+    if not grid:
         raise ValueError("nothing to plan: name a table, as in alps plan experiment=table1,table3")
-    return own, rest
+    return own, grid
 
 
-def tables(arguments: Sequence[str]) -> dict[str, list[Run]]:
-    """Name of each experiment -> runs of its grid."""
-    from alps.base.serialization import SettingsError
-    from alps.config.build import Choices, runs_of
+def experiment_runs(arguments: Sequence[str]) -> dict[str, list[Run]]:
+    """Runs of each experiment's grid by its name.
 
-    asked = [a.partition("=")[2] for a in arguments if a.startswith("experiment=")]
-    rest = [a for a in arguments if not a.startswith("experiment=")]
-    names = [name for text in asked for name in text.split(",")]
+    Raises:
+        SettingsError: All problems together.
+    """
+    from alps.config.build import GridComposer, runs_of
+
+    texts = [a.partition("=")[2] for a in arguments if a.startswith("experiment=")]
+    grid = [a for a in arguments if not a.startswith("experiment=")]
+    names = [name for text in texts for name in text.split(",")]
     if not names:
-        return {"the grid": runs_of(rest)}
-    choices, found, problems = Choices(), {}, []
+        return {"the grid": runs_of(grid)}
+    composer, runs, problems = GridComposer(), {}, []
     for name in dict.fromkeys(names):
         try:
-            found[name] = runs_of([f"experiment={name}", *rest], choices)
+            runs[name] = runs_of([f"experiment={name}", *grid], composer)
         except SettingsError as error:
             problems += error.problems
     if problems:
         raise SettingsError(problems)
-    return found
+    return runs
 
 
-def vanilla(asked: Mapping[str, Sequence[Run]], arguments: Sequence[str]) -> dict[str, Vanilla]:
-    """Name of each experiment -> the rows of its table whose models are evaluated as they are.
+def base_evaluations(
+    experiments: Mapping[str, Sequence[Run]], arguments: Sequence[str]
+) -> dict[str, Vanilla]:
+    """Rows of base models in the table of each experiment, by its name.
 
     Args:
-        asked: Name of each experiment -> runs of its grid.
+        experiments: Name -> runs of its grid.
         arguments: Settings of all grids.
     """
     from alps.plan.overview import Vanilla
 
-    found = {}
-    for name, runs in asked.items():
-        if own := _base_runs(name, runs):
-            found[name] = Vanilla(runs=own, command=_evaluate_command(name, own, arguments))
-    return found
+    return {
+        name: Vanilla(runs=own, command=_evaluate_command(name, own, arguments))
+        for name, runs in experiments.items()
+        if (own := _base_runs(name, runs))
+    }
 
 
 def _base_runs(experiment: str, runs: Sequence[Run]) -> list[Run]:
-    """One run for each evaluation of a model as it is that the experiment's report shows."""
+    """One run for each evaluation of a base model that the experiment's report shows."""
     from alps.report.run_kind import BASE
     from alps.report.table.layout import build_layout
 
-    paper = printed(experiment)
+    paper = paper_cells(experiment)
     if not any(cell.method == BASE for cell in paper):
         return []
     layout = build_layout(runs, paper)
-    found = {
+    unique = {
         run.base_data_key: run
         for row in layout.rows
         for column in layout.columns
@@ -112,11 +125,11 @@ def _base_runs(experiment: str, runs: Sequence[Run]) -> list[Run]:
         for data in row.columns_data(column)
         for run in row.runs.get(data, ())
     }
-    return list(found.values())
+    return list(unique.values())
 
 
 def _evaluate_command(experiment: str, runs: Sequence[Run], arguments: Sequence[str]) -> str:
-    """What evaluates the base models of some runs, in the templates of no other data."""
+    """Command that evaluates the base models of some runs, with the templates of their data."""
     needed = list(dict.fromkeys(run.data.name for run in runs))
     grid = []
     for argument in arguments:
@@ -128,10 +141,35 @@ def _evaluate_command(experiment: str, runs: Sequence[Run], arguments: Sequence[
     return shlex.join(["alps", "evaluate", "-m", f"experiment={experiment}", *grid])
 
 
-def printed(experiment: str) -> list[PaperNumber]:
-    """What the paper printed in the table of an experiment; nothing where it has none."""
-    from alps.config.compose import conf_dir
+def paper_cells(experiment: str) -> list[PaperNumber]:
+    """The paper's numbers for an experiment's table; an empty list where it has none."""
+    from alps.config.conf_dir import conf_dir
     from alps.report.table.paper import find_paper, read_paper
 
     path = find_paper(experiment, (Path("experiments"), conf_dir().parent / "experiments"))
     return read_paper(path) if path else []
+
+
+def sections() -> Sections:
+    """Settings of the command."""
+    from alps.cli.setting_docs import group_settings, read_yaml, root_settings
+    from alps.plan.assumptions import Assumed
+
+    gpus = {"gpu": read_yaml("plan")[0]["gpus"]}
+    return {
+        "Settings": [
+            *group_settings("experiment", "scale"),
+            *root_settings("plan", Assumed, skip=TABLES, choices=gpus),
+        ],
+    }
+
+
+command = SettingsCommand(
+    plan,
+    sections,
+    (
+        "alps plan experiment=table1,table3",
+        "alps plan experiment=table1 gpu=h100_80g format=json",
+        "alps plan method=full,alps ratio=0.1,0.3 model=llama3_2_1b",
+    ),
+)

@@ -1,169 +1,75 @@
-"""`alps report`: an experiment's table as the paper has it, and its figures."""
+"""`alps report`: the table of an experiment in the paper's layout, and its figures."""
 
 from __future__ import annotations
 
 import re
 import shlex
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
-from alps.base.hashing import digest
-from alps.base.serialization import SettingsError, did_you_mean
-from alps.cli.heads import problems_of
+from alps.cli.arguments import top_level_name
+from alps.cli.command import Sections, SettingsCommand
+from alps.cli.messages import problem_list
+from alps.cli.report_settings import (
+    FORMATS,
+    ReportSettings,
+    folder_name,
+    grid_settings,
+    parse_settings,
+)
 
 if TYPE_CHECKING:
     from alps.heads.head_set import HeadSet
     from alps.report.outcomes import OutcomeReader
     from alps.report.table.cells import FilledTable
-    from alps.report.table.comparison import Correction
     from alps.report.table.notes import Notes
     from alps.report.table.provenance import Provenance
     from alps.settings.run import Run
 
-FORMATS = {"md": "table.md", "latex": "table.tex", "csv": "results.csv", "json": "results.json"}
-"""Format -> file."""
-
 KEPT = ("csv", "md")
-"""What `to=FOLDER` receives, beside what the table is made of."""
-
-OWN = ("format", "to", "from", "figures", "correction", "experiment")
-"""Settings of the report itself."""
-
-ELSEWHERE = ("trainer", "logger", "hydra", "weights", "output_dir", "debug")
-"""Settings of the grid that say where and how runs are done, and make no other table."""
+"""Formats written to `to=FOLDER`, beside the data of the table."""
 
 OWN_DATA = {"table4": "table1", "table12": "table1"}
-"""Table of transfer -> that of the rows' own data, which Figure 6 puts beside it."""
-
-LONGEST = 60
-"""Letters of a folder's name; a longer one is cut."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What the command line asks for.
-
-    Attributes:
-        experiments: Names of experiments.
-        settings: Of their grids; `output_dir` too.
-        output_dir: Where runs and reports live.
-        formats: To be written.
-        figures: Whether figures are drawn.
-        correction: For the number of comparisons with Random.
-        to: Folder that receives the table and what it is made of, or None.
-        published: Folder of a published table that is made again, or None.
-    """
-
-    experiments: tuple[str, ...]
-    settings: tuple[str, ...]
-    output_dir: Path
-    formats: tuple[str, ...] = tuple(FORMATS)
-    figures: bool = True
-    correction: Correction = "none"
-    to: Path | None = None
-    published: Path | None = None
+"""Transfer table -> the table without transfer that Figure 6 shows beside it."""
 
 
 def report(arguments: Sequence[str]) -> None:
-    """Reads the results of experiments, lays out their tables, writes, draws and prints them."""
-    from alps.config import build as config
+    """Reports experiments: table and figures.
+
+    All settings of alps train are possible, too: they make the grid.
+    """
+    from alps.config.errors import exit_with_errors
     from alps.runs.result import RunFailed
 
     try:
-        asked = asked_for(arguments)
-        if asked.published is not None:
-            unreadable = _published(asked.published, asked)
+        asked = parse_settings(arguments)
+        if asked.from_ is not None:
+            unreadable = _published(asked.from_, asked)
         else:
-            unreadable = [gap for name in asked.experiments for gap in _report(name, asked)]
+            unreadable = [gap for name in asked.experiment for gap in _report(name, asked)]
     except (ValueError, OSError, RunFailed) as error:
-        sys.exit(config.refuse(problems_of(error)))
+        exit_with_errors(problem_list(error))
     if unreadable:
-        sys.exit(config.refuse(unreadable))
+        exit_with_errors(unreadable)
 
 
-def asked_for(arguments: Sequence[str]) -> Asked:
-    """What the arguments ask for.
-
-    Args:
-        arguments: `name=value`; what is no setting of the report is one of the grid.
-
-    Raises:
-        SettingsError: All problems together.
-    """
-    from alps.report.table.comparison import Correction
-
-    problems = [f"'{a}' is not understood: write setting=value" for a in arguments if "=" not in a]
-    own = {name: value for name, _, value in (a.partition("=") for a in arguments)}
-    names = tuple(n for n in own.get("experiment", "").split(",") if n)
-    formats = tuple(f for f in own.get("format", ",".join(FORMATS)).split(",") if f)
-    settings = tuple(
-        a for a in arguments if a.split("=", 1)[0] not in OWN or a.startswith("output_dir=")
-    )
-    for name in ("from", "to"):
-        if own.get(name) == "":
-            problems.append(f"{name}= names no folder")
-    if "from" in own:
-        extra = [a for a in arguments if a.startswith("experiment=")] + list(_grid(settings))
-        problems += [f"{a} does not go with from=...: the table in it has its own" for a in extra]
-    elif not names:
-        problems.append("experiment=... is missing, as in `alps report experiment=table1`")
-    problems += [
-        f"format={f} is not possible{did_you_mean(f, FORMATS)}" for f in formats if f not in FORMATS
-    ]
-    if own.get("figures", "true") not in ("true", "false"):
-        problems.append(f"figures must be true or false, got {own['figures']}")
-    if own.get("correction", "none") not in get_args(Correction):
-        near = did_you_mean(own["correction"], get_args(Correction))
-        problems.append(f"correction={own['correction']} is not possible{near}")
-    if "to" in own and len(names) > 1:
-        problems.append("to=... is the folder of one experiment: report them one by one")
-    if problems:
-        raise SettingsError(problems)
-    return Asked(
-        experiments=names,
-        settings=settings,
-        output_dir=Path(own.get("output_dir", "outputs")),
-        formats=formats,
-        figures=own.get("figures", "true") == "true",
-        correction=own.get("correction", "none"),  # pyright: ignore[reportArgumentType]
-        to=Path(own["to"]) if own.get("to") else None,
-        published=Path(own["from"]) if own.get("from") else None,
-    )
-
-
-def folder_name(experiment: str, settings: Sequence[str]) -> str:
-    """The folder of a report, another one for another grid: `table3-mini-seed=0,1`.
-
-    Args:
-        experiment: Its name.
-        settings: Of its grid; the scale comes first, then the others by name.
-    """
-    own = [s.removeprefix("scale=") for s in _grid(settings) if s != "scale=paper"]
-    whole = "-".join([experiment, *own])
-    safe = re.sub(r"[^A-Za-z0-9_.,=+-]", "_", whole)
-    if safe != whole or len(safe) > LONGEST:
-        return f"{safe[:LONGEST]}-{digest(whole)[:6]}"
-    return safe
-
-
-def _published(folder: Path, asked: Asked) -> list[str]:
-    """The report of a published table, from its own files."""
+def _published(folder: Path, asked: ReportSettings) -> list[str]:
+    """Reports a published table from its own files."""
     from alps.report.table.published import read_published
 
-    found = read_published(folder)
-    place = [s for s in asked.settings if s.startswith("output_dir=")]
-    again = replace(asked, settings=(*found.settings, *place))
-    return _report(found.experiment, again, found.read)
+    published = read_published(folder)
+    output_dir = [s for s in asked.settings if s.startswith("output_dir=")]
+    again = replace(asked, settings=(*published.settings, *output_dir))
+    return _report(published.experiment, again, published.read)
 
 
-def _report(experiment: str, asked: Asked, read: OutcomeReader | None = None) -> list[str]:
-    """One experiment's report; returns what could not be read, or that there is nothing to read."""
+def _report(experiment: str, asked: ReportSettings, read: OutcomeReader | None = None) -> list[str]:
+    """Reports one experiment; returns sentences about unreadable or missing results."""
     from alps.base.atomic import write_text
-    from alps.cli.plan import printed
-    from alps.config import build as config
+    from alps.cli.plan import paper_cells
+    from alps.config.build import runs_of
     from alps.config.method_styles import method_styles
     from alps.report.run_kind import BASE
     from alps.report.table.cells import fill_table
@@ -174,34 +80,33 @@ def _report(experiment: str, asked: Asked, read: OutcomeReader | None = None) ->
     from alps.report.table.terminal import print_filled
 
     overrides = [f"experiment={experiment}", *asked.settings]
-    runs = config.runs_of(overrides)
-    paper = printed(experiment)
-    filled = fill_table(
-        build_layout(runs, paper, base=not paper, styles=method_styles()), read, asked.correction
-    )
-    if not paper:  # of its own accord, as in the table of a sweep
+    runs = runs_of(overrides)
+    paper = paper_cells(experiment)
+    layout = build_layout(runs, paper, base=not paper, styles=method_styles())
+    filled = fill_table(layout, read, asked.correction)
+    if not paper:  # shown only if evaluated, as in the table of a sweep
         filled = filled.without_empty(BASE)
     command = shlex.join(["alps", "train", *overrides])
     if all(s.gap and s.gap.trouble == "missing" for each in filled.outcomes for s in each):
         runs_dir = asked.output_dir / "runs"
         return [f"{experiment}: no run of it has finished in {runs_dir}; `{command}` runs them"]
-    found = provenance(filled)
-    notes = build_notes(filled, found, command)
+    origin = provenance(filled)
+    notes = build_notes(filled, origin, command)
     title = _title(experiment, asked)
-    texts = _texts(experiment, asked, command, filled, found, notes)
+    texts = _texts(experiment, asked, command, filled, origin, notes)
 
     folder = asked.output_dir / "reports" / folder_name(experiment, asked.settings)
-    files = [folder / FORMATS[f] for f in asked.formats]
-    for form, file in zip(asked.formats, files, strict=True):
+    files = [folder / FORMATS[f] for f in asked.format]
+    for form, file in zip(asked.format, files, strict=True):
         write_text(file, texts[form]())
     if asked.to is not None:
         files += [asked.to / FORMATS[form] for form in KEPT]
         for form in KEPT:
             write_text(asked.to / FORMATS[form], texts[form]())
-        grid = set(_grid(asked.settings))
+        grid = set(grid_settings(asked.settings))
         own = [setting for setting in asked.settings if setting in grid]
         files += publish(experiment, own, filled, asked.to)
-    print_filled(title, filled, found, notes)
+    print_filled(title, filled, origin, notes)
     if asked.figures:
         files += _figures(experiment, asked, title, filled, folder)
     if not paper:
@@ -211,11 +116,11 @@ def _report(experiment: str, asked: Asked, read: OutcomeReader | None = None) ->
 
 
 def _figures(
-    experiment: str, asked: Asked, title: str, filled: FilledTable, folder: Path
+    experiment: str, asked: ReportSettings, title: str, filled: FilledTable, folder: Path
 ) -> list[Path]:
-    """Draws what belongs to the experiment; figures of heads need scores, not runs of their own."""
-    from alps.cli.plan import printed
-    from alps.config import build as config
+    """Draws the figures of an experiment; those of heads need scores, not runs of their own."""
+    from alps.cli.plan import paper_cells
+    from alps.config.build import runs_of
     from alps.config.method_styles import method_styles
     from alps.report.figure.figures import draw_figures
     from alps.report.heads.sheet import draw_sheet
@@ -223,23 +128,22 @@ def _figures(
     from alps.report.table.layout import build_layout
     from alps.report.table.paper import HEAD_SHEETS
 
-    own = [s for s in asked.settings if re.split("[=./]", s)[0] not in ("method", "transfer")]
+    own = [s for s in asked.settings if top_level_name(s) not in ("method", "transfer")]
     if experiment in HEAD_SHEETS:
-        if asked.published is not None:  # which holds no scores
+        if asked.from_ is not None:  # a published table has no scores
             return []
-        runs = config.runs_of([f"experiment={experiment}", *own, "method=alps"])
-        found = _heads(runs)
-        return draw_sheet(title, found, folder) if found else []
+        heads = _heads(runs_of([f"experiment={experiment}", *own, "method=alps"]))
+        return draw_sheet(title, heads, folder) if heads else []
     beside = None
-    if experiment in OWN_DATA and asked.published is None:
+    if experiment in OWN_DATA and asked.from_ is None:
         table = OWN_DATA[experiment]
-        runs = config.runs_of([f"experiment={table}", *own])
-        beside = fill_table(build_layout(runs, printed(table), styles=method_styles()))
+        runs = runs_of([f"experiment={table}", *own])
+        beside = fill_table(build_layout(runs, paper_cells(table), styles=method_styles()))
     return draw_figures(title, filled, folder, beside)
 
 
 def _heads(runs: Sequence[Run]) -> dict[tuple[str, str], HeadSet]:
-    """Model and data -> the heads of a run whose task model is trained; of several, the first's.
+    """Head set of each model and data; of several runs, the first whose task model is trained.
 
     Raises:
         RunFailed: If a task model's weights were deleted before they were scored, or are damaged.
@@ -247,53 +151,66 @@ def _heads(runs: Sequence[Run]) -> dict[tuple[str, str], HeadSet]:
     from alps.execute import heads_without_training
     from alps.runs.folder import RunFolder
 
-    found: dict[tuple[str, str], HeadSet] = {}
+    sets: dict[tuple[str, str], HeadSet] = {}
     for run in runs:
-        task, place = run.task_run(), (run.model.name, run.data.name)
-        known = RunFolder(run.folder).heads_path.exists()
+        task, panel = run.task_run(), (run.model.name, run.data.name)
+        chosen = RunFolder(run.folder).heads_path.exists()
         trained = task is None or RunFolder(task.folder).trained("drop")
-        if place in found or not (known or trained):
-            continue  # not trained yet, as the table says
+        if panel in sets or not (chosen or trained):
+            continue  # the table reports runs that are missing
         if (heads := heads_without_training(run)) is not None:
-            found[place] = heads
-    return found
+            sets[panel] = heads
+    return sets
 
 
 def _texts(
     experiment: str,
-    asked: Asked,
+    asked: ReportSettings,
     command: str,
     filled: FilledTable,
-    found: Provenance,
+    origin: Provenance,
     notes: Notes,
 ) -> dict[str, Callable[[], str]]:
-    """Format -> what writes it."""
+    """Functions that write the table, by format."""
     from alps.report.table.formats import csv_text, json_text, markdown
     from alps.report.table.latex import latex
 
     title, caption = _title(experiment, asked), _title(experiment, asked, " of the ALPS paper")
     return {
-        "md": lambda: markdown(title, filled, found, notes),
-        "latex": lambda: latex(caption, experiment, filled, found, notes),
-        "csv": lambda: csv_text(filled, found),
-        "json": lambda: json_text(experiment, command, filled, found, notes),
+        "md": lambda: markdown(title, filled, origin, notes),
+        "latex": lambda: latex(caption, experiment, filled, origin, notes),
+        "csv": lambda: csv_text(filled, origin),
+        "json": lambda: json_text(experiment, command, filled, origin, notes),
     }
 
 
-def _title(experiment: str, asked: Asked, whose: str = "") -> str:
+def _title(experiment: str, asked: ReportSettings, whose: str = "") -> str:
     """`Table 3, scale=mini, data=mini_math` of `table3`.
 
     Args:
         experiment: Its name.
-        asked: What the command line asks for.
-        whose: Stands behind the number of a table or figure: another paper has numbers of its own.
+        asked: Settings of the report.
+        whose: Follows the number of a table or figure: other papers have the same numbers.
     """
     name = re.sub(r"^(table|figure)(\d+)$", rf"\1 \2{whose}", experiment)
-    return ", ".join([name[:1].upper() + name[1:], *_grid(asked.settings)])
+    return ", ".join([name[:1].upper() + name[1:], *grid_settings(asked.settings)])
 
 
-def _grid(settings: Sequence[str]) -> list[str]:
-    """What sets a grid apart from the experiment's own: the scale first, then the rest by name."""
-    own = sorted(s for s in settings if re.split("[=./]", s.lstrip("+"))[0] not in ELSEWHERE)
-    scales = [s for s in own if s.startswith("scale=")]
-    return [*scales, *(s for s in own if s not in scales)]
+def sections() -> Sections:
+    """Settings of the command."""
+    from alps.cli.setting_docs import config_choices, dataclass_settings, group_settings
+
+    choices = {"experiment": config_choices("experiment"), "format": FORMATS}
+    own = dataclass_settings(ReportSettings, skip=("settings",), choices=choices)
+    return {"Settings": [*own, *group_settings("scale")]}
+
+
+command = SettingsCommand(
+    report,
+    sections,
+    (
+        "alps report experiment=table1",
+        "alps report experiment=table3 scale=mini format=md,csv figures=false",
+        "alps report from=experiments/table3 to=table3",
+    ),
+)

@@ -1,4 +1,4 @@
-"""`alps train`: the settings checked, then handed to Hydra, then the table of what came out."""
+"""`alps train`: checks settings, hands them to Hydra, prints the table of the results."""
 
 from __future__ import annotations
 
@@ -6,104 +6,125 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from alps.base.serialization import SettingsError
+from alps.cli.command import Sections, SettingsCommand
+from alps.cli.messages import debug_enabled, failure_message
+
+if TYPE_CHECKING:
+    from alps.config.run_plan import RunPlan
 
 
 def train(arguments: Sequence[str]) -> None:
-    """Hands the arguments to Hydra, then prints the table of what was asked for."""
+    """Trains, evaluates and tabulates runs.
+
+    Finished runs are read, interrupted ones resumed. With -m, settings with several values make a
+    grid; --cfg job prints the settings and stops. --hydra-help lists the other flags of Hydra.
+    """
+    from alps.config.build import check, register_resolvers
+    from alps.config.compose import command_line, expand_shorthand, grid_problems, root_config_error
+    from alps.config.errors import exit_with_errors
+    from alps.config.overrides import may_sweep
+
+    register_resolvers()
+    try:
+        flags = command_line(arguments)
+        if problems := [*grid_problems(flags.overrides), *dropped_weights(flags.overrides)]:
+            raise SettingsError(problems)
+        overrides = expand_shorthand(flags.overrides)
+        folder = flags.config_dir
+        search = [f"hydra.searchpath=['file://{Path(folder).resolve()}']"] if folder else []
+        sweeps = flags.multirun or may_sweep(overrides)
+        check([*overrides, *search], sweeps)
+        name = flags.config_name
+        if name and (problem := root_config_error(name, folder)):
+            raise SettingsError([problem])
+    except SettingsError as error:
+        exit_with_errors(error.problems)
+    hydra_flags = [a for a in arguments if a not in flags.overrides]  # Hydra wants them first
+    sys.argv = [sys.argv[0], *hydra_flags, *overrides]
+    sys.exit(_run_hydra(overrides, [*overrides, *search], sweeps))
+
+
+def _run_hydra(overrides: Sequence[str], checked: Sequence[str], sweeps: bool) -> int:
+    """Runs Hydra's application on `sys.argv`; returns the exit code.
+
+    Args:
+        overrides: Overrides in `sys.argv`.
+        checked: The same and the config folder, to explain what Hydra cannot compose.
+        sweeps: Whether several values make a grid.
+    """
     import hydra
 
-    from alps.config import build as config
-    from alps.config import callback
-    from alps.config.compose import (
-        VERSION_BASE,
-        command_line,
-        conf_dir,
-        foreign_root,
-        grid_problems,
-        paths_told,
-    )
-    from alps.config.overrides import makes_grid
+    from alps.config.build import explain
+    from alps.config.compose import VERSION_BASE
+    from alps.config.conf_dir import conf_dir
+    from alps.config.errors import exit_with_errors
+    from alps.config.run_plan import new_plan
 
-    config.register_resolvers()
-    try:
-        given = command_line(arguments)
-        if problems := [*grid_problems(given.overrides), *unscored(given.overrides)]:
-            raise config.SettingsError(problems)
-        told = paths_told(given.overrides)
-        folder = (
-            given.config_dir and f"hydra.searchpath=['file://{Path(given.config_dir).resolve()}']"
-        )
-        checked = [*told, folder] if folder else told
-        sweeps = given.multirun or makes_grid(told)
-        config.check(checked, sweeps)
-        name = given.config_name
-        if name and (problem := foreign_root(name, given.config_dir)):
-            raise config.SettingsError([problem])
-    except config.SettingsError as error:
-        sys.exit(config.refuse(error.problems))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
-    flags = [a for a in arguments if a not in given.overrides]  # Hydra wants them first
-    sys.argv = [sys.argv[0], *flags, *told]
     application = hydra.main(
         version_base=VERSION_BASE, config_path=str(conf_dir()), config_name="train"
-    )(_point)
+    )(_run_point)
     code = 0
-    try:
-        application()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:
-        if debugs(told):
-            raise
-        if not callback.planned.started:
-            sys.exit(config.refuse(config.explain(checked, error, sweeps=sweeps)))
-        if not hasattr(error, "_told"):
-            print(f"error: {failure(error)}", file=sys.stderr)
-        code = 1
-    _conclude(callback.planned)
-    sys.exit(code)
+    with new_plan() as plan:
+        try:
+            application()
+        except KeyboardInterrupt:
+            return 130
+        except Exception as error:
+            if debug_enabled(overrides):
+                raise
+            if not plan.started:
+                exit_with_errors(explain(checked, error, sweeps=sweeps))
+            if not hasattr(error, "_printed"):
+                print(f"error: {failure_message(error)}", file=sys.stderr)
+            code = 1
+        _conclude(plan)
+    return code
 
 
-def _point(config: Any) -> None:
-    """One run, inside Hydra. A failure is told here, so that a sweep goes on with the others."""
+def _run_point(config: Any) -> None:
+    """Task function of Hydra: one run. It prints its failure, so that a sweep goes on."""
     from alps.config.build import build
-    from alps.config.callback import planned
+    from alps.config.run_plan import current_plan
     from alps.execute import execute
     from alps.launch.ranks import fit_on_devices
 
-    run = build(config)
-    if not planned.complete:
-        planned.add([run], config.weights)  # a sweeper that draws its points as it goes
-    planned.started = True
+    run, plan = build(config), current_plan()
+    if not plan.complete:
+        plan.add([run], config.weights)  # a sweeper that draws its points as it goes
+    plan.started = True
     try:
         execute(run, fit_on_devices)
     except Exception as error:
         if not config.debug:
-            print(f"error: {run.key}: {failure(error)}", file=sys.stderr)
-        error._told = True  # pyright: ignore[reportAttributeAccessIssue]
+            print(f"error: {run.key}: {failure_message(error)}", file=sys.stderr)
+        error._printed = True  # pyright: ignore[reportAttributeAccessIssue]
         raise
-    if planned.complete:
-        planned.reduce()
+    if plan.complete:
+        plan.free_disk()
 
 
-def _conclude(planned: Any) -> None:
+def _conclude(plan: RunPlan) -> None:
+    """Applies the retention policy, prints the table, and writes that of a sweep."""
     from alps.report.runs.collect import collect
     from alps.report.runs.table import print_table, write_table
 
-    if not planned.runs:
-        return  # --help, --cfg
-    planned.reduce()
-    rows = collect(planned.runs)
+    if not plan.runs:
+        return  # --hydra-help, --cfg
+    plan.free_disk()
+    rows = collect(plan.runs)
     print_table(rows)
-    if planned.sweep_dir:
-        paths = write_table(rows, planned.sweep_dir)
-        print(f"table: {' and '.join(map(str, paths))}; runs: {planned.runs[0].folder.parent}")
+    if plan.sweep_dir:
+        paths = write_table(rows, plan.sweep_dir)
+        print(f"table: {' and '.join(map(str, paths))}; runs: {plan.runs[0].folder.parent}")
     else:
-        print(f"files: {planned.runs[0].folder}")
+        print(f"files: {plan.runs[0].folder}")
 
 
-def unscored(arguments: Sequence[str]) -> Iterator[str]:
+def dropped_weights(arguments: Sequence[str]) -> Iterator[str]:
     """Sentences about weights that would be deleted before a figure scores them."""
     from alps.report.table.paper import HEAD_SHEETS
 
@@ -115,14 +136,24 @@ def unscored(arguments: Sequence[str]) -> Iterator[str]:
             )
 
 
-def debugs(arguments: Sequence[str]) -> bool:
-    """Whether tracebacks are asked for."""
-    return "debug=true" in [a.lower() for a in arguments]
+def sections() -> Sections:
+    """Settings of the command."""
+    from alps.cli.setting_docs import group_settings, part_settings, root_settings
+
+    parts = ("method", "model", "data", "task_model", "optim", "trainer", "evals", "logger")
+    return {
+        "Settings": root_settings("train"),
+        "Choices, files of conf/NAME": group_settings(),
+        **part_settings(*parts),
+    }
 
 
-def failure(error: BaseException) -> str:
-    """What an exception says, in one line; of an unexpected one, its kind too."""
-    from alps.runs.result import RunFailed
-
-    text = " ".join(str(error).split())
-    return text if isinstance(error, RunFailed | ValueError) else f"{type(error).__name__}: {text}"
+command = SettingsCommand(
+    train,
+    sections,
+    (
+        "alps train method=alps ratio=0.1 model=llama3_2_1b data=alpaca",
+        "alps train -m method=alps,random ratio=0.1,0.3 seed=0,1",
+        "alps train experiment=table1 scale=mini",
+    ),
+)

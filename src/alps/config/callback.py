@@ -1,4 +1,4 @@
-"""What Hydra's application calls before it makes a folder: every point is built and checked."""
+"""Hydra callback that builds and checks every run before any folder exists."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log
 from hydra.experimental.callback import Callback
-from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from alps.base.atomic import can_hold_files
 from alps.base.serialization import SettingsError
 from alps.config.build import build, explain
-from alps.config.compose import expand, sentences
-from alps.config.errors import refuse, without_repeats
-from alps.settings.run import Run, Weights
+from alps.config.compose import expand
+from alps.config.errors import error_messages, exit_with_errors, without_repeats
+from alps.config.hydra_internals import instantiate_launcher
+from alps.config.run_plan import current_plan
+from alps.settings.run import Run
 
 
 class Preflight(Callback):
@@ -32,104 +31,71 @@ class Preflight(Callback):
     """
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """One run, here: Hydra would not tell a launcher that it has nothing to launch."""
-        with _ending(config):
+        """Checks a single run; Hydra itself would ignore a launcher here."""
+        with _exit_on_error(config):
             if "basic_launcher" not in config.hydra.launcher._target_:
                 raise SettingsError(["hydra/launcher is for sweeps: add -m"])
             _check_hydra(config, config.hydra.run.dir)
-            _refuse_or_plan([("", config)])
+            _check_and_plan([("", config)])
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """A sweep; its table belongs beside Hydra's own notes about it."""
-        with _ending(config):
+        """Checks a sweep; its table is written beside Hydra's own files."""
+        with _exit_on_error(config):
             _check_hydra(config, config.hydra.sweep.dir)
-            planned.sweep_dir = Path(config.hydra.sweep.dir)
+            current_plan().sweep_dir = Path(config.hydra.sweep.dir)
             hydra = GlobalHydra.instance().config_loader()
-            context: Any = HydraContext(config_loader=hydra, callbacks=Callbacks())
-            launcher = Plugins.instance().instantiate_launcher(
-                hydra_context=context, task_function=build, config=config
-            )  # refuses what it cannot do
+            launcher = instantiate_launcher(config, hydra, build)
             if "basic_sweeper" not in config.hydra.sweeper._target_:
                 return  # other sweepers draw their points later; each is validated as it comes
             points = [(f"point [{name}]: ", point) for name, point in expand(config, hydra)]
             if not points:
                 raise SettingsError(["this grid has no points"])
-            _refuse_or_plan(points, getattr(launcher, "problems", lambda runs: ()))
+            _check_and_plan(points, getattr(launcher, "problems", lambda runs: ()))
 
 
 @contextmanager
-def _ending(config: DictConfig) -> Iterator[None]:
-    """Ends the program with a sentence, whatever is wrong."""
+def _exit_on_error(config: DictConfig) -> Iterator[None]:
+    """Ends the program with one sentence on any exception."""
     try:
         yield
     except Exception as error:
         overrides: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
-        told = getattr(error, "problems", None) or explain(overrides, error)
-        raise SystemExit(refuse(without_repeats(told))) from None
+        problems = getattr(error, "problems", None) or explain(overrides, error)
+        exit_with_errors(without_repeats(problems))
 
 
-class Planned:
-    """What this process set out to do; read by the command line as it goes and when it is done."""
-
-    def __init__(self) -> None:
-        """Nothing yet."""
-        self.runs: list[Run] = []
-        self.complete = False
-        """Whether no sweeper adds to `runs` later."""
-        self.sweep_dir: Path | None = None
-        self.weights: Weights = "keep"
-        self.spared: set[str] = set()
-        self.started = False
-        """Whether a run has begun; what is wrong before is the settings' fault."""
-
-    def add(self, runs: Sequence[Run], weights: Weights) -> None:
-        """Plans runs under a policy for their weights."""
-        from alps.pipeline.retention import already_trained_task_models
-
-        self.runs += runs
-        self.weights = weights
-        self.spared |= already_trained_task_models(runs)
-
-    def reduce(self) -> None:
-        """Gives disk back as the policy says; what a sweeper may still ask for stays."""
-        from alps.pipeline.retention import reduce_unneeded
-
-        reduce_unneeded(self.runs, self.weights, self.spared)
-
-
-planned = Planned()
-
-
-def _refuse_or_plan(
+def _check_and_plan(
     points: Sequence[tuple[str, DictConfig]],
     launcher_problems: Callable[[Sequence[Run]], Iterable[str]] = lambda runs: (),
 ) -> None:
-    """Cheap checks of all points come before dear ones of any.
+    """Adds all points to the plan; cheap checks of all come before expensive ones of any.
 
     Args:
-        points: What names each point in messages, and its config.
+        points: Prefix of a point's messages, and its config.
         launcher_problems: Sentences about runs that the launcher cannot start.
     """
-    from alps.pipeline.preflight import check_files, check_model
+    from alps.pipeline.preflight import RunCheck
 
     runs: list[Run] = []
-    _each(points, lambda config: runs.append(_point(config)))
+    _each(points, lambda config: runs.append(_build_point(config)))
     if problems := list(launcher_problems(runs)):
         raise SettingsError(problems)
-    named = [(name, run) for (name, _), run in zip(points, runs, strict=True)]
-    _each(named, check_files)
-    _each(named, check_model)
-    planned.add(runs, points[0][1].weights)
-    planned.complete = True
+    done: set[str] = set()
+    checks = [(name, RunCheck(run, done=done)) for (name, _), run in zip(points, runs, strict=True)]
+    _each(checks, RunCheck.check_files)
+    _each(checks, RunCheck.check_model)
+    plan = current_plan()
+    plan.add(runs, points[0][1].weights)
+    plan.complete = True
 
 
 def _check_hydra(config: DictConfig, folder: Any) -> None:
-    """Refuses settings of Hydra's own that would fail after it has made a folder."""
-    place = Path(str(folder)) / (config.hydra.output_subdir or "")
+    """Raises on settings of Hydra's own that would fail after it has made a folder."""
+    notes = Path(str(folder)) / (config.hydra.output_subdir or "")
     if not can_hold_files(Path(str(config.output_dir))):
-        return  # `check_files` says so
-    if not can_hold_files(place):
-        raise SettingsError([f"Hydra's folder {place} cannot be written to: name another one"])
+        return  # `RunCheck.check_files` reports it
+    if not can_hold_files(notes):
+        raise SettingsError([f"Hydra's folder {notes} cannot be written to: name another one"])
     trial = deepcopy(config)
     with TemporaryDirectory() as temporary, read_write(trial), open_dict(trial):
         trial.hydra.runtime.output_dir = temporary
@@ -137,7 +103,7 @@ def _check_hydra(config: DictConfig, folder: Any) -> None:
         configure_log(config.hydra.hydra_logging, config.hydra.verbose)  # as it was
 
 
-def _point(config: DictConfig) -> Run:
+def _build_point(config: DictConfig) -> Run:
     if config.hydra.job.chdir:
         raise SettingsError(
             ["hydra.job.chdir=true would change what relative paths mean in the middle of a run: "
@@ -147,12 +113,12 @@ def _point(config: DictConfig) -> Run:
 
 
 def _each(named: Iterable[tuple[str, Any]], step: Callable[[Any], object]) -> None:
-    """Does a step for every point, and raises the problems of all together."""
+    """Applies a step to every point; raises the problems of all together."""
     problems: list[str] = []
     for name, item in named:
         try:
             step(item)
         except Exception as error:
-            problems += [f"{name}{p}" for p in sentences(error)]
+            problems += [f"{name}{p}" for p in error_messages(error)]
     if problems:
         raise SettingsError(without_repeats(problems))

@@ -1,4 +1,4 @@
-"""Hydra's composition without its application: where `conf` is, what a grid expands to."""
+"""Hydra's composition without its application: `conf`, command-line shorthand, grid expansion."""
 
 from __future__ import annotations
 
@@ -11,45 +11,38 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra import compose, initialize_config_dir
-from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import MarkedYAMLError
 
 from alps.base.serialization import SettingsError
+from alps.config.conf_dir import conf_dir
+from alps.config.errors import error_messages
+from alps.config.hydra_internals import flag_parser, sweep_points, without_hydra
 
 VERSION_BASE = "1.3"
 
 
-def conf_dir() -> Path:
-    """`alps/conf` in an installed wheel, else `conf` beside `src` in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "conf"
-    return installed if installed.is_dir() else package.parents[1] / "conf"
-
-
 def command_line(arguments: Sequence[str]) -> Namespace:
-    """Flags of Hydra's application, and the `overrides` among the arguments.
+    """Flags of Hydra's application and, as `overrides`, the other arguments.
 
     Raises:
-        SettingsError: If it has no such flag.
+        SettingsError: If Hydra has no such flag.
     """
-    parser = get_args_parser()
+    parser = flag_parser()
 
-    def refuse(message: str) -> NoReturn:
+    def fail(message: str) -> NoReturn:
         hint = "settings are written name=value, without dashes"
         raise SettingsError([f"{message}: {hint}; flags are those of --hydra-help"])
 
-    parser.error = refuse
+    parser.error = fail
     return parser.parse_intermixed_args(list(arguments))
 
 
 @contextmanager
 def loader(folder: Path | None = None) -> Iterator[ConfigLoader]:
-    """Hydra's loader of `conf`, or of another folder; `hydra.compose` works inside the block."""
+    """Hydra's loader of `conf` or of another folder; `hydra.compose` works inside the block."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(
         str(folder or conf_dir()), version_base=VERSION_BASE, job_name="train"
@@ -57,14 +50,14 @@ def loader(folder: Path | None = None) -> Iterator[ConfigLoader]:
         yield GlobalHydra.instance().config_loader()
 
 
-def foreign_root(config_name: str, config_dir: str | None) -> str | None:
-    """Why a root config describes no run, in a sentence; or None.
+def root_config_error(config_name: str, config_dir: str | None) -> str | None:
+    """Sentence about a root config that describes no run, or None.
 
     Without the callback of `conf/train.yaml` nothing would be checked before a folder is made.
 
     Args:
-        config_name: Of `--config-name`.
-        config_dir: Of `--config-dir`.
+        config_name: Value of `--config-name`.
+        config_dir: Value of `--config-dir`.
     """
     folder = Path(config_dir or conf_dir()).resolve()
     own = (folder / f"{config_name.removesuffix('.yaml')}.yaml").exists()
@@ -72,30 +65,33 @@ def foreign_root(config_name: str, config_dir: str | None) -> str | None:
         try:
             ours = [f"hydra.searchpath=['file://{conf_dir()}']"]
             config = compose(config_name, ours, return_hydra_config=True)
-        except Exception:  # Hydra's application says so, too
+        except Exception:  # Hydra's application reports it, too
             return None
         if "preflight" in (config.hydra.callbacks or {}):
             return None
     return f"--config-name={config_name} describes no run: its defaults must begin with train"
 
 
-def paths_told(overrides: Sequence[str]) -> list[str]:
-    """Short forms as Hydra takes them: `model=<folder or hub id>` is `model.path=...`.
+def expand_shorthand(overrides: Sequence[str]) -> list[str]:
+    """Overrides with shorthand expanded: `model=<folder or hub id>` becomes `model.path=...`.
 
-    No choice has a slash. `evals=[...]` is as `benchmarks_by_name` has it.
+    No choice has a slash in its name. For `evals=[...]` see `expand_benchmarks`.
     """
-    found = []
-    for override in benchmarks_by_name(overrides):
+    expanded = []
+    for override in expand_benchmarks(overrides):
         name, _, value = override.partition("=")
-        place = name == "model" and "," not in value and ("/" in value or os.path.isdir(value))
+        path = name == "model" and "," not in value and ("/" in value or os.path.isdir(value))
         known = os.path.exists(conf_dir() / "model" / f"{value}.yaml")
-        found.append(f"model.path={value}" if place and not known else override)
-    return found
+        expanded.append(f"model.path={value}" if path and not known else override)
+    return expanded
 
 
-def benchmarks_by_name(overrides: Sequence[str]) -> list[str]:
-    """`evals=[gsm8k,mmlu]` as no set and these benchmarks; `evals=gsm8k` likewise, if no set is."""
-    found = []
+def expand_benchmarks(overrides: Sequence[str]) -> list[str]:
+    """Replaces `evals=[gsm8k,mmlu]`, and `evals=gsm8k` where no set has that name.
+
+    Both become the empty set and one added benchmark for each name.
+    """
+    expanded = []
     for override in overrides:
         name, _, value = override.partition("=")
         names = list(dict.fromkeys(re.findall(r"[\w-]+", value)))
@@ -105,22 +101,22 @@ def benchmarks_by_name(overrides: Sequence[str]) -> list[str]:
         known = alone and os.path.exists(benchmarks / f"{value}.yaml")
         if name == "evals" and (in_list or known):
             title = "+".join(names) or "none"
-            found += ["evals=none", f"evals.name={title}"]
+            expanded += ["evals=none", f"evals.name={title}"]
             one = "+evals/benchmark@evals.benchmarks"
-            found += [f"{one}.{each}={each}" for each in names]
+            expanded += [f"{one}.{each}={each}" for each in names]
         else:
-            found.append(override)
-    return found
+            expanded.append(override)
+    return expanded
 
 
 def grid_problems(overrides: Sequence[str]) -> list[str]:
-    """Sentences about sweeps that Hydra would do otherwise than they are meant, or not at all."""
-    given = [tuple(o.lstrip("+").split("=", 1)) for o in overrides if "=" in o]
+    """Sentences about sweeps that Hydra would ignore, or expand otherwise than they read."""
+    values = [tuple(o.lstrip("+").split("=", 1)) for o in overrides if "=" in o]
     problems = []
-    experiments = [value for name, value in given if name == "experiment"]
+    experiments = [value for name, value in values if name == "experiment"]
     if len(experiments) > 1 or "," in "".join(experiments):
         problems.append(f"experiment={','.join(experiments)}: one command runs one experiment")
-    for name, value in given:
+    for name, value in values:
         if "," not in value or value[0] in "'\"[":
             continue
         if name == "scale":
@@ -131,53 +127,28 @@ def grid_problems(overrides: Sequence[str]) -> list[str]:
 
 
 def expand(config: DictConfig, loader: ConfigLoader) -> list[tuple[str, DictConfig]]:
-    """The points of a grid, each with the overrides that make it one.
+    """Points of a grid: the overrides that distinguish each, and its config.
 
     Args:
-        config: The config Hydra composed for a multirun.
-        loader: Hydra's own.
+        config: Config that Hydra composed for a multirun.
+        loader: Hydra's loader.
     """
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
     grid = [f"{k}={v}" for k, v in (config.hydra.sweeper.params or {}).items()]
-    arguments = [*grid, *config.hydra.overrides.task]
-    parsed = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
-    points = BasicSweeper.split_arguments(parsed, None)[0]
-    return [(", ".join(p), loader.load_sweep_config(config, list(p))) for p in points]
+    points = sweep_points([*grid, *config.hydra.overrides.task], loader)
+    return [(", ".join(p), loader.load_sweep_config(config, p)) for p in points]
 
 
-def plain_config(config: DictConfig) -> dict[str, Any]:
-    """A composed config without Hydra's own part, as plain values.
+def config_to_dict(config: DictConfig) -> dict[str, Any]:
+    """A composed config without Hydra's own node, resolved.
 
     Raises:
         SettingsError: If an interpolation cannot be resolved, or a value is missing (`???`).
     """
-    names = [str(k) for k in config if k != "hydra"]
-    masked = OmegaConf.masked_copy(config, names)
-    masked._set_parent(config._get_parent())
     try:
-        plain = OmegaConf.to_container(masked, resolve=True, throw_on_missing=True)
+        settings = OmegaConf.to_container(
+            without_hydra(config), resolve=True, throw_on_missing=True
+        )
     except OmegaConfBaseException as error:
-        raise SettingsError(sentences(error)) from None
-    assert isinstance(plain, dict)
-    return {str(k): v for k, v in plain.items()}
-
-
-def sentences(error: Exception) -> list[str]:
-    """What is wrong, one problem each."""
-    if isinstance(error, OmegaConfBaseException) and error.full_key:
-        return [f"{error.full_key} cannot be resolved ({first_line(error)})"]
-    if isinstance(error, OSError) and error.filename:
-        return [f"{error.filename} cannot be used ({error.strerror})"]
-    if isinstance(error, MarkedYAMLError) and error.problem_mark:
-        place = f"line {error.problem_mark.line + 1} of {error.problem_mark.name}"
-        return [f"{place} cannot be read as YAML ({error.problem})"]
-    said = first_line(error.__cause__) if error.__cause__ else ""
-    cause = f" ({said})" if said not in str(error) else ""
-    return getattr(error, "problems", [f"{first_line(error)}{cause}"])
-
-
-def first_line(error: BaseException) -> str:
-    """Of what an exception says, or its name."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+        raise SettingsError(error_messages(error)) from None
+    assert isinstance(settings, dict)
+    return {str(k): v for k, v in settings.items()}

@@ -1,9 +1,9 @@
-"""The points of a grid without composing each of them, which takes Hydra a tenth of a second.
+"""Points of a grid without composing each of them, which takes Hydra a tenth of a second.
 
-What a choice puts into a config does not depend on the others, as a rule. So it is read once, and a
-point is the defaults with its choices put in. Where the rule does not hold (two choices touch the
-same setting, an experiment is more than a grid, an override adds or deletes), Hydra composes the
-point. A test holds that both give the same runs.
+What a choice puts into a config rarely depends on the other choices. So it is read once, and a
+point is the defaults with its choices put in. Hydra composes the points where this does not hold:
+two choices change the same setting, an experiment is more than a grid, an override adds or deletes.
+A test checks that both ways give the same runs.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from alps.config.compose import conf_dir, expand, paths_told, plain_config
+from alps.config.compose import conf_dir, config_to_dict, expand, expand_shorthand
+from alps.config.hydra_internals import sweep_points
 
 Point = tuple[str, dict[str, Any]]
-"""The overrides that make a point one, and its plain config."""
+"""The overrides that distinguish a point, and its settings."""
 
 
-class NotPlain(Exception):
-    """Hydra must compose this."""
+class NeedsHydra(Exception):
+    """Only Hydra can compose this point."""
 
 
 @dataclass
-class Choices:
-    """What choices put into a config; kept from one grid to the next.
+class GridComposer:
+    """Composes the points of grids; caches what choices put into a config across grids.
 
     Attributes:
         defaults: The config without any choice, interpolations unresolved.
         changes: Override -> top-level setting -> its content under this choice.
-        overrides: Text -> parsed.
-        parts: Parts of runs by their plain settings, for who builds runs of the points.
+        overrides: Text -> parsed override.
+        parts: Parts of runs by their settings, for callers that build runs of the points.
     """
 
     defaults: dict[str, Any] = field(default_factory=dict)
@@ -52,30 +52,28 @@ class Choices:
 
         Args:
             overrides: As on the command line of a sweep.
-            loader: Hydra's own, in whose context this is called.
+            loader: Hydra's loader, in whose context this is called.
         """
-        told = paths_told(overrides)
+        expanded = expand_shorthand(overrides)
         try:
-            axes = _axes(told)
-        except NotPlain:
-            config = loader.load_configuration("train", told, run_mode=RunMode.MULTIRUN)
-            yield from ((name, plain_config(point)) for name, point in expand(config, loader))
+            axes = _axes(expanded)
+        except NeedsHydra:
+            config = loader.load_configuration("train", expanded, run_mode=RunMode.MULTIRUN)
+            yield from ((name, config_to_dict(point)) for name, point in expand(config, loader))
             return
         config = None
-        parser = OverridesParser.create(config_loader=loader)
-        parsed = parser.parse_overrides([*(f"{k}={v}" for k, v in axes.items()), *told])
-        for point in BasicSweeper.split_arguments(parsed, None)[0]:
+        for point in sweep_points([*(f"{k}={v}" for k, v in axes.items()), *expanded], loader):
             try:
-                plain = self._put_together(point)
-            except NotPlain:
+                settings = self._compose(point)
+            except NeedsHydra:
                 config = config or loader.load_configuration(
-                    "train", told, run_mode=RunMode.MULTIRUN
+                    "train", expanded, run_mode=RunMode.MULTIRUN
                 )
-                plain = plain_config(loader.load_sweep_config(config, list(point)))
-            yield ", ".join(point), plain
+                settings = config_to_dict(loader.load_sweep_config(config, point))
+            yield ", ".join(point), settings
 
-    def _put_together(self, point: Sequence[str]) -> dict[str, Any]:
-        """The defaults with these overrides put in: first choices, then values, as Hydra does."""
+    def _compose(self, point: Sequence[str]) -> dict[str, Any]:
+        """The defaults with these overrides applied: first choices, then values, as Hydra does."""
         if not self.defaults:
             self.defaults = _composed([])
         tree, owners, values = dict(self.defaults), dict[str, str](), list[Override]()
@@ -89,7 +87,7 @@ class Choices:
                 continue
             for name, content in self._changes(text, group, str(override.value())).items():
                 if owners.setdefault(name, group) != group:
-                    raise NotPlain
+                    raise NeedsHydra
                 tree[name] = content
         for override in values:
             _put(tree, override.key_or_group.split("."), override.value())
@@ -103,7 +101,7 @@ class Choices:
             override = OverridesParser.create().parse_override(text)
             unusual = override.is_add() or override.is_delete() or override.package is not None
             if unusual or override.key_or_group.startswith("hydra"):
-                raise NotPlain
+                raise NeedsHydra
             self.overrides[text] = override
         return self.overrides[text]
 
@@ -111,7 +109,7 @@ class Choices:
         if text not in self.changes:
             try:
                 self.changes[text] = {group: _content(group, choice)}
-            except NotPlain:
+            except NeedsHydra:
                 composed, before = _composed([text]), self.defaults
                 names = composed.keys() | before.keys()
                 differing = {n for n in names if composed.get(n) != before.get(n)}
@@ -123,17 +121,17 @@ def _axes(overrides: Sequence[str]) -> Mapping[str, Any]:
     """The axes of the experiment among the overrides, read from its file.
 
     Raises:
-        NotPlain: If there is more in the file, or an override changes what is in it.
+        NeedsHydra: If the file has more than axes, or an override changes them.
     """
-    given = dict(o.split("=", 1) for o in overrides if "=" in o)
+    values = dict(o.split("=", 1) for o in overrides if "=" in o)
     if any(o.startswith(("grid.", "scale.", "hydra")) for o in overrides):
-        raise NotPlain
-    if "experiment" not in given:
+        raise NeedsHydra
+    if "experiment" not in values:
         return {}
-    experiment = _content("experiment", given["experiment"])
+    experiment = _content("experiment", values["experiment"])
     if set(experiment) != {"grid", "hydra"} or set(experiment["hydra"]) != {"mode", "sweeper"}:
-        raise NotPlain
-    scale = _content("scale", given.get("scale", "paper"))
+        raise NeedsHydra
+    scale = _content("scale", values.get("scale", "paper"))
     tree: Any = OmegaConf.to_container(
         OmegaConf.create({**experiment, "scale": scale}), resolve=True
     )
@@ -141,18 +139,18 @@ def _axes(overrides: Sequence[str]) -> Mapping[str, Any]:
 
 
 def _content(group: str, choice: str) -> dict[str, Any]:
-    """What is in the file of a choice.
+    """Content of a choice's file.
 
     Raises:
-        NotPlain: If that is not what it puts into a config under the group's name.
+        NeedsHydra: If the choice changes more of a config than the node of its group.
     """
     path: Path = conf_dir() / group / f"{choice}.yaml"
     if not path.is_file():
-        raise NotPlain
+        raise NeedsHydra
     elsewhere = "# @package" in path.read_text() and group != "experiment"
     content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     if elsewhere or not isinstance(content, dict) or "defaults" in content:
-        raise NotPlain
+        raise NeedsHydra
     return content
 
 
@@ -162,14 +160,14 @@ def _composed(overrides: list[str]) -> dict[str, Any]:
 
 
 def _put(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    """Sets a value that is there already; parts that other points share are copied before."""
+    """Replaces an existing value; copies the nodes above it, which other points share."""
     if path[0] not in tree:
-        raise NotPlain
+        raise NeedsHydra
     if len(path) == 1:
         tree[path[0]] = value
         return
     inner = tree[path[0]]
     if not isinstance(inner, dict):
-        raise NotPlain
+        raise NeedsHydra
     tree[path[0]] = copied = dict(inner)
     _put(copied, path[1:], value)

@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 
 from alps.base.serialization import SettingsError, from_dict
-from alps.config.compose import conf_dir, sentences
+from alps.config.conf_dir import conf_dir
+from alps.config.errors import error_messages
 from alps.report.style import MethodStyle
 
 REPORT = "report"
@@ -31,7 +32,7 @@ def method_styles() -> dict[str, MethodStyle]:
         try:
             method = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError) as error:
-            raise SettingsError(sentences(error)) from None
+            raise SettingsError(error_messages(error)) from None
         if isinstance(method, Mapping) and REPORT in method:
             name = str(method.get("name", path.stem))
             found[name] = from_dict(method[REPORT], MethodStyle, f"method={path.stem}: {REPORT}")

@@ -1,6 +1,6 @@
-"""The form of overrides, checked before Hydra composes them.
+"""Overrides checked before Hydra composes them.
 
-Hydra takes some of what cannot be meant in silence (a list merges the choices of a group), and ends
+Hydra silently accepts some that cannot be meant (a list merges the choices of a group), and ends
 others in a traceback.
 """
 
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
-from itertools import islice
 from math import prod
 from typing import Any
 
@@ -19,70 +19,93 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from alps.base.serialization import SettingsError, did_you_mean
-from alps.config.compose import conf_dir, first_line
+from alps.config.compose import conf_dir
+from alps.config.errors import first_message_line
+from alps.config.hydra_internals import override_texts, override_values
 
 MAX_POINTS = 10_000
-"""Points of a grid; more are a slip of the hand."""
-
-Parsed = dict[str, Override]
-"""Overrides as they were typed -> what Hydra reads in them."""
+"""Points of a grid; more are a typing error."""
 
 
-def parse(overrides: Iterable[str], loader: ConfigLoader, problems: list[str]) -> Parsed:
-    """What Hydra reads in each override.
+@dataclass
+class ParsedOverrides:
+    """Overrides of a command as Hydra's parser reads them.
 
-    Args:
-        overrides: As on the command line.
-        loader: Hydra's own.
-        problems: Receives what cannot be read.
+    Attributes:
+        parsed: Overrides that can be parsed.
+        valid: Those of them without a problem, in settings without a problem.
+        problems: Sentences about the others.
     """
-    parser, found = OverridesParser.create(config_loader=loader), {}
-    for text in overrides:
-        try:
-            override = parser.parse_override(text)
-            override.config_loader = loader
-            values(override)
-            found[text] = override
-        except Exception as trouble:  # a number of 5000 digits is no HydraException
-            said = first_line(trouble).split(" expecting ")[0]  # a list of kinds of tokens
-            hint = """values with special characters need quotes, as in 'name="value"'"""
-            problems.append(f"'{text}' cannot be read ({said}): {hint}")
-    return found
+
+    parsed: list[Override]
+    valid: list[Override]
+    problems: list[str]
 
 
-def check_form(
-    overrides: Iterable[str], loader: ConfigLoader, config_name: str, sweeps: bool = False
-) -> None:
-    """Refuses overrides that cannot be meant.
+def read_overrides(
+    overrides: Iterable[str], loader: ConfigLoader, config_name: str, sweeps: bool
+) -> ParsedOverrides:
+    """Parses overrides and checks them one by one and together, composing nothing.
 
     Args:
         overrides: As on the command line.
-        loader: Hydra's own.
+        loader: Hydra's loader.
         config_name: Root config.
         sweeps: Whether several values make a grid here.
+    """
+    problems: list[str] = []
+    parsed = _parse(overrides, loader, problems)
+    elsewhere, invalid = bool(search_path(parsed)), set()
+    for override in parsed:
+        own = list(_override_problems(override, loader, sweeps, elsewhere))
+        problems += own
+        invalid |= {override.key_or_group} if own else set()
+    problems += _joint_problems(parsed, config_name)
+    keys = ((o, {o.key_or_group, o.key_or_group.split(".")[0]}) for o in parsed)
+    valid = [o for o, own in keys if not own & invalid]
+    return ParsedOverrides(parsed=parsed, valid=valid, problems=problems)
+
+
+def check_overrides(
+    overrides: Iterable[str], loader: ConfigLoader, config_name: str, sweeps: bool = False
+) -> None:
+    """Raises the problems of `read_overrides`, and one of a grid that is too large.
 
     Raises:
         SettingsError: All problems together.
     """
-    problems: list[str] = []
-    parsed = list(parse(overrides, loader, problems).values())
-    for override in parsed:
-        problems += form_problems(override, loader, sweeps, bool(search_path(parsed)))
-    problems += joint_problems(parsed, config_name)
-    if prod(len(values(o)) for o in parsed if o.is_discrete_sweep()) > MAX_POINTS:
+    form = read_overrides(overrides, loader, config_name, sweeps)
+    problems = form.problems
+    if prod(len(values(o)) for o in form.parsed if o.is_discrete_sweep()) > MAX_POINTS:
         problems.append(f"this grid has more than {MAX_POINTS} points: name fewer values")
     if problems:
         raise SettingsError(problems)
 
 
-def form_problems(
+def _parse(overrides: Iterable[str], loader: ConfigLoader, problems: list[str]) -> list[Override]:
+    """Overrides that can be parsed, each once; `problems` receives sentences about the others."""
+    parser, parsed = OverridesParser.create(config_loader=loader), {}
+    for text in overrides:
+        try:
+            override = parser.parse_override(text)
+            override.config_loader = loader
+            values(override)
+            parsed[text] = override
+        except Exception as error:  # a number of 5000 digits is no HydraException
+            reason = first_message_line(error).split(" expecting ")[0]  # then come token names
+            hint = """values with special characters need quotes, as in 'name="value"'"""
+            problems.append(f"'{text}' cannot be read ({reason}): {hint}")
+    return list(parsed.values())
+
+
+def _override_problems(
     override: Override, loader: ConfigLoader, sweeps: bool, elsewhere: bool
 ) -> Iterator[str]:
-    """Sentences about an override that cannot be meant, whatever the others are.
+    """Sentences about one override, whatever the others are.
 
     Args:
-        override: Parsed.
-        loader: Hydra's own.
+        override: Parsed override.
+        loader: Hydra's loader.
         sweeps: Whether several values make a grid here.
         elsewhere: Whether choices may lie in other folders than `conf`.
     """
@@ -97,7 +120,7 @@ def form_problems(
         yield f"{text}: labels and colors in reports are read from the file in conf/method"
     if not key:
         yield f"{text} names no setting"
-    choices = options(key, loader)
+    choices = group_options(key, loader)
     if choices and override.is_delete() and override.package is None:
         empty = key in _defaults() and _defaults()[key] is None
         remedy = f"leave {key} out" if empty else f"choose another one ({', '.join(choices)})"
@@ -109,8 +132,8 @@ def form_problems(
             yield from _choice_problems(key, value, choices)
 
 
-def joint_problems(parsed: Sequence[Override], config_name: str) -> Iterator[str]:
-    """Sentences about overrides that would have no effect: additions nobody reads, lost sweeps.
+def _joint_problems(parsed: Sequence[Override], config_name: str) -> Iterator[str]:
+    """Sentences about overrides without effect: additions that nothing reads, lost sweeps.
 
     Args:
         parsed: All overrides of a command.
@@ -129,7 +152,7 @@ def joint_problems(parsed: Sequence[Override], config_name: str) -> Iterator[str
 
 
 def _lost_sweeps(parsed: Sequence[Override]) -> Iterator[str]:
-    """Sentences about sweeps of a setting that is given again, which Hydra would leave out."""
+    """Sentences about swept settings that are set twice: Hydra would drop the sweep."""
     for override in parsed:
         again = [
             o.input_line or "" for o in parsed if o.get_key_element() == override.get_key_element()
@@ -164,47 +187,39 @@ def _choice_problems(group: str, value: Any, choices: Sequence[str]) -> Iterator
 
 
 def values(override: Override) -> list[Any]:
-    """Of a sweep, those of its points (at most one more than `MAX_POINTS`), else the one."""
-    return [Override._convert_value(v) for v in _elements(override)]
+    """Values of an override; of a sweep at most one more than `MAX_POINTS`."""
+    return override_values(override, MAX_POINTS + 1)
 
 
 def value_texts(override: Override) -> list[str]:
-    """Its values, as they stand behind `=`."""
-    return [Override._get_value_element_as_str(v) for v in _elements(override)]
+    """The same values as they are written behind `=`."""
+    return override_texts(override, MAX_POINTS + 1)
 
 
-def _elements(override: Override) -> list[Any]:
-    if not override.is_sweep_override():
-        return [override._value]
-    if override.is_interval_sweep():
-        return []
-    return list(islice(override.sweep_iterator(), MAX_POINTS + 1))
-
-
-def options(key: str, loader: ConfigLoader) -> list[str]:
-    """The choices of a group, or nothing for a key that is none."""
+def group_options(key: str, loader: ConfigLoader) -> list[str]:
+    """Choices of a config group; an empty list for any other key."""
     return loader.get_group_options(key) if re.fullmatch(r"\w[\w/]{0,99}", key) else []
 
 
 def search_path(parsed: Iterable[Override]) -> list[str]:
-    """Overrides that name other folders than `conf`."""
+    """Overrides that add config folders beside `conf`."""
     return [o.input_line or "" for o in parsed if o.key_or_group == "hydra.searchpath"]
 
 
-def makes_grid(overrides: Iterable[str]) -> bool:
-    """Whether something else than `-m` may make a grid of these."""
+def may_sweep(overrides: Iterable[str]) -> bool:
+    """Whether overrides may make a grid without `-m`."""
     return any(re.match(r"\+*(experiment|hydra\.mode)=", o) for o in overrides)
 
 
 @cache
 def _defaults() -> dict[str, str | None]:
-    """Group -> its choice in `conf/train.yaml`."""
+    """Default choice of each group in `conf/train.yaml`."""
     choices = [entry for entry in _root("train")["defaults"] if isinstance(entry, dict)]
     return {group: choice for entry in choices for group, choice in entry.items()}
 
 
 @cache
 def _root(config_name: str) -> dict[str, Any]:
-    """What is in a root config, its choices not put in."""
+    """A root config without its choices."""
     root: Any = OmegaConf.to_container(OmegaConf.load(conf_dir() / f"{config_name}.yaml"))
     return root

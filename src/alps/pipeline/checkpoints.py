@@ -1,4 +1,4 @@
-"""The checkpoint that a name on the command line means."""
+"""Resolves a checkpoint on the command line: path, run, model choice or hub id."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
 class ResolvedCheckpoint(NamedTuple):
-    """A checkpoint that was found.
+    """A checkpoint on this machine.
 
     Attributes:
         path: Folder or file.
-        identity: Names its content for the key of the scores.
-        geometry: Shape, where only the run tells it.
+        identity: Identifies its content in the key of the scores.
+        geometry: Attention shape, where only the run records it.
     """
 
     path: Path
@@ -38,14 +38,14 @@ def resolve_checkpoint(
     model_choice: Callable[[str], Model | None],
     progress: Callable[[int, int], None] | None = None,
 ) -> ResolvedCheckpoint:
-    """The checkpoint that `text` names.
+    """Resolves the checkpoint that `text` names.
 
     Args:
         name: `base` or `task`, for messages.
-        text: What the user wrote.
-        output_dir: Where runs live.
+        text: Value of the setting.
+        output_dir: Folder of the outputs.
         model_choice: Settings of a model of that name in `conf/model`, or None.
-        progress: Called with bytes fetched and bytes in all, for a hub id.
+        progress: Called with the bytes fetched and the total, for a hub id.
 
     Raises:
         ValueError: One sentence.
@@ -84,7 +84,7 @@ def _of_run(folder: RunFolder) -> ResolvedCheckpoint:
         run = folder.read_run()
     except yaml.YAMLError:
         raise ValueError(f"{folder.settings_path} is damaged: it is no YAML") from None
-    if lacking := folder.lacks("qkv"):
-        raise ValueError(lacking)
+    if reason := folder.lacks("qkv"):
+        raise ValueError(reason)
     geometry = read_geometry(materialize(run.model))
     return ResolvedCheckpoint(scorable_checkpoint(run, folder), folder.path.name, geometry)

@@ -1,9 +1,10 @@
-"""What runs need from elsewhere, fetched and checked before they start without a network."""
+"""Models, data and benchmarks of runs, fetched and checked for machines without a network."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from alps.base.hashing import canonical, digest
@@ -12,19 +13,20 @@ from alps.base.serialization import to_dict
 from alps.models.architecture import read_geometry
 from alps.models.checkpoint import materialize
 from alps.pipeline.preflight import check_task_model, checked_base
+from alps.pipeline.retention import with_task_models
 from alps.settings.interfaces import Benchmark, Source
 from alps.settings.model import Model
 from alps.settings.run import Run
 
 
 @dataclass(frozen=True)
-class Need:
-    """Something that a run reads and does not make itself.
+class Requirement:
+    """An input of runs.
 
     Attributes:
         kind: `model`, `task model`, `data` or `benchmark`.
-        name: What people call it.
-        fetch: Gets and checks it; what there is then, in words. A ValueError says why not.
+        name: Its name in messages.
+        fetch: Fetches and checks it, and returns a description; raises a ValueError otherwise.
     """
 
     kind: str
@@ -32,46 +34,40 @@ class Need:
     fetch: Callable[[], str]
 
 
-def needs(runs: Iterable[Run], progress: ProgressMode = "off") -> list[Need]:
-    """All that these runs and their task models read, each once.
+def requirements(runs: Iterable[Run], progress: ProgressMode = "off") -> list[Requirement]:
+    """Inputs of these runs and their task models, each once.
 
     Args:
         runs: Runs of a grid.
-        progress: How the encoding of rows is shown.
+        progress: Progress display of the encoding.
     """
-    found: dict[str, Need] = {}
-    for run in (r for each in runs for r in _with_task_runs(each)):
-        for mark, need in _of(run, progress):
-            found.setdefault(digest([need.kind, mark]), need)
+    unique: dict[str, Requirement] = {}
+    for run in (r for each in runs for r in with_task_models(each)):
+        for content, requirement in _of(run, progress):
+            unique.setdefault(digest([requirement.kind, content]), requirement)
     order = ("model", "task model", "data", "benchmark")
-    return sorted(found.values(), key=lambda need: order.index(need.kind))
+    return sorted(unique.values(), key=lambda requirement: order.index(requirement.kind))
 
 
-def _with_task_runs(run: Run) -> Iterator[Run]:
-    yield run
-    task = run.task_run()
-    if task is not None:
-        yield from _with_task_runs(task)
-
-
-def _of(run: Run, progress: ProgressMode) -> Iterator[tuple[object, Need]]:
+def _of(run: Run, progress: ProgressMode) -> Iterator[tuple[object, Requirement]]:
+    """Requirements of one run, each after the content that identifies it."""
     model = run.model
-    yield model.fingerprint(), Need("model", model.name, lambda: _model(model))
-    wanted = getattr(run.method, "task_model", None)
-    if wanted is not None and wanted.path is not None:
-        task = Model(name=Path(wanted.path).name, path=wanted.path)
-        need = Need("task model", task.name, lambda: _task_model(task, model))
-        yield [task.fingerprint(), model.fingerprint()], need
-    mark = [canonical(run.data), model.fingerprint()]
+    yield model.fingerprint(), Requirement("model", model.name, partial(_fetch_model, model))
+    settings = getattr(run.method, "task_model", None)
+    if settings is not None and settings.path is not None:
+        task = Model(name=Path(settings.path).name, path=settings.path)
+        content = [task.fingerprint(), model.fingerprint()]
+        fetch = partial(_fetch_task_model, task, model)
+        yield content, Requirement("task model", task.name, fetch)
+    content = [canonical(run.data), model.fingerprint()]
     name = f"{run.data.name} for {model.name}"
-    yield mark, Need("data", name, lambda: _data(run.data, model, progress))
-    place = run.evals.documents_dir
+    yield content, Requirement("data", name, partial(_fetch_data, run.data, model, progress))
     for benchmark in run.evals.benchmarks:
-        fetch = lambda b=benchmark: _bench(b, place)  # noqa: E731
-        yield to_dict(benchmark), Need("benchmark", benchmark.name, fetch)
+        fetch = partial(_fetch_benchmark, benchmark, run.evals.documents_dir)
+        yield to_dict(benchmark), Requirement("benchmark", benchmark.name, fetch)
 
 
-def _model(model: Model) -> str:
+def _fetch_model(model: Model) -> str:
     folder = checked_base(model)
     geometry = read_geometry(folder)
     weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
@@ -79,12 +75,12 @@ def _model(model: Model) -> str:
     return f"{heads}, {weights / 1e9:.2f} GB"
 
 
-def _task_model(task: Model, base: Model) -> str:
+def _fetch_task_model(task: Model, base: Model) -> str:
     check_task_model(task, base, read_geometry(materialize(base)))
     return "q, k and v"
 
 
-def _data(source: Source, model: Model, progress: ProgressMode) -> str:
+def _fetch_data(source: Source, model: Model, progress: ProgressMode) -> str:
     from alps.data.encoding.dataset import encoded_dataset
     from alps.models.load import context_length, load_tokenizer
 
@@ -96,7 +92,7 @@ def _data(source: Source, model: Model, progress: ProgressMode) -> str:
     return f"{len(rows)} rows of {int(rows.lengths.sum()):,} tokens{cut}{left_out}"
 
 
-def _bench(benchmark: Benchmark, data_dir: Path | None) -> str:
-    found = benchmark.fetch(data_dir) or "needs nothing"
+def _fetch_benchmark(benchmark: Benchmark, data_dir: Path | None) -> str:
+    description = benchmark.fetch(data_dir) or "needs nothing"
     benchmark.ready(data_dir)
-    return found
+    return description

@@ -1,6 +1,8 @@
-"""Checks that need the run's model and data, made before a folder exists or anything trains."""
+"""Checks that need a run's model and data, made before a folder exists or anything trains."""
 
 import logging
+from collections.abc import Callable
+from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,87 +23,139 @@ from alps.settings.model import Model
 from alps.settings.run import Run
 
 log = logging.getLogger(__name__)
-_checked: set[str] = set()
+
+
+class RunCheck:
+    """Checks of one run that need its model and data, made before its folder exists.
+
+    Of several runs, `check_files` of all comes before `check_model` of any.
+    """
+
+    def __init__(self, run: Run, trains: bool = True, done: set[str] | None = None):
+        """Checks nothing yet.
+
+        Args:
+            run: The run.
+            trains: Whether it is to be trained, or only its base model evaluated.
+            done: Shared by the runs of a command: what one run has passed, the others skip.
+        """
+        self.run, self.trains = run, trains
+        self.done = set() if done is None else done
+
+    def check_files(self) -> None:
+        """Checks everything but the model: outputs folder, benchmarks, and every example.
+
+        Raises:
+            ValueError: One sentence.
+        """
+        run = self.run
+        if not can_hold_files(Path(run.output_dir)):
+            raise ValueError(
+                f"output_dir={run.output_dir} cannot be written to: name another folder"
+            )
+        self._check_benchmarks()
+        if self.training_done:
+            return
+        if not self.trains:
+            if any(benchmark.reads_data for benchmark in self.missing):
+                training_examples(run.data)
+            return
+        if run.optim.frozen_dtype == "nf4" and (problem := four_bit_problem()):
+            raise ValueError(problem)
+        for source in _sources(run):
+            training_examples(source)
+        task = _finished_task_model(run)
+        if task is not None and task.repo:
+            from alps.models.hub import check_repo_id
+
+            check_repo_id(task.repo, f"task_model.path={task.repo}")
+        elif task is not None:
+            materialize_qkv(task)
+
+    def check_model(self) -> None:
+        """Fetches the base model, encodes every example, and compares base and task model.
+
+        The encoded examples stay in the cache, so the run's processes start at once.
+
+        Raises:
+            ValueError: One sentence.
+        """
+        run = self.run
+        self._check_template()
+        if self.training_done:
+            return
+        base = checked_base(run.model)
+        geometry = read_geometry(base)
+        _check_answers(run, base)
+        for source in _sources(run) if self.trains else ():
+            self._once([canonical(source), str(base)], partial(_encode, run, source, base))
+        run.method.check(geometry)
+        if (task := _finished_task_model(run)) is not None:
+            check_task_model(task, run.model, geometry)
+
+    @property
+    def training_done(self) -> bool:
+        """Whether nothing is left to train."""
+        return RunFolder(self.run.folder).training_path.exists()
+
+    @cached_property
+    def missing(self) -> list[Benchmark]:
+        """Benchmarks that may run and have no result yet."""
+        return [
+            b
+            for place in evaluation_folders(self.run, self.trains)
+            for b in missing_benchmarks(place.evals, place.folder, place.weights)
+        ]
+
+    def _check_benchmarks(self) -> None:
+        evals, problems = self.run.evals, []
+        for place in evaluation_folders(self.run, self.trains):
+            problems += refusals(place.evals, place.folder, place.weights)
+        for benchmark in self.missing:
+            try:
+                benchmark.ready(evals.documents_dir)
+            except ValueError as error:
+                problems.append(str(error))
+        if self.missing and evals.backend == "vllm" and (problem := vllm_problem()):
+            problems.append(problem)
+        if problems:
+            raise SettingsError(problems)
+        for benchmark in self.missing:
+            subject = [to_dict(benchmark), benchmark.fingerprint(evals.documents_dir)]
+            self._once(subject, partial(benchmark.dry_run, evals.documents_dir, evals.backend))
+
+    def _check_template(self) -> None:
+        meta = any(benchmark.protocol == "meta" for benchmark in self.missing)
+        if meta and not _has_chat_template(self.run):
+            raise ValueError(
+                "protocol=meta asks in the model's own chat template, but the tokenizer of "
+                f"{self.run.model.name} has none: use evals.protocol=alpaca or plain"
+            )
+
+    def _once(self, subject: object, step: Callable[[], object]) -> None:
+        """Makes a check unless a run of the command has passed it on the same subject."""
+        key = digest(subject)
+        if key not in self.done:
+            step()
+            self.done.add(key)
 
 
 def check(run: Run, trains: bool = True) -> None:
-    """`check_files` and `check_model`, for one run.
+    """Makes both checks of one run.
 
     Raises:
         ValueError: One sentence.
     """
-    check_files(run, trains)
-    check_model(run, trains)
-
-
-def check_files(run: Run, trains: bool = True) -> None:
-    """Checks what needs no model: the outputs folder, what benchmarks need, and every row.
-
-    Where there are several runs, this comes for all before `check_model` for any.
-
-    Args:
-        run: The run.
-        trains: Whether it is to be trained.
-
-    Raises:
-        ValueError: One sentence.
-    """
-    if not can_hold_files(Path(run.output_dir)):
-        raise ValueError(f"output_dir={run.output_dir} cannot be written to: name another folder")
-    _check_benchmarks(run, trains)
-    if RunFolder(run.folder).training_path.exists():
-        return
-    if not trains:
-        if any(benchmark.reads_data for benchmark in _asked(run, trains)):
-            training_examples(run.data)
-        return
-    if run.optim.frozen_dtype == "nf4" and (problem := four_bit_problem()):
-        raise ValueError(problem)
-    for source in _sources(run):
-        training_examples(source)
-    task = _given_task(run)
-    if task is not None and task.repo:
-        from alps.models.hub import check_repo_id
-
-        check_repo_id(task.repo, f"task_model.path={task.repo}")
-    elif task is not None:
-        materialize_qkv(task)
-
-
-def check_model(run: Run, trains: bool = True) -> None:
-    """Fetches the base model, encodes every row, and compares the shapes of base and task model.
-
-    Encoded rows are in the cache at the end, so the run's processes begin at once; a run whose
-    training is done is not checked again.
-
-    Args:
-        run: The run.
-        trains: Whether it is to be trained; else its training rows are not encoded.
-
-    Raises:
-        ValueError: One sentence.
-    """
-    _check_template(run, trains)
-    if RunFolder(run.folder).training_path.exists():
-        return
-    base = checked_base(run.model)
-    geometry = read_geometry(base)
-    _check_answers(run, base)
-    for source in _sources(run) if trains else ():
-        mark = digest([canonical(source), str(base)])
-        if mark not in _checked:
-            _encode(run, source, base)
-            _checked.add(mark)
-    run.method.check(geometry)
-    if (task := _given_task(run)) is not None:
-        check_task_model(task, run.model, geometry)
+    checks = RunCheck(run, trains)
+    checks.check_files()
+    checks.check_model()
 
 
 def checked_base(model: Model) -> Path:
-    """The folder of a base model that loads as it is stored, with its tokenizer.
+    """Folder of a base model that loads, with its tokenizer.
 
     Raises:
-        ValueError: If it cannot be had or is not all there; one sentence.
+        ValueError: If it cannot be fetched or is incomplete; one sentence.
     """
     folder = materialize(model)
     from alps.models.load import check_loadable
@@ -111,7 +165,7 @@ def checked_base(model: Model) -> Path:
 
 
 def check_task_model(task: Model, base: Model, geometry: Geometry) -> None:
-    """Refuses a finished task model that cannot be compared with the base, head by head.
+    """Checks that a finished task model can be compared with the base, head by head.
 
     Args:
         task: The task model.
@@ -132,54 +186,16 @@ def check_task_model(task: Model, base: Model, geometry: Geometry) -> None:
     QKVCheckpoint(folder, geometry).check()
 
 
-def _given_task(run: Run) -> Model | None:
-    """The finished task model that the run was given, or None if it makes one or needs none."""
+def _finished_task_model(run: Run) -> Model | None:
+    """The finished task model of `task_model.path`, or None."""
     path = getattr(getattr(run.method, "task_model", None), "path", None)
     return Model(name=Path(path).name, path=path) if path else None
 
 
 def _sources(run: Run) -> list[Source]:
-    """What the run trains on, and what its task model does."""
+    """Training data of the run and of its task model."""
     task_run = run.task_run()
     return [run.data, *([task_run.data] if task_run else [])]
-
-
-def _asked(run: Run, trains: bool) -> list[Benchmark]:
-    """Benchmarks that may run and have no result yet."""
-    return [
-        b
-        for place in evaluation_folders(run, trains)
-        for b in missing_benchmarks(place.evals, place.folder, place.weights)
-    ]
-
-
-def _check_benchmarks(run: Run, trains: bool) -> None:
-    asked, problems = _asked(run, trains), []
-    for place in evaluation_folders(run, trains):
-        problems += refusals(place.evals, place.folder, place.weights)
-    for benchmark in asked:
-        try:
-            benchmark.ready(run.evals.documents_dir)
-        except ValueError as error:
-            problems.append(str(error))
-    if asked and run.evals.backend == "vllm" and (problem := vllm_problem()):
-        problems.append(problem)
-    if problems:
-        raise SettingsError(problems)
-    for benchmark in asked:
-        mark = digest([to_dict(benchmark), benchmark.fingerprint(run.evals.documents_dir)])
-        if mark not in _checked:
-            benchmark.dry_run(run.evals.documents_dir, run.evals.backend)
-            _checked.add(mark)
-
-
-def _check_template(run: Run, trains: bool) -> None:
-    asked = _asked(run, trains)
-    if any(benchmark.protocol == "meta" for benchmark in asked) and not _has_chat_template(run):
-        raise ValueError(
-            "protocol=meta asks in the model's own chat template, but the tokenizer of "
-            f"{run.model.name} has none: use evals.protocol=alpaca or plain"
-        )
 
 
 def _has_chat_template(run: Run) -> bool:
@@ -199,21 +215,20 @@ def _check_answers(run: Run, base: Path) -> None:
 
 
 def _encode(run: Run, source: Source, base: Path) -> None:
-    from alps.data.encoding.dataset import context_warning, encoded_dataset
     from alps.models.load import context_length, load_tokenizer
 
     context, show = context_length(base), run.trainer.progress
     rows = encoded_dataset(source, load_tokenizer(base), progress=show, context=context)
-    if told := context_warning(rows, source, context):
-        log.warning(told)
+    if warning := context_warning(rows, source, context):
+        log.warning(warning)
     if rows.num_dropped or rows.num_truncated:
-        left_out = ", ".join(f"{count} {why}" for why, count in rows.dropped.items()) or "none"
-        found = (source.name, len(rows), rows.num_truncated, left_out)
-        log.info("data=%s: %d training rows, %d of them cut to fit; left out: %s", *found)
+        left_out = ", ".join(f"{count} {why}" for why, count in rows.tally.items()) or "none"
+        counts = (source.name, len(rows), rows.num_truncated, left_out)
+        log.info("data=%s: %d training rows, %d of them cut to fit; left out: %s", *counts)
 
 
 def four_bit_problem() -> str | None:
-    """Why nothing can be kept in 4 bits here, or None."""
+    """Why weights cannot be kept in 4 bits here, or None."""
     if find_spec("bitsandbytes"):
         return None
     return "optim.frozen_dtype=nf4 needs bitsandbytes: run `pip install 'alps[4bit]'`"

@@ -1,7 +1,7 @@
-"""Which trained weights stay: full checkpoints of a whole table fit on few disks.
+"""Retention of trained weights: the full checkpoints of a whole table fit on few disks.
 
-Nothing is lost that cannot be made again: results, scores, samples and head sets stay, and a run
-whose weights are wanted once more is trained once more.
+Results, scores, samples and head sets always stay. A run whose deleted weights are needed again is
+trained again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def already_trained_task_models(runs: Iterable[Run]) -> set[str]:
-    """Keys of task models that were trained before these runs, which do not own their weights."""
+    """Keys of task models trained before these runs, which must not delete their weights."""
     planned = list(runs)
     own = {run.key for run in planned}
     tasks = {t.key: t for run in planned for t in with_task_models(run) if t.key not in own}
@@ -30,33 +30,33 @@ def already_trained_task_models(runs: Iterable[Run]) -> set[str]:
 
 
 def reduce_unneeded(
-    runs: Iterable[Run], policy: Weights, spared: Container[str] = frozenset()
+    runs: Iterable[Run], policy: Weights, protected: Container[str] = frozenset()
 ) -> None:
     """Reduces the weights of finished runs and their task models, unless a run needs them.
 
     Args:
-        runs: Everything that is planned.
-        policy: What shall be left.
-        spared: Keys of runs whose weights are somebody else's.
+        runs: All planned runs.
+        policy: Weights to keep.
+        protected: Keys of runs whose weights stay whatever the policy.
     """
     if policy == "keep":
         return
     planned = list(runs)
-    waiting = [run for run in planned if not _is_finished(run)]
-    needed = {run.key for each in waiting for run in with_task_models(each)}
+    unfinished = [run for run in planned if not _is_finished(run)]
+    needed = {run.key for each in unfinished for run in with_task_models(each)}
     for run in {run.key: run for each in planned for run in with_task_models(each)}.values():
-        if run.key in needed or run.key in spared or not _is_finished(run):
+        if run.key in needed or run.key in protected or not _is_finished(run):
             continue
         try:
             reduce(run, policy)
-        except Exception as error:  # the run is done: no reason to end a sweep
+        except Exception as error:  # the run is done: a sweep goes on
             log.warning("%s: its weights stay as they are: %s", run.key, error)
 
 
 def reduce(run: Run, policy: Weights) -> None:
-    """Leaves as much of a run's weights as `policy` says, unless somebody works with them now.
+    """Deletes the weights of a run that `policy` does not keep, unless the run is locked.
 
-    Under `qkv`, weights that take less room than its q, k and v would are left as they are.
+    Under `qkv`, weights smaller than q, k and v stay as they are.
     """
     folder = RunFolder(run.folder)
     if policy == "keep" or folder.locked():
@@ -88,7 +88,7 @@ def with_task_models(run: Run) -> Iterator[Run]:
 def _is_finished(run: Run) -> bool:
     try:
         return is_finished(run, RunFolder(run.folder))
-    except RunFailed:  # a damaged file: its run has to say so
+    except RunFailed:  # a damaged file: the run itself reports it
         return False
 
 

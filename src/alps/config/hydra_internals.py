@@ -1,0 +1,69 @@
+"""Every private name of Hydra and OmegaConf that alps uses.
+
+`pyproject.toml` pins hydra-core to 1.3 and omegaconf to 2.3, whose internals these are: check this
+file before another version is allowed.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+
+def flag_parser() -> ArgumentParser:
+    """Parser of the flags of Hydra's application (`--cfg`, `--multirun`, ...)."""
+    return get_args_parser()
+
+
+def sweep_points(overrides: Sequence[str], loader: ConfigLoader) -> list[list[str]]:
+    """Overrides of each point of a grid, as the basic sweeper orders them."""
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
+    return [list(point) for point in BasicSweeper.split_arguments(parsed, None)[0]]
+
+
+def instantiate_launcher(
+    config: DictConfig, loader: ConfigLoader, task_function: TaskFunction
+) -> Launcher:
+    """The launcher of a sweep; its `setup` raises if it cannot launch anything."""
+    context: Any = HydraContext(config_loader=loader, callbacks=Callbacks())
+    return Plugins.instance().instantiate_launcher(
+        hydra_context=context, task_function=task_function, config=config
+    )
+
+
+def without_hydra(config: DictConfig) -> DictConfig:
+    """A config without its `hydra` node, whose interpolations still resolve."""
+    masked = OmegaConf.masked_copy(config, [str(k) for k in config if k != "hydra"])
+    masked._set_parent(config._get_parent())
+    return masked
+
+
+def override_values(override: Override, limit: int) -> list[Any]:
+    """Values of an override: of a sweep at most `limit`, of an interval none, else the one."""
+    return [Override._convert_value(v) for v in _elements(override, limit)]
+
+
+def override_texts(override: Override, limit: int) -> list[str]:
+    """The same values as they are written behind `=`."""
+    return [Override._get_value_element_as_str(v) for v in _elements(override, limit)]
+
+
+def _elements(override: Override, limit: int) -> list[Any]:
+    if not override.is_sweep_override():
+        return [override._value]
+    if override.is_interval_sweep():
+        return []
+    return list(islice(override.sweep_iterator(), limit))

@@ -1,0 +1,68 @@
+"""The runs that one `alps train` command does, shared by Hydra's callback, launcher and task.
+
+Hydra creates callbacks and launchers itself and passes them nothing, so the plan of the running
+command is found through a context variable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+from alps.settings.run import Run, Weights
+
+_current: ContextVar[RunPlan] = ContextVar("run plan of the running command")
+
+
+class RunPlan:
+    """Runs of a command, and the retention policy for their weights.
+
+    Attributes:
+        runs: Runs planned so far.
+        complete: Whether `runs` is final; some sweepers draw points as they go.
+        sweep_dir: Folder of a sweep's table, or None for a single run.
+        weights: Retention policy.
+        protected: Keys of task models that existed before, whose weights stay.
+        started: Whether a run has begun; errors before that are the settings'.
+    """
+
+    def __init__(self) -> None:
+        """An empty plan."""
+        self.runs: list[Run] = []
+        self.complete = False
+        self.sweep_dir: Path | None = None
+        self.weights: Weights = "keep"
+        self.protected: set[str] = set()
+        self.started = False
+
+    def add(self, runs: Sequence[Run], weights: Weights) -> None:
+        """Adds runs under a retention policy."""
+        from alps.pipeline.retention import already_trained_task_models
+
+        self.runs += runs
+        self.weights = weights
+        self.protected |= already_trained_task_models(runs)
+
+    def free_disk(self) -> None:
+        """Applies the retention policy to finished runs that no planned run needs."""
+        from alps.pipeline.retention import reduce_unneeded
+
+        reduce_unneeded(self.runs, self.weights, self.protected)
+
+
+@contextmanager
+def new_plan() -> Iterator[RunPlan]:
+    """An empty plan, current inside the block."""
+    plan = RunPlan()
+    token = _current.set(plan)
+    try:
+        yield plan
+    finally:
+        _current.reset(token)
+
+
+def current_plan() -> RunPlan:
+    """The plan of the running command; an empty one in a process that a launcher started."""
+    return _current.get(None) or RunPlan()
