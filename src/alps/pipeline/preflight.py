@@ -9,8 +9,8 @@ from alps.base.hashing import canonical, digest
 from alps.base.serialization import SettingsError, to_dict
 from alps.data.subset import training_examples
 from alps.evals.context import context_overflow_reason
-from alps.evals.engine.vllm import vllm_problem
-from alps.evals.evaluate import refusals
+from alps.evals.engine.vllm import vllm_unavailable_reason
+from alps.evals.evaluate import unsafe_code_problems
 from alps.heads.geometry import Geometry
 from alps.models.architecture import read_geometry
 from alps.models.checkpoint import materialize, materialize_qkv
@@ -156,13 +156,13 @@ def _asked(run: Run, trains: bool) -> list[Benchmark]:
 def _check_benchmarks(run: Run, trains: bool) -> None:
     asked, problems = _asked(run, trains), []
     for place in evaluation_folders(run, trains):
-        problems += refusals(place.evals, place.folder, place.weights)
+        problems += unsafe_code_problems(place.evals, place.folder, place.weights)
     for benchmark in asked:
         try:
             benchmark.ready(run.evals.documents_dir)
         except ValueError as error:
             problems.append(str(error))
-    if asked and run.evals.backend == "vllm" and (problem := vllm_problem()):
+    if asked and run.evals.backend == "vllm" and (problem := vllm_unavailable_reason()):
         problems.append(problem)
     if problems:
         raise SettingsError(problems)

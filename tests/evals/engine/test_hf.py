@@ -65,9 +65,9 @@ def test_answers_are_those_of_the_harness(parts, shots, batch_size):
 
 def test_the_prefix_is_used(parts, monkeypatch):
     used = []
-    real = hf_engine.repeated
+    real = hf_engine.expanded_cache
     counted = lambda p, rows, room: used.append(rows) or real(p, rows, room)  # noqa: E731
-    monkeypatch.setattr(hf_engine, "repeated", counted)
+    monkeypatch.setattr(hf_engine, "expanded_cache", counted)
     engine = HFEngine(*parts, "auto", None)
     engine.generate_until(prompts(), disable_tqdm=True)
     engine.loglikelihood(choices(), disable_tqdm=True)

@@ -246,7 +246,7 @@ def test_a_real_model_under_every_protocol(make_run, data_dir, tmp_path):
     for protocol in ("alpaca", "plain", "meta"):
         folder = tmp_path / "evals/humaneval" / protocol
         subject = EvaluationContext(
-            engine=language_model,
+            build_language_model=language_model,
             **own,
             batch_size=2,
             folder=folder,

@@ -61,7 +61,7 @@ class CodeBenchmark(Benchmark):
         """
 
     @abstractmethod
-    def prompt(self, row: Row, lm: LanguageModel, subject: EvaluationContext) -> str:
+    def prompt(self, row: Row, lm: LanguageModel, context: EvaluationContext) -> str:
         """How a problem is asked."""
 
     @abstractmethod
@@ -97,24 +97,24 @@ class CodeBenchmark(Benchmark):
             )
         self.read(data_dir)
 
-    def evaluate(self, subject: EvaluationContext) -> BenchmarkResult | None:
+    def evaluate(self, context: EvaluationContext) -> BenchmarkResult | None:
         """Asks on all ranks; rank 0 has the programs judged and keeps them."""
         from alps.evals.evalplus.scoring import score
 
-        problems = self.read(subject.data_dir)
-        subject = replace(subject, folder=self.folder(subject.folder))
-        lm = subject.language_model(self.protocol, self.name)
-        programs = self._programs(problems, lm, subject)
+        problems = self.read(context.data_dir)
+        context = replace(context, folder=self.folder(context.folder))
+        lm = context.language_model(self.protocol, self.name)
+        programs = self._programs(problems, lm, context)
         if programs is None:
             return None
         base_only = not self.has_added_tests
         judged = score(
             problems,
             programs,
-            subject.folder,
+            context.folder,
             base_only,
-            allow_unsafe=subject.allow_unsafe_code,
-            progress=subject.progress,
+            allow_unsafe=context.allow_unsafe_code,
+            progress=context.progress,
         )
         return self._card(problems, judged, lm.details())
 
@@ -125,18 +125,18 @@ class CodeBenchmark(Benchmark):
     def document_scores(self, folder: Path) -> DocumentScores | None:
         """From the verdicts, whose file the base and the plus benchmark share."""
         from alps.evals.evalplus.scoring import Judged
-        from alps.evals.statistics import DocumentScores, Part
+        from alps.evals.statistics import DocumentScores, Ratio
 
         notes = json.loads((self.folder(folder) / "verdicts.json").read_text())["notes"]
         if not notes:
             return None
         notes = {task: notes[task] for task in sorted(notes)}
         passed = Judged({}, notes, "").passed(plus=self.needs_added_tests)
-        part = Part([float(right) for right in passed.values()])
-        return DocumentScores(pool=digest(list(passed)), parts=(part,))
+        part = Ratio([float(right) for right in passed.values()])
+        return DocumentScores(pool=digest(list(passed)), ratios=(part,))
 
     def _programs(
-        self, problems: Problems, lm: LanguageModel, subject: EvaluationContext
+        self, problems: Problems, lm: LanguageModel, context: EvaluationContext
     ) -> dict[str, str] | None:
         """Task -> program before it is sanitized; None on ranks other than 0."""
         from lm_eval.api.instance import Instance
@@ -145,7 +145,7 @@ class CodeBenchmark(Benchmark):
         ends = self.ends()
         options = {"until": ends, "max_gen_toks": self.max_new_tokens, "do_sample": False}
         requests = [
-            Instance("generate_until", {}, (self.prompt(row, lm, subject), dict(options)), number)
+            Instance("generate_until", {}, (self.prompt(row, lm, context), dict(options)), number)
             for number, row in enumerate(mine)
         ]
         answers = lm.generate_until(requests)
@@ -162,11 +162,11 @@ class CodeBenchmark(Benchmark):
     def _card(
         self, problems: Problems, judged: Judged, asked: Mapping[str, Any]
     ) -> BenchmarkResult:
-        from alps.evals.statistics import Part, uncertainty
+        from alps.evals.statistics import Ratio, uncertainty
 
         passed = judged.passed(plus=self.needs_added_tests)
         verdicts = [float(right) for right in passed.values()]
-        sure: Uncertainty | None = uncertainty(Part(verdicts))
+        sure: Uncertainty | None = uncertainty(Ratio(verdicts))
         return BenchmarkResult(
             metrics={METRIC: sum(verdicts) / len(verdicts)},
             uncertainty={} if sure is None else {METRIC: sure},
@@ -219,9 +219,9 @@ class EvalPlus(CodeBenchmark):
         """HumanEval+ or MBPP+, of which the base benchmark is a part."""
         return released(self.dataset, data_dir, self.limit)
 
-    def prompt(self, row: Row, lm: LanguageModel, subject: EvaluationContext) -> str:
+    def prompt(self, row: Row, lm: LanguageModel, context: EvaluationContext) -> str:
         """As EvalPlus asks."""
-        return ask(self.protocol, row["prompt"], lm, subject.tokenizer)
+        return ask(self.protocol, row["prompt"], lm, context.tokenizer)
 
     def ends(self) -> list[str]:
         """As EvalPlus ends an answer."""

@@ -1,1 +1,1 @@
-"""Benchmarks that lm-eval asks and scores."""
+"""Benchmarks of lm-evaluation-harness."""

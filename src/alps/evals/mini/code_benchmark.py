@@ -41,7 +41,7 @@ class MiniCode(CodeBenchmark):
         problems = tuple(problem(example, number) for number, example in rows)
         return subset("humaneval", f"mini_code {mini_code.VERSION}", problems)
 
-    def prompt(self, row: Row, lm: LanguageModel, subject: EvaluationContext) -> str:
+    def prompt(self, row: Row, lm: LanguageModel, context: EvaluationContext) -> str:
         """The row's instruction as the model was trained on it; under `plain` its code alone."""
         if self.protocol == "plain":
             return as_codegen_has_it(row["prompt"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Literal
 
-from alps.evals.statistics import ALPHA, Deviations, Interval, Spread, holm, mcnemar
+from alps.evals.statistics import ALPHA, Deviations, Interval, VarianceComponents, holm, mcnemar
 from alps.report.outcomes import Score
 from alps.report.run_kind import BASE
 from alps.report.table.columns import ChangeColumn, Column, WeightedScore, headline_column
@@ -128,7 +128,7 @@ def _difference(
     )
 
 
-def _variance(sides: Sequence[Side], each: Mapping[int, float], scale: float) -> Spread | None:
+def _variance(sides: Sequence[Side], each: Mapping[int, float], scale: float) -> VarianceComponents | None:
     """Variance of the difference, where both answered the same documents of each benchmark."""
     if not all(parts for _, parts in sides):
         return None
