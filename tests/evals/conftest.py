@@ -1,4 +1,4 @@
-"""Benchmarks and problems made by hand, a model that answers as told, a sandbox to try."""
+"""Benchmarks and problems written by hand, a model with prescribed answers, a sandbox."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -243,7 +243,7 @@ def data_in() -> Callable[[str], Any]:
 
 @pytest.fixture
 def make_subject(data_in, tmp_path, make_tokenizer):
-    """A small model to be examined that reads with a tokenizer of some kind."""
+    """Evaluation context of a small model with a tokenizer of some kind."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 

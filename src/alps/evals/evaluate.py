@@ -66,16 +66,16 @@ def evaluate(
     return {benchmark.name: evaluation for benchmark, evaluation in pairs if evaluation}
 
 
-def metrics_of(evaluations: Mapping[str, Evaluation]) -> dict[str, Mapping[str, float]]:
+def metrics_of(found: Mapping[str, Evaluation]) -> dict[str, Mapping[str, float]]:
     """Benchmark -> metric -> value."""
-    return {name: evaluation.metrics for name, evaluation in evaluations.items()}
+    return {name: evaluation.metrics for name, evaluation in found.items()}
 
 
 def uncertainty_of(
-    evaluations: Mapping[str, Evaluation],
+    found: Mapping[str, Evaluation],
 ) -> dict[str, Mapping[str, Mapping[str, float]]]:
     """Benchmark -> metric -> standard error and interval."""
-    return {name: evaluation.uncertainty for name, evaluation in evaluations.items()}
+    return {name: evaluation.uncertainty for name, evaluation in found.items()}
 
 
 def unsafe_code_problems(evals: Evals, folder: RunFolder, weights: str) -> list[str]:

@@ -123,11 +123,7 @@ def deviations(
     """Contribution of each document to the deviation of the metric from its expectation.
 
     The sum of squares is the variance of the metric over documents: s^2 / n for a mean, the delta
-    method's for a ratio of sums, within groups if there are groups.
-
-    Args:
-        ratios: Ratios over the same documents, averaged.
-        groups: Group of each document.
+    method's for a ratio of sums, within groups if there are groups. Arguments as `point_estimate`.
 
     Returns:
         (documents,), or None if a group has a single document and so no variance.
@@ -149,11 +145,7 @@ def uncertainty(*ratios: Ratio, groups: Sequence[Hashable] | None = None) -> Unc
     """Standard error and 95 % interval of `point_estimate` over documents.
 
     The proportion of right answers has Wilson's interval. Other metrics have a normal one, clipped
-    at 0 and, for proportions, at 1.
-
-    Args:
-        ratios: Ratios over the same documents, averaged.
-        groups: Group of each document.
+    at 0 and, for proportions, at 1. Arguments as `point_estimate`.
 
     Returns:
         None if a group has a single document.

@@ -1,5 +1,6 @@
 """Our engine against lm-eval's own at batch size 1, and generation that is greedy."""
 
+import logging
 from dataclasses import replace
 
 import pytest
@@ -112,6 +113,17 @@ def test_answers_to_prompts_that_lose_their_beginning(parts):
         engine._max_length = 100
     wanted, found = (e.generate_until(prompts(), disable_tqdm=True) for e in engines)
     assert found == wanted
+
+
+def test_lm_evals_logger_is_left_as_it_was(parts, caplog):
+    """It would warn of a model in memory, and of a cut prompt, which is counted elsewhere."""
+    logger = logging.getLogger(HFLM.__module__)
+    engine = HFEngine(*parts, 1, None)
+    engine._max_length = 100
+    engine.loglikelihood(choices(), disable_tqdm=True)
+    assert logger.level == logging.NOTSET and not caplog.records
+    HFLM(pretrained=parts[0], tokenizer=parts[1], batch_size=1)
+    assert "already-initialized model" in caplog.text
 
 
 def test_nothing_to_do(parts):

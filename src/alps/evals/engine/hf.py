@@ -110,12 +110,10 @@ class HFEngine(PromptEngine, _HFLM):
             return ids, mask, {"past_key_values": preallocated_cache(layers, capacity)}
         return ids, mask, {}
 
-    def _batches(self, indices: Sequence[int], tokens: int) -> Iterator[Sequence[int]]:
+    def _prompts_per_batch(self, num_prompts: int, tokens: int) -> int:
         if self.automatic:
-            self._set_batch_size(tokens, 1, len(indices))
-        size = self.batch_size_per_gpu
-        for start in range(0, len(indices), size):
-            yield indices[start : start + size]
+            self._set_batch_size(tokens, 1, num_prompts)
+        return self.batch_size_per_gpu
 
     def _loglikelihood_tokens(
         self, requests: list[Any], disable_tqdm: bool = False, override_bs: int | None = None

@@ -208,7 +208,8 @@ class PromptEngine(_Engine):
             limit = self.max_length - decoding.max_new_tokens
             indices.sort(key=lambda n: (-sum(map(len, prompts[n])), requests[n].args[0]))
             longest = min(sum(map(len, prompts[indices[0]])), limit)
-            for batch in self._batches(indices, longest + decoding.max_new_tokens):
+            size = self._prompts_per_batch(len(indices), longest + decoding.max_new_tokens)
+            for batch in (indices[i : i + size] for i in range(0, len(indices), size)):
                 ids = [[*prompts[n][0], *prompts[n][1]][-limit:] for n in batch]
                 for n, new in zip(batch, self.generate(ids, decoding), strict=True):
                     answer = before_end_token(decoding.end_token_ids, new)
@@ -221,13 +222,8 @@ class PromptEngine(_Engine):
         """Token ids of the answer to each prompt; ids behind an end token are ignored."""
         raise NotImplementedError
 
-    def _batches(self, indices: Sequence[int], tokens: int) -> Iterator[Sequence[int]]:
-        """Splits requests into batches.
-
-        Args:
-            indices: Requests, longest prompts first.
-            tokens: Length of the longest sequence, prompt and answer.
-        """
+    def _prompts_per_batch(self, num_prompts: int, tokens: int) -> int:
+        """Batch size for so many prompts of at most `tokens` tokens with their answers."""
         raise NotImplementedError
 
     @cached_property

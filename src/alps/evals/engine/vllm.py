@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -88,9 +88,7 @@ def _engine_class() -> Any:
             )
             return [list(output.outputs[0].token_ids) for output in outputs]
 
-        def _batches(self, indices: Sequence[int], tokens: int) -> Iterator[Sequence[int]]:
-            size = len(indices) if self.batch_size == "auto" else int(self.batch_size)
-            for start in range(0, len(indices), size):
-                yield indices[start : start + size]
+        def _prompts_per_batch(self, num_prompts: int, tokens: int) -> int:
+            return num_prompts if self.batch_size == "auto" else int(self.batch_size)
 
     return VLLMEngine

@@ -1,7 +1,4 @@
-"""Evaluates a dummy model on a few documents, so that errors show before anything trains.
-
-This module imports lm-eval, and with it torch; settings must not import it.
-"""
+"""Evaluates a dummy model on a few documents, so that errors show before anything trains."""
 
 from __future__ import annotations
 

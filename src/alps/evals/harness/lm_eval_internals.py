@@ -1,7 +1,6 @@
 """The parts of lm-eval that are not its public interface, and the version they belong to.
 
-Another version may change them without notice. The functions import lm-eval, and with it torch;
-the module does not.
+Another version may change them without notice.
 """
 
 from __future__ import annotations
@@ -19,7 +18,11 @@ def load_task_file(path: Path) -> dict[str, Any]:
     """A task file merged with its `include`s, with its `!function` tags imported.
 
     Raises:
-        Exception: Of YAML, or of the imported module.
+        OSError: If a file cannot be read.
+        ValueError: If a file is no mapping, or its includes form a cycle.
+        yaml.YAMLError: If a file is no YAML.
+        ImportError: If the module of a function cannot be imported.
+        AttributeError: If the module has no such function.
     """
     from lm_eval.tasks._yaml_loader import load_yaml
 

@@ -1,7 +1,6 @@
 """lm-eval's task of one MMLU subject, extended to the questions of all subjects.
 
-57 tasks would be loaded one by one, and a rank could be without documents of a small one. This
-module imports lm-eval, and with it torch; settings must not import it.
+57 tasks would be loaded one by one, and a rank could be without documents of a small one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Runs one lm-eval task in this process, reproducibly; only lm-eval's warnings are shown.
-
-This module imports lm-eval, and with it torch; settings must not import it.
-"""
+"""Runs one lm-eval task in this process, reproducibly; only lm-eval's warnings are shown."""
 
 from __future__ import annotations
 

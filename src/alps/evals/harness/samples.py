@@ -1,7 +1,4 @@
-"""Writes the samples of an evaluation in lm-eval's format, and computes its metrics from them.
-
-This module imports lm-eval, and with it torch; settings must not import it.
-"""
+"""Writes the samples of an evaluation in lm-eval's format, and computes its metrics from them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""lm-eval's task of a benchmark: the task file with our changes, over documents in memory.
-
-This module imports lm-eval, and with it torch; settings must not import it.
-"""
+"""lm-eval's task of a benchmark: the task file with our changes, over documents in memory."""
 
 from __future__ import annotations
 
