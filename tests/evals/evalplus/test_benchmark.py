@@ -30,7 +30,9 @@ class Scripted(EvaluationContext):
     asked: list = field(default_factory=list)
     gathered: dict = field(default_factory=dict)
 
-    engine: Callable = field(default=lambda subject, protocol, title: ScriptedModel(subject))
+    build_language_model: Callable = field(
+        default=lambda subject, protocol, title: ScriptedModel(subject)
+    )
 
 
 class ScriptedModel:
