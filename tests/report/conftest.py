@@ -14,7 +14,7 @@ from alps.data.sources.mini import Mini
 from alps.evals.evalplus.benchmark import EvalPlus
 from alps.evals.harness.benchmark import HarnessTask
 from alps.evals.held_out import LOSSES_FILE, HeldOut
-from alps.evals.statistics import Ratio, uncertainty, point_estimate
+from alps.evals.statistics import Ratio, point_estimate, uncertainty
 from alps.heads.geometry import Geometry
 from alps.heads.head_set import HeadSet
 from alps.methods.dense import Full, NoAttention
@@ -192,7 +192,9 @@ class Made:
             benchmark=to_dict(benchmark),
             weights="w",
             documents=f"{benchmark.name}@1",
-            metrics={"loss" if isinstance(benchmark, HeldOut) else "accuracy": point_estimate(part)},
+            metrics={
+                "loss" if isinstance(benchmark, HeldOut) else "accuracy": point_estimate(part)
+            },
             uncertainty={"accuracy": vars(spread)} if spread else {},
             num_documents=len(right),
             versions={"lm-eval": "0.4", "evalplus": "0.3"},

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from alps.base.serialization import from_dict, to_dict
-from alps.evals.statistics import DocumentScores, Interval, deviations, uncertainty, point_estimate
+from alps.evals.statistics import DocumentScores, Interval, deviations, point_estimate, uncertainty
 from alps.report.run_kind import BASE
 from alps.runs.completion import base_is_finished, base_result, is_finished
 from alps.runs.evaluation import Evaluation, read_evaluation

@@ -171,7 +171,9 @@ def _score_record(score: Score) -> dict[str, Any]:
         evaluation = asdict(replace(score.evaluation, details={}, generation={}, uncertainty={}))
     if found is not None:  # the interval follows from them
         own |= {"low": None, "high": None}
-    documents = {"pool": found.pool, "shares": [p.proportion for p in found.ratios]} if found else None
+    documents = (
+        {"pool": found.pool, "shares": [p.proportion for p in found.ratios]} if found else None
+    )
     return {**own, "evaluation": evaluation, "documents": documents}
 
 

@@ -61,7 +61,7 @@ class RowOutcomes:
         return total
 
 
-def variance_components(
+def scaled_variance_components(
     values: Sequence[float], found: Sequence[Deviations | None], scale: float
 ) -> VarianceComponents | None:
     """Variance of a cell, or of a difference of two, between seeds and over documents.
