@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from alps.evals.statistics import ALPHA, Part, deviations, spread_of
+from alps.evals.statistics import ALPHA, Ratio, deviations, variance_components
 
 SEEDS, DOCUMENTS = (2, 3, 5), (100, 1319, 14_042)
 RESAMPLES = 1000
@@ -61,7 +61,7 @@ def false_stars(seeds: int, documents: int, asked: Namespace) -> NDArray[np.floa
         error = differences.std(ddof=1) / np.sqrt(seeds)
         pairs = zip(first, second, strict=True)
         each = [{"": _deviations(one) - _deviations(other)} for one, other in pairs]
-        now = spread_of(differences.tolist(), each).interval(difference)
+        now = variance_components(differences.tolist(), each).interval(difference)
         found += (
             low > 0 or high < 0,
             abs(difference) > stats.t.isf(ALPHA / 2, seeds - 1) * error,
@@ -71,7 +71,7 @@ def false_stars(seeds: int, documents: int, asked: Namespace) -> NDArray[np.floa
 
 
 def _deviations(right: NDArray[np.float64]) -> NDArray[np.float64]:
-    found = deviations(Part(right))
+    found = deviations(Ratio(right))
     assert found is not None
     return found
 

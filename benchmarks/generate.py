@@ -33,7 +33,7 @@ from alps.evals.engine.hf import HFEngine
 from alps.evals.engine.journal import Journal
 from alps.evals.engine.language_model import LanguageModel
 from alps.evals.harness.benchmark import HarnessTask
-from alps.evals.harness.run import run as run_task
+from alps.evals.harness.run import run_task
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model, load_tokenizer
 

@@ -24,7 +24,7 @@ LAYERS = {
     "evals": {
         "sandbox": (),
         "engine": ("context",),
-        "harness": ("context", "engine", "samples", "statistics", "random_state"),
+        "harness": ("context", "engine", "samples", "statistics"),
         "evalplus": ("context", "engine", "sandbox", "samples", "statistics"),
         "mini": ("context", "harness", "evalplus", "sandbox", "samples", "statistics"),
     },

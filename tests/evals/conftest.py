@@ -1,4 +1,4 @@
-"""Benchmarks and problems made by hand, a model that answers as told, a sandbox to try."""
+"""Benchmarks and problems written by hand, a model with prescribed answers, a sandbox."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -88,7 +88,7 @@ def ask(tmp_path) -> Callable[..., Asked]:
             return LanguageModel(Told(answer, asked), journal, tokenizer, template, title)
 
         subject = EvaluationContext(
-            engine=engine,
+            build_language_model=engine,
             model=None,
             tokenizer=tokenizer,
             data=None,
@@ -97,9 +97,11 @@ def ask(tmp_path) -> Callable[..., Asked]:
             weights="told",
             data_dir=tmp_path / "documents",
         )
-        harness_run._warned.clear()
+        harness_run._warn_once.cache_clear()
         asked.card = benchmark.evaluate(subject)
-        assert not harness_run._warned, "a benchmark of ours gives lm-eval nothing to warn of"
+        assert not harness_run._warn_once.cache_info().currsize, (
+            "a benchmark of ours gives lm-eval nothing to warn of"
+        )
         return asked
 
     return evaluate
@@ -242,7 +244,7 @@ def data_in() -> Callable[[str], Any]:
 
 @pytest.fixture
 def make_subject(data_in, tmp_path, make_tokenizer):
-    """A small model to be examined that reads with a tokenizer of some kind."""
+    """Evaluation context of a small model with a tokenizer of some kind."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -259,7 +261,7 @@ def make_subject(data_in, tmp_path, make_tokenizer):
         )  # fmt: skip
         model = LlamaForCausalLM(LlamaConfig(**{**shape, **config})).eval()
         return EvaluationContext(
-            engine=language_model,
+            build_language_model=language_model,
             model=model,
             tokenizer=tokenizer,
             data=data_in(template),

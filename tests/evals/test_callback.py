@@ -14,7 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from alps.evals.callback import Evaluations, as_found, first_documents, stoppable
+from alps.evals.callback import (
+    EvaluationCallback,
+    exit_on_signal,
+    preserve_modes_and_rng,
+    with_document_limit,
+)
 from alps.execute import evaluate_base, execute
 from alps.launch.ranks import evaluate_on_devices, fit_on_devices
 from alps.runs.folder import RunFolder
@@ -26,7 +31,7 @@ SMALL = ("evals=mini", "evals.limit=3", "optim.epochs=3", "evals.epoch_limit=2")
 
 
 def fit_examined(run):
-    fit(run, [Evaluations(run)])
+    fit(run, [EvaluationCallback(run)])
 
 
 def curve(run) -> list[str]:
@@ -119,11 +124,14 @@ def test_modes_and_random_states_come_back():
     model[1].eval()
     torch.manual_seed(1)
     np.random.seed(1)
-    with pytest.raises(RuntimeError), as_found(model):
+    with pytest.raises(RuntimeError), preserve_modes_and_rng(model):
+        model.eval()
+        raise RuntimeError
+    assert [m.training for m in model.modules()] == [True, True, False]
+    with preserve_modes_and_rng(model):
         model.eval()
         torch.rand(3)
         np.random.rand(3)
-        raise RuntimeError
     assert [m.training for m in model.modules()] == [True, True, False]
     drawn = torch.rand(1), np.random.rand()
     torch.manual_seed(1)
@@ -133,7 +141,7 @@ def test_modes_and_random_states_come_back():
 
 def test_a_signal_ends_an_examination_at_once():
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as stopped, stoppable():
+    with pytest.raises(SystemExit) as stopped, exit_on_signal():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
     assert stopped.value.code == 128 + signal.SIGTERM
@@ -142,8 +150,8 @@ def test_a_signal_ends_an_examination_at_once():
 
 def test_fewer_documents_but_never_more(make_run):
     evals = make_run("evals=mini", "evals.limit=5").evals
-    assert {b.limit for b in first_documents(evals, 2).benchmarks} == {2}
-    assert {b.limit for b in first_documents(evals, 50).benchmarks} == {5}
+    assert {b.limit for b in with_document_limit(evals, 2).benchmarks} == {2}
+    assert {b.limit for b in with_document_limit(evals, 50).benchmarks} == {5}
 
 
 def scores(folder: Path) -> dict[str, object]:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from alps.data.encoding.encode import encode_example
 from alps.evals.evaluate import evaluation_context
 from alps.evals.held_out import HeldOut
-from alps.evals.statistics import value
+from alps.evals.statistics import point_estimate
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model
 
@@ -50,9 +50,12 @@ def test_the_loss_of_every_document_is_kept(subject):
         tokens.append(len(target))
     card = BENCHMARK.evaluate(subject)
     found = BENCHMARK.document_scores(subject.folder)
-    (part,) = found.parts
-    assert list(part.above) == pytest.approx(losses, rel=1e-5) and list(part.below) == tokens
-    assert value(*found.parts) == pytest.approx(card.metrics["loss"], rel=1e-12)
+    (part,) = found.ratios
+    assert (
+        list(part.numerators) == pytest.approx(losses, rel=1e-5)
+        and list(part.denominators) == tokens
+    )
+    assert point_estimate(*found.ratios) == pytest.approx(card.metrics["loss"], rel=1e-12)
     assert found.verdicts is None and found.groups is None
 
 

@@ -14,7 +14,7 @@ from alps.data.sources.mini import Mini
 from alps.evals.evalplus.benchmark import EvalPlus
 from alps.evals.harness.benchmark import HarnessTask
 from alps.evals.held_out import LOSSES_FILE, HeldOut
-from alps.evals.statistics import Part, uncertainty, value
+from alps.evals.statistics import Ratio, point_estimate, uncertainty
 from alps.heads.geometry import Geometry
 from alps.heads.head_set import HeadSet
 from alps.methods.dense import Full, NoAttention
@@ -186,13 +186,15 @@ class Made:
         elif isinstance(benchmark, HeldOut):
             losses = {"documents": "d", "losses": list(right), "tokens": [1] * len(right)}
             write_json(own / LOSSES_FILE, losses)
-        part = Part([float(r) for r in right], share=not isinstance(benchmark, HeldOut))
+        part = Ratio([float(r) for r in right], proportion=not isinstance(benchmark, HeldOut))
         spread = uncertainty(part)
         found = Evaluation(
             benchmark=to_dict(benchmark),
             weights="w",
             documents=f"{benchmark.name}@1",
-            metrics={"loss" if isinstance(benchmark, HeldOut) else "accuracy": value(part)},
+            metrics={
+                "loss" if isinstance(benchmark, HeldOut) else "accuracy": point_estimate(part)
+            },
             uncertainty={"accuracy": vars(spread)} if spread else {},
             num_documents=len(right),
             versions={"lm-eval": "0.4", "evalplus": "0.3"},

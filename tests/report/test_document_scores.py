@@ -6,7 +6,7 @@ import json
 import pytest
 
 from alps.base.serialization import to_dict
-from alps.evals.statistics import value
+from alps.evals.statistics import point_estimate
 from alps.report.outcomes import document_scores
 from alps.runs.evaluation import Evaluation
 from alps.runs.folder import RunFolder
@@ -49,7 +49,7 @@ def test_gsm8k_counts_its_headline_filter_only(make_run, leave, packed):
         for name, right in zip(("strict-match", "flexible-extract"), rights, strict=True)
     ]
     found = leave(by_name(make_run, "gsm8k"), lines, 0.5, packed)
-    assert list(found.parts[0].above) == [1.0, 0.0]
+    assert list(found.ratios[0].numerators) == [1.0, 0.0]
 
 
 def test_samples_of_another_filter_give_nothing(make_run, leave):
@@ -66,7 +66,7 @@ def test_ifeval_has_four_parts(make_run, leave):
     }
     lines = [{"doc_id": i, "doc_hash": f"h{i}", "filter": "none", **one} for i in range(3)]
     found = leave(by_name(make_run, "ifeval"), lines, (0 + 0.5 + 1 + 1) / 4)
-    assert len(found.parts) == 4 and value(*found.parts) == 0.625
+    assert len(found.ratios) == 4 and point_estimate(*found.ratios) == 0.625
 
 
 def test_mmlu_has_subjects(make_run, leave):
@@ -87,8 +87,8 @@ def test_code_is_read_from_verdicts_and_base_and_plus_are_the_same_documents(mad
     for name in ("humaneval", "humaneval_plus"):
         evaluation = json.loads(folder.evaluation_path(name, "alpaca").read_text())
         found[name] = document_scores(folder, Evaluation(**evaluation))
-    assert list(found["humaneval"].parts[0].above) == [1.0, 1.0, 0.0]
-    assert list(found["humaneval_plus"].parts[0].above) == [1.0, 0.0, 0.0]
+    assert list(found["humaneval"].ratios[0].numerators) == [1.0, 1.0, 0.0]
+    assert list(found["humaneval_plus"].ratios[0].numerators) == [1.0, 0.0, 0.0]
     assert found["humaneval"].pool == found["humaneval_plus"].pool
 
 

@@ -1,1 +1,1 @@
-"""Benchmarks: what a trained or an untrained model can do, under a named protocol."""
+"""Evaluation of trained and base models on benchmarks, each under a named protocol."""

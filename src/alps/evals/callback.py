@@ -1,4 +1,4 @@
-"""Benchmarks from inside a training: after some epochs, and when it is done."""
+"""Evaluation during a training: after some epochs, and at its end."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.seed import isolate_rng
 
 from alps.evals.evaluate import evaluate, evaluation_context
-from alps.evals.random_state import random_state_kept
 from alps.runs.completion import weights_fingerprint
 from alps.runs.folder import RunFolder
 from alps.settings.infrastructure import Evals
@@ -26,66 +26,68 @@ from alps.training.step_callback import StepCallback
 log = logging.getLogger(__name__)
 
 
-class Evaluations(StepCallback):
-    """Examines the model on all ranks and leaves it exactly as it found it.
+class EvaluationCallback(StepCallback):
+    """Evaluates the model on all ranks without changing the training.
 
-    At the end of the fit the run's benchmarks are evaluated as `alps evaluate` would; with
-    `evals.every_n_epochs` also in between, on `evals.epoch_limit` documents each, with results in
-    `epochs/<epoch>/evals/`.
+    At the end of the fit it evaluates the run's benchmarks as `alps evaluate` would. With
+    `evals.every_n_epochs` it also evaluates after epochs, on at most `evals.epoch_limit` documents
+    per benchmark, with results in `epochs/<epoch>/evals/`.
     """
 
     def __init__(self, run: Run):
-        """Of a run."""
+        """Evaluates under the settings of a run."""
         self.run = run
 
     def on_step_end(self, trainer: pl.Trainer, module: Any, batch: Any) -> None:
-        """Examines where an epoch has just ended that is to be examined."""
+        """Evaluates at the end of every `every_n_epochs`th epoch but the last."""
         every, steps = self.run.evals.every_n_epochs, module.schedule.steps_per_epoch
         epoch, rest = divmod(trainer.global_step, steps)
         if every is None or rest or epoch % every or completed(trainer, module):
             return
         folder = RunFolder(self.run.folder / "epochs" / f"{epoch:03d}")
-        evals = first_documents(self.run.evals, self.run.evals.epoch_limit)
-        self._examine(trainer, module, evals, folder, f"{self.run.key} epoch {epoch}")
+        evals = with_document_limit(self.run.evals, self.run.evals.epoch_limit)
+        self._evaluate(trainer, module, evals, folder, f"{self.run.key} epoch {epoch}")
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Examines what the training has made."""
+        """Evaluates the trained model."""
         if self.run.evals.allowed and completed(trainer, pl_module):
             folder = RunFolder(self.run.folder)
             weights = weights_fingerprint(self.run)
-            self._examine(trainer, pl_module, self.run.evals, folder, weights)
+            self._evaluate(trainer, pl_module, self.run.evals, folder, weights)
 
-    def _examine(
+    def _evaluate(
         self, trainer: pl.Trainer, module: Any, evals: Evals, folder: RunFolder, weights: str
     ) -> None:
         run = replace(self.run, evals=evals)
-        with as_found(module.model), stoppable():
+        with preserve_modes_and_rng(module.model), exit_on_signal():
             module.model.eval()
-            found = evaluate(evals, folder, weights, lambda: evaluation_context(run, module.model))
+            results = evaluate(
+                evals, folder, weights, lambda: evaluation_context(run, module.model)
+            )
         for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
             if isinstance(callback, Metrics):
                 callback.scores = {
                     f"{name}/{metric}": value
-                    for name, evaluation in found.items()
+                    for name, evaluation in results.items()
                     for metric, value in evaluation.metrics.items()
                 }
-        for name, evaluation in found.items() if trainer.is_global_zero else ():
-            for metric, value in list(evaluation.metrics.items())[:1]:  # none of no held-out row
+        for name, evaluation in results.items() if trainer.is_global_zero else ():
+            for metric, value in list(evaluation.metrics.items())[:1]:  # no metric, no headline
                 log.info("step %d: %s %s %.4f", trainer.global_step, name, metric, value)
 
 
-def first_documents(evals: Evals, limit: int) -> Evals:
-    """The same benchmarks on at most so many documents."""
+def with_document_limit(evals: Evals, limit: int) -> Evals:
+    """The same benchmarks on at most `limit` documents each."""
     benchmarks = (replace(b, limit=min(limit, b.limit or limit)) for b in evals.benchmarks)
     return replace(evals, benchmarks=tuple(benchmarks))
 
 
 @contextmanager
-def as_found(model: torch.nn.Module) -> Iterator[None]:
-    """Gives modes and the state of all random generators back as they were."""
+def preserve_modes_and_rng(model: torch.nn.Module) -> Iterator[None]:
+    """Restores the modules' training modes and the state of all random generators."""
     modes = [(module, module.training) for module in model.modules()]
     try:
-        with random_state_kept():
+        with isolate_rng():
             yield
     finally:
         for module, training in modes:
@@ -93,10 +95,10 @@ def as_found(model: torch.nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
-    """A signal ends the process at once: answers are kept as they come, weights are saved.
+def exit_on_signal() -> Iterator[None]:
+    """Ends the process at once on SIGTERM or SIGINT: answers and weights are on disk already.
 
-    The training's own handler would wait for the end of a step that never comes.
+    The handlers of the training wait for the end of a step, and none is running.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -105,10 +107,10 @@ def stoppable() -> Iterator[None]:
     def stop(number: int, frame: Any) -> None:
         raise SystemExit(128 + number)
 
-    watched = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, stop) for number in watched}
+    signals = (signal.SIGTERM, signal.SIGINT)
+    handlers = {number: signal.signal(number, stop) for number in signals}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)

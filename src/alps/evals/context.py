@@ -1,4 +1,4 @@
-"""What a benchmark is given, and what it gives back."""
+"""Input and result of a benchmark's evaluation."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Backend = Literal["hf", "vllm"]
 
 @dataclass
 class GenerationCounts:
-    """What answering took on one rank; answers from an earlier attempt don't count.
+    """Cost of answering on one rank, without answers reused from an earlier attempt.
 
     Attributes:
         seconds: Wall time.
-        num_answers: Requests answered.
-        num_tokens: Tokens of generated answers.
+        num_answers: Answered requests.
+        num_tokens: Generated tokens.
     """
 
     seconds: float = 0.0
@@ -36,23 +36,23 @@ class GenerationCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationContext:
-    """A model under examination.
+    """A model to evaluate, and how to query it.
 
     Attributes:
-        model: In evaluation mode, on its device. With several ranks each has one.
+        model: In evaluation mode, on its device; each rank has its own copy.
         tokenizer: The model's.
-        data: The run's data: its template asks the questions; its rows are for benchmarks that say
-            so (`reads_data`).
-        batch_size: Prompts or rows side by side, or `auto`.
-        folder: Where the benchmark at hand keeps answers and samples.
-        weights: Hash of what the model is; answers of other weights are not taken for its own.
-        data_dir: Documents as local files, or None for the hub's.
-        backend: What generates: `hf`, or `vllm` from the folder `checkpoint`.
-        checkpoint: The model as a folder that other programs load.
-        progress: How it is shown.
-        allow_unsafe_code: Where there is no sandbox, run generated code without.
-        work: Counts what answering takes.
-        engine: Makes the language model of this context, a protocol and a title.
+        data: The run's data. Its template formats the prompts; its examples are for benchmarks with
+            `reads_data`.
+        batch_size: Prompts or examples per batch, or `auto`.
+        folder: Folder for the answers and samples of the current benchmark.
+        weights: Fingerprint of the weights; answers of other weights are not reused.
+        data_dir: Folder with local documents, or None for the hub's.
+        backend: Inference engine: `hf`, or `vllm` on the folder `checkpoint`.
+        checkpoint: The model as a folder in the format of transformers.
+        progress: How progress is shown.
+        allow_unsafe_code: Run generated code unprotected where there is no sandbox.
+        counts: Counters of the generation cost.
+        build_language_model: Builds the language model of a context, a protocol and a title.
     """
 
     model: nn.Module
@@ -66,25 +66,27 @@ class EvaluationContext:
     checkpoint: Path | None = None
     progress: ProgressMode = "off"
     allow_unsafe_code: bool = False
-    work: GenerationCounts = field(default_factory=GenerationCounts)
-    engine: Callable[[EvaluationContext, Protocol, str], LanguageModel] = field(repr=False)
+    counts: GenerationCounts = field(default_factory=GenerationCounts)
+    build_language_model: Callable[[EvaluationContext, Protocol, str], LanguageModel] = field(
+        repr=False
+    )
 
     def language_model(self, protocol: Protocol, title: str) -> LanguageModel:
-        """The model as lm-eval wants it: `generate_until`, `loglikelihood` and the ranks' gather.
+        """The model behind lm-eval's interface, which gathers over ranks and caches answers.
 
-        Answers are written to `folder/answers.jsonl` as they come, and what stands there is not
-        asked again.
+        Each answer is appended to `folder/answers.<rank>.jsonl`; recorded answers are not computed
+        again.
 
         Args:
             protocol: How its chat template writes a question.
-            title: Names the work where progress is shown.
+            title: Title of the progress bar.
         """
-        return self.engine(self, protocol, title)
+        return self.build_language_model(self, protocol, title)
 
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """How sure a metric is.
+    """Uncertainty of a metric.
 
     Attributes:
         stderr: Standard error.
@@ -99,13 +101,13 @@ class Uncertainty:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkResult:
-    """What came out of one benchmark.
+    """Result of one benchmark.
 
     Attributes:
         metrics: Name -> value; the first is the headline.
-        uncertainty: Metric -> how sure it is, for those where it was computed.
-        num_documents: Documents judged.
-        details: What else a reader wants to know (versions, scores of parts), as plain values.
+        uncertainty: Metric -> its uncertainty, where one is defined.
+        num_documents: Number of scored documents.
+        details: Further JSON values: versions, scores of subsets.
     """
 
     metrics: Mapping[str, float]
@@ -118,11 +120,11 @@ NOT_A_NUMBER = "the model computes NaN: its weights hold NaN or infinity, or are
 
 
 def context_overflow_reason(max_new_tokens: int | None, context: int | None) -> str | None:
-    """Why a model cannot be asked, or None.
+    """Why answers of this length do not fit the model's context, or None if they do.
 
     Args:
-        max_new_tokens: Longest answer of a benchmark, if it has answers.
-        context: The model's context in tokens, if it is known.
+        max_new_tokens: Longest answer of a benchmark, or None if it generates nothing.
+        context: The model's context in tokens, or None if unknown.
     """
     if max_new_tokens is None or context is None or max_new_tokens < context:
         return None

@@ -1,7 +1,6 @@
-"""All benchmarks of a set, each computed once and remembered beside the weights it judges.
+"""Evaluates a set of benchmarks, with results cached beside the weights.
 
-The same engine behind all that examine a model: the callback of a training, `alps evaluate run=...`
-and `alps evaluate model=...`.
+The training callback, `alps evaluate run=...` and `alps evaluate model=...` share this code.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alps.base.serialization import to_dict
 from alps.evals.context import EvaluationContext, GenerationCounts
@@ -30,37 +29,37 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(
-    evals: Evals, folder: RunFolder, weights: str, subject: Callable[[], EvaluationContext]
+    evals: Evals, folder: RunFolder, weights: str, load_context: Callable[[], EvaluationContext]
 ) -> dict[str, Evaluation]:
     """Evaluation of every benchmark that may run, by name.
 
-    Several ranks may call it together: they share the documents, and rank 0 writes.
+    With several ranks, each one calls it: they share the documents, and rank 0 writes.
 
     Args:
-        evals: The set.
-        folder: Where `evals/<benchmark>/<protocol>.json` is read and written.
-        weights: Hash of what is examined.
-        subject: Loads the model; called only if a benchmark has no result yet.
+        evals: The benchmarks.
+        folder: Folder with `evals/<benchmark>/<protocol>.json`.
+        weights: Fingerprint of the weights.
+        load_context: Loads the model; called only if a result is missing.
 
     Raises:
-        ValueError: If a benchmark's documents or packages are missing, or one that was asked for
-            would run generated code unprotected; one sentence.
+        ValueError: If a benchmark's documents or packages are missing, or a requested one would run
+            generated code unprotected; one sentence.
     """
-    problems = _agreed(refusals(evals, folder, weights))  # rank 0 judges: its machine counts
+    problems = _broadcast(unsafe_code_problems(evals, folder, weights))  # rank 0's machine counts
     if problems:
         raise ValueError(problems[0])
     _warn(evals)
-    names = _agreed([b.name for b in missing_benchmarks(evals, folder, weights)])
-    todo = [b for b in evals.benchmarks if b.name in names]
-    for benchmark in todo:
+    names = _broadcast([b.name for b in missing_benchmarks(evals, folder, weights)])
+    missing = [b for b in evals.benchmarks if b.name in names]
+    for benchmark in missing:
         benchmark.ready(evals.documents_dir)
-    loaded = subject() if todo else None
-    for benchmark in todo:
-        assert loaded is not None
+    if missing:
         consent = evals.allow_unsafe_code
-        mine = replace(loaded, weights=weights, allow_unsafe_code=consent)
-        _evaluate_one(benchmark, folder, mine)
-    _wait()
+        context = replace(load_context(), weights=weights, allow_unsafe_code=consent)
+        for benchmark in missing:
+            _evaluate_one(benchmark, folder, context)
+    if dist := _process_group():
+        dist.barrier()
     pairs = [
         (b, cached_evaluation(b, folder, weights, evals.documents_dir)) for b in evals.benchmarks
     ]
@@ -79,18 +78,20 @@ def uncertainty_of(
     return {name: evaluation.uncertainty for name, evaluation in found.items()}
 
 
-def refusals(evals: Evals, folder: RunFolder, weights: str) -> list[str]:
-    """Why benchmarks that were asked for, and have no result yet, may not run: a sentence, or none.
+def unsafe_code_problems(evals: Evals, folder: RunFolder, weights: str) -> list[str]:
+    """One sentence if requested benchmarks without a result lack a sandbox, else nothing.
 
     Args:
-        evals: The set.
-        folder: Where results are.
-        weights: Hash of what is examined.
+        evals: The benchmarks.
+        folder: Folder with the results.
+        weights: Fingerprint of the weights.
     """
     from alps.evals.sandbox.availability import unavailable_reason
 
-    place = evals.documents_dir
-    names = [b.name for b in evals.refused if cached_evaluation(b, folder, weights, place) is None]
+    data_dir = evals.documents_dir
+    names = [
+        b.name for b in evals.refused if cached_evaluation(b, folder, weights, data_dir) is None
+    ]
     return [f"{', '.join(names)}: {unavailable_reason()}"] if names else []
 
 
@@ -106,72 +107,68 @@ def _warn(evals: Evals) -> None:
             log.warning("%s is skipped: %s", benchmark.name, unavailable_reason())
 
 
-def _evaluate_one(benchmark: Benchmark, folder: RunFolder, subject: EvaluationContext) -> None:
+def _evaluate_one(benchmark: Benchmark, folder: RunFolder, context: EvaluationContext) -> None:
     log.info("evaluating %s", benchmark.name)
-    began = time.perf_counter()
+    start = time.perf_counter()
     path = folder.evaluation_path(benchmark.name, benchmark.protocol)
-    documents = benchmark.fingerprint(subject.data_dir)
-    subject = replace(subject, folder=path.with_suffix(""), work=GenerationCounts())
-    card = benchmark.evaluate(subject)
-    generation = _over_ranks(subject.work)
-    if card is None:
+    documents = benchmark.fingerprint(context.data_dir)
+    context = replace(context, folder=path.with_suffix(""), counts=GenerationCounts())
+    result = benchmark.evaluate(context)
+    generation = _generation(context.counts)
+    if result is None:
         return
     Evaluation(
         benchmark=to_dict(benchmark),
-        weights=subject.weights,
+        weights=context.weights,
         documents=documents,
-        metrics=card.metrics,
-        uncertainty={name: asdict(value) for name, value in card.uncertainty.items()},
-        num_documents=card.num_documents,
-        details=card.details,
-        backend=subject.backend,
-        seconds=round(time.perf_counter() - began, 3),
+        metrics=result.metrics,
+        uncertainty={name: asdict(value) for name, value in result.uncertainty.items()},
+        num_documents=result.num_documents,
+        details=result.details,
+        backend=context.backend,
+        seconds=round(time.perf_counter() - start, 3),
         generation=generation,
     ).write(folder)
 
 
-def _over_ranks(work: GenerationCounts) -> dict[str, float]:
-    import torch.distributed as dist
-
-    works = [work]
-    if dist.is_available() and dist.is_initialized():
-        works = [GenerationCounts()] * dist.get_world_size()
-        dist.all_gather_object(works, work)
-    seconds = max(w.seconds for w in works)
-    tokens = sum(w.num_tokens for w in works)
+def _generation(counts: GenerationCounts) -> dict[str, float]:
+    """Generation cost over all ranks."""
+    ranks = [counts]
+    if dist := _process_group():
+        ranks = [GenerationCounts()] * dist.get_world_size()
+        dist.all_gather_object(ranks, counts)
+    seconds = max(rank.seconds for rank in ranks)
+    tokens = sum(rank.num_tokens for rank in ranks)
     return {
-        "answers": sum(w.num_answers for w in works),
+        "answers": sum(rank.num_answers for rank in ranks),
         "tokens": tokens,
         "seconds": round(seconds, 3),
         "tokens_per_second": round(tokens / seconds, 2) if seconds else 0.0,
     }
 
 
-def _agreed(names: list[str]) -> list[str]:
-    """What rank 0 says: another rank may look a moment later."""
+def _broadcast(values: list[str]) -> list[str]:
+    """Rank 0's values: ranks look at the files at different times."""
+    objects = [values]
+    if dist := _process_group():
+        dist.broadcast_object_list(objects, src=0)
+    return objects[0]
+
+
+def _process_group() -> Any:
+    """`torch.distributed` if several ranks evaluate, else None."""
     import torch.distributed as dist
 
-    if dist.is_available() and dist.is_initialized():
-        said = [names]
-        dist.broadcast_object_list(said, src=0)
-        return said[0]
-    return names
-
-
-def _wait() -> None:
-    import torch.distributed as dist
-
-    if dist.is_available() and dist.is_initialized():
-        dist.barrier()
+    return dist if dist.is_available() and dist.is_initialized() else None
 
 
 def evaluation_context(
     run: Run, model: nn.Module, checkpoint: Path | None = None
 ) -> EvaluationContext:
-    """A model to be examined under the run's settings.
+    """Evaluation context of a model under the run's settings.
 
     Args:
-        run: The run: data, tokenizer and how benchmarks are asked.
+        run: Provides data, tokenizer and evaluation settings.
         model: In evaluation mode, on its device.
         checkpoint: The model as a folder, for backends that load it themselves.
     """
@@ -189,5 +186,5 @@ def evaluation_context(
         backend=run.evals.backend,
         checkpoint=checkpoint,
         progress=run.trainer.progress,
-        engine=language_model,
+        build_language_model=language_model,
     )

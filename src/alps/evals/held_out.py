@@ -1,4 +1,4 @@
-"""Loss and perplexity on the held-out rows of the run's own data."""
+"""Loss and perplexity on the held-out examples of the run's own data."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any, ClassVar
 from alps.base.atomic import write_json
 from alps.base.hashing import digest
 from alps.evals.context import NOT_A_NUMBER, BenchmarkResult, EvaluationContext, Uncertainty
-from alps.evals.statistics import DocumentScores, Part, uncertainty, value
+from alps.evals.statistics import DocumentScores, Ratio, point_estimate, uncertainty
 from alps.settings.interfaces import Benchmark
 
 log = logging.getLogger(__name__)
 
 LOSSES_FILE = "losses.json"
-"""Hash of the documents, and of each the summed loss (nats) and number of its answer tokens."""
+"""Hash of the examples; summed loss (nats) and number of answer tokens of each example."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +27,11 @@ class HeldOut(Benchmark):
 
     reads_data: ClassVar[bool] = True
 
-    def evaluate(self, subject: EvaluationContext) -> BenchmarkResult:
-        """Runs the test split through the loss of training, row by row: no batch changes it.
+    def evaluate(self, context: EvaluationContext) -> BenchmarkResult:
+        """Computes the training loss of the test split, one example at a time.
 
-        The loss of every document goes to `losses.json` in the subject's folder, so that two models
-        can be compared document by document.
+        The result depends on no batch size. `losses.json` in the context's folder has the loss of
+        every example, so that two models can be compared on paired examples.
 
         Raises:
             ValueError: If the model computes NaN.
@@ -43,53 +43,55 @@ class HeldOut(Benchmark):
         from alps.models.load import pad_id
         from alps.models.loss import answer_loss
 
-        tokenizer = subject.tokenizer
-        context = getattr(subject.model.config, "max_position_embeddings", None)
-        options: Any = {"split": "test", "limit": self.limit, "context": context}
-        rows = encoded_dataset(subject.data, tokenizer, **options)
-        if told := context_warning(rows, subject.data, context):
-            log.warning("%s: %s", self.name, told)
+        tokenizer = context.tokenizer
+        context_length = getattr(context.model.config, "max_position_embeddings", None)
+        options: Any = {"split": "test", "limit": self.limit, "context": context_length}
+        rows = encoded_dataset(context.data, tokenizer, **options)
+        if message := context_warning(rows, context.data, context_length):
+            log.warning("%s: %s", self.name, message)
         if not int(rows.num_answers.sum()):
             return BenchmarkResult(metrics={}, num_documents=0)
-        device = next(subject.model.parameters()).device
-        sums = []
+        device = next(context.model.parameters()).device
+        losses = []
         with torch.no_grad():
             for row in rows:
                 batch = pad([row], pad_id(tokenizer))
                 ids, labels = batch["input_ids"].to(device), batch["labels"].to(device)
-                sums.append(float(answer_loss(subject.model, ids, labels)))
-        loss = Part(sums, rows.num_answers, share=False)
-        if math.isnan(sum(sums)):
+                losses.append(float(answer_loss(context.model, ids, labels)))
+        if math.isnan(sum(losses)):
             raise ValueError(f"{self.name}: {NOT_A_NUMBER}")
-        losses = {
+        record = {
             "documents": digest([[row.ids, row.answer_start] for row in rows]),
-            "losses": sums,
+            "losses": losses,
             "tokens": rows.num_answers.tolist(),
         }
-        write_json(subject.folder / LOSSES_FILE, losses)
-        mean, sure = value(loss), uncertainty(loss)
+        write_json(context.folder / LOSSES_FILE, record)
+        loss_per_token = Ratio(losses, rows.num_answers, proportion=False)
+        mean, spread = point_estimate(loss_per_token), uncertainty(loss_per_token)
         return BenchmarkResult(
             metrics={"loss": mean, "perplexity": _perplexity(mean)},
-            uncertainty={"loss": sure, "perplexity": _of_perplexity(mean, sure)} if sure else {},
+            uncertainty={"loss": spread, "perplexity": _perplexity_uncertainty(mean, spread)}
+            if spread
+            else {},
             num_documents=len(rows),
             details={
-                "context_length": context,
+                "context_length": context_length,
                 "num_truncated": rows.num_truncated,
                 "left_out": dict(rows.dropped),
             },
         )
 
     def document_scores(self, folder: Path) -> DocumentScores:
-        """From `losses.json`."""
-        found = json.loads((folder / LOSSES_FILE).read_text())
-        part = Part(found["losses"], found["tokens"], share=False)
-        return DocumentScores(pool=found["documents"], parts=(part,))
+        """Losses by example, from `losses.json`."""
+        record = json.loads((folder / LOSSES_FILE).read_text())
+        ratio = Ratio(record["losses"], record["tokens"], proportion=False)
+        return DocumentScores(pool=record["documents"], ratios=(ratio,))
 
 
-def _of_perplexity(loss: float, sure: Uncertainty) -> Uncertainty:
+def _perplexity_uncertainty(loss: float, spread: Uncertainty) -> Uncertainty:
     """Interval by its ends, standard error to first order."""
-    low, high = _perplexity(sure.low), _perplexity(sure.high)
-    return Uncertainty(stderr=sure.stderr * _perplexity(loss), low=low, high=high)
+    low, high = _perplexity(spread.low), _perplexity(spread.high)
+    return Uncertainty(stderr=spread.stderr * _perplexity(loss), low=low, high=high)
 
 
 def _perplexity(loss: float) -> float:

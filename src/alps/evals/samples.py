@@ -1,4 +1,4 @@
-"""Where an evaluation's samples are, and their reading; what writes them needs lm-eval."""
+"""Reads the samples of an evaluation; `alps.evals.harness.samples` writes them, with lm-eval."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 
 def samples_path(folder: Path, name: str, compressed: bool = False) -> Path:
-    """The file of a task's samples, named as lm-eval names it."""
+    """Path of a task's samples, named as lm-eval does."""
     return folder / f"samples_{name}.jsonl{'.gz' if compressed else ''}"
 
 
 def read_samples(folder: Path, name: str) -> Iterator[dict[str, Any]]:
-    """The samples in a folder, one at a time.
+    """Yields the samples of a task.
 
     Raises:
         ValueError: If there is no such file.

@@ -1,14 +1,15 @@
 """Standard errors, confidence intervals and p-values, over documents and over seeds.
 
-Every metric here is a mean over groups of documents, and over parts, of a ratio of sums. A plain
-accuracy is one group and one part with denominators 1; IFEval's instruction accuracy has the number
-of instructions as denominators, its headline is four parts; MMLU's macro average has the subjects
-as groups.
+A metric here is a mean of ratios of sums over documents; groups of documents may be averaged too.
+Plain accuracy is one ratio with denominators 1 and one group. IFEval's instruction accuracy has the
+number of instructions as denominators, and its headline is the mean of four ratios. MMLU's macro
+average has the subjects as groups.
 
-Intervals follow from the linearised metric (delta method): each document has a deviation, and the
-variance over documents is the sum of their squares. Two models that answered the same documents are
-compared by the differences of their deviations. Several seeds add the variance between them:
-`Spread` says how, `benchmarks/false_stars.py` how often a difference is found where there is none.
+Intervals follow from the linearized metric (delta method): each document has a deviation, and the
+variance over documents is the sum of squared deviations. Two models evaluated on the same documents
+are compared by the differences of their deviations (a paired comparison). Several seeds add the
+variance between them: see `VarianceComponents`. `benchmarks/false_stars.py` measures how often this
+finds a difference where there is none.
 """
 
 from __future__ import annotations
@@ -24,38 +25,41 @@ from numpy.typing import ArrayLike, NDArray
 
 from alps.evals.context import Uncertainty
 
-LEVEL = 0.95
-ALPHA = 1 - LEVEL
-SMALLEST_P = 1e-12
-ROUNDING = 1e-9
+CONFIDENCE = 0.95
+ALPHA = 1 - CONFIDENCE
+MIN_P_VALUE = 1e-12
+TOLERANCE = 1e-9
 
 Deviations = Mapping[str, NDArray[np.float64]]
-"""Pool of documents -> one number for each of them."""
+"""Pool of documents -> deviation of each document."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """One ratio of sums: per document, what counts above and below the line.
+class Ratio:
+    """A ratio of sums over documents.
 
     Attributes:
-        above: Numerator of each document, not negative.
-        below: Positive denominator of each document; None for 1, which makes the ratio a mean.
-        share: Whether the ratio cannot exceed 1.
+        numerators: Numerator of each document, not negative.
+        denominators: Positive denominator of each document; None for 1 (the ratio is a mean).
+        proportion: Whether the ratio cannot exceed 1.
     """
 
-    above: ArrayLike
-    below: ArrayLike | None = None
-    share: bool = True
+    numerators: ArrayLike
+    denominators: ArrayLike | None = None
+    proportion: bool = True
 
     @property
     def is_empty(self) -> bool:
         """Whether there are no documents."""
-        return np.size(self.above) == 0
+        return np.size(self.numerators) == 0
 
     def arrays(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Both as arrays of one length."""
-        above = np.asarray(self.above, dtype=np.float64)
-        below = np.ones_like(above) if self.below is None else np.asarray(self.below, np.float64)
+        """Numerators and denominators, both (documents,)."""
+        above = np.asarray(self.numerators, dtype=np.float64)
+        if self.denominators is None:
+            below = np.ones_like(above)
+        else:
+            below = np.asarray(self.denominators, dtype=np.float64)
         assert above.ndim == 1 and above.shape == below.shape and len(above), "one number each"
         assert (below > 0).all(), "a document counts for nothing"
         return above, below
@@ -63,23 +67,22 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class DocumentScores:
-    """A benchmark's headline number, document by document.
+    """A benchmark's headline metric by document.
 
     Attributes:
-        pool: Names the documents: two evaluations with the same name asked the same ones, in the
-            same order.
-        parts: Ratios over the documents; the headline is their mean.
-        groups: Group of each document, where ratios of groups are averaged.
+        pool: Identifies the documents and their order: evaluations with equal pools are paired.
+        ratios: Ratios over the documents; the headline is their mean.
+        groups: Group of each document, if the metric averages over groups.
     """
 
     pool: str
-    parts: tuple[Part, ...]
+    ratios: tuple[Ratio, ...]
     groups: Sequence[Hashable] | None = None
 
     @property
     def verdicts(self) -> NDArray[np.bool_] | None:
-        """Right or wrong for each document, where the headline is the share of right ones."""
-        return _verdicts(self.parts, self.groups)
+        """Whether each document is right, if the headline is the proportion of right ones."""
+        return _verdicts(self.ratios, self.groups)
 
 
 class Interval(NamedTuple):
@@ -90,100 +93,91 @@ class Interval(NamedTuple):
 
     @property
     def has_width(self) -> bool:
-        """Whether documents or seeds differ; where none do, nothing is known of others."""
-        return self.high - self.low > ROUNDING
+        """Whether the interval has a width; without variation nothing is known of the spread."""
+        return self.high - self.low > TOLERANCE
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether zero lies outside."""
+        """Whether zero lies outside the interval."""
         return self.low > 0 or self.high < 0
 
 
-def value(*parts: Part, groups: Sequence[Hashable] | None = None) -> float:
+def point_estimate(*ratios: Ratio, groups: Sequence[Hashable] | None = None) -> float:
     """The metric itself.
 
     Args:
-        parts: Ratios over the same documents, averaged.
-        groups: Group of each document; the ratios of groups are averaged, whatever their sizes.
+        ratios: Ratios over the same documents, averaged.
+        groups: Group of each document; groups are averaged with equal weights.
     """
-    codes = _codes(groups, len(parts[0].arrays()[0]))
+    codes = _codes(groups, len(ratios[0].arrays()[0]))
     total = 0.0
-    for part in parts:
-        above, below = (np.bincount(codes, weights=array) for array in part.arrays())
+    for ratio in ratios:
+        above, below = (np.bincount(codes, weights=array) for array in ratio.arrays())
         total += float((above / below).mean())
-    return total / len(parts)
+    return total / len(ratios)
 
 
 def deviations(
-    *parts: Part, groups: Sequence[Hashable] | None = None
+    *ratios: Ratio, groups: Sequence[Hashable] | None = None
 ) -> NDArray[np.float64] | None:
-    """What each document contributes to the metric's deviation from its expectation.
+    """Contribution of each document to the deviation of the metric from its expectation.
 
-    The sum of their squares is the variance of the metric over documents: for a mean s^2 / n, for a
-    ratio of sums the delta method's, within groups where there are groups.
-
-    Args:
-        parts: Ratios over the same documents, averaged.
-        groups: Group of each document.
+    The sum of squares is the variance of the metric over documents: s^2 / n for a mean, the delta
+    method's for a ratio of sums, within groups if there are groups. Arguments as `point_estimate`.
 
     Returns:
-        One number for each document, or None if a group has only one document, which says nothing
-        about its spread.
+        (documents,), or None if a group has a single document and so no variance.
     """
-    codes = _codes(groups, len(parts[0].arrays()[0]))
+    codes = _codes(groups, len(ratios[0].arrays()[0]))
     sizes = np.bincount(codes)
     if (sizes < 2).any():
         return None
-    found = np.zeros(len(codes))
-    for part in parts:
-        above, below = part.arrays()
+    total = np.zeros(len(codes))
+    for ratio in ratios:
+        above, below = ratio.arrays()
         sums = np.bincount(codes, weights=below)
-        ratios = np.bincount(codes, weights=above) / sums
-        found += (above - ratios[codes] * below) / sums[codes]
-    return found / len(parts) / len(sizes) * np.sqrt(sizes / (sizes - 1))[codes]
+        means = np.bincount(codes, weights=above) / sums
+        total += (above - means[codes] * below) / sums[codes]
+    return total / len(ratios) / len(sizes) * np.sqrt(sizes / (sizes - 1))[codes]
 
 
-def uncertainty(*parts: Part, groups: Sequence[Hashable] | None = None) -> Uncertainty | None:
-    """Standard error and 95 % interval of `value` over documents.
+def uncertainty(*ratios: Ratio, groups: Sequence[Hashable] | None = None) -> Uncertainty | None:
+    """Standard error and 95 % interval of `point_estimate` over documents.
 
-    The interval of a share of right answers is Wilson's, any other normal, cut at 0 and, for
-    shares, at 1.
-
-    Args:
-        parts: Ratios over the same documents, averaged.
-        groups: Group of each document.
+    The proportion of right answers has Wilson's interval. Other metrics have a normal one, clipped
+    at 0 and, for proportions, at 1. Arguments as `point_estimate`.
 
     Returns:
-        None if a group has only one document.
+        None if a group has a single document.
     """
-    found = deviations(*parts, groups=groups)
-    if found is None:
+    each = deviations(*ratios, groups=groups)
+    if each is None:
         return None
-    spread = spread_of([0.0], [{"": found}])
-    verdicts = _verdicts(parts, groups)
+    components = variance_components([0.0], [{"": each}])
+    verdicts = _verdicts(ratios, groups)
     if verdicts is not None:
         from scipy.stats import binomtest
 
-        ends = binomtest(int(verdicts.sum()), len(verdicts)).proportion_ci(LEVEL, method="wilson")
-        low, high = ends.low, ends.high
+        test = binomtest(int(verdicts.sum()), len(verdicts))
+        low, high = test.proportion_ci(CONFIDENCE, method="wilson")
     else:
-        low, high = spread.interval(value(*parts, groups=groups))
-        high = min(high, 1.0) if all(part.share for part in parts) else high
-    return Uncertainty(math.sqrt(spread.documents), max(0.0, float(low)), float(high))
+        low, high = components.interval(point_estimate(*ratios, groups=groups))
+        high = min(high, 1.0) if all(ratio.proportion for ratio in ratios) else high
+    return Uncertainty(math.sqrt(components.documents), max(0.0, float(low)), float(high))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spread:
-    """Variance of a number, or of a difference, that is a mean over seeds.
+class VarianceComponents:
+    """Variance of a metric, or of a difference of metrics, averaged over seeds.
 
-    With S seeds the half width of an interval is sqrt(t^2 V_seeds + z^2 V_documents), t being the
-    quantile of Student's distribution with S - 1 degrees of freedom and z the normal one.
+    With S seeds the half width of an interval is sqrt(t^2 V_seeds + z^2 V_documents). t is the
+    quantile of Student's distribution with S - 1 degrees of freedom, z the normal one.
 
     Attributes:
-        between_seeds: V_seeds, the variance of the mean as the seeds' numbers show it; it holds
-            the noise that each seed's own answers add. 0 for one seed.
-        documents: V_documents, what the choice of documents adds: the variance over documents of
-            their mean over seeds, less that noise; not negative.
+        between_seeds: V_seeds: variance of the mean, estimated from the values of the seeds. It
+            includes the noise of each seed's own answers. 0 for one seed.
+        documents: V_documents: variance over documents of their mean over seeds, less that noise;
+            not negative.
         num_seeds: S.
     """
 
@@ -192,7 +186,7 @@ class Spread:
     num_seeds: int
 
     def half_width(self, alpha: float = ALPHA) -> float:
-        """Of the interval that misses the truth with probability alpha."""
+        """Half width of the interval at level 1 - alpha."""
         z = NormalDist().inv_cdf(1 - alpha / 2)
         if self.num_seeds == 1:
             return z * math.sqrt(self.documents)
@@ -202,52 +196,56 @@ class Spread:
         return math.sqrt(quantile**2 * self.between_seeds + z**2 * self.documents)
 
     def interval(self, center: float) -> Interval:
-        """The 95 % interval around a number."""
+        """95 % interval around a center."""
         half = self.half_width()
         return Interval(center - half, center + half)
 
     def p_value(self, difference: float) -> float:
-        """The smallest alpha whose interval around this difference excludes zero.
+        """Smallest alpha at which the interval around this difference excludes zero.
 
-        No smaller than `SMALLEST_P`; 1 where nothing varies, as nothing is known then.
+        At least `MIN_P_VALUE`; 1 without variation, because nothing is known of the spread then.
         """
-        if self.half_width() < ROUNDING or self.half_width(1 - SMALLEST_P) >= abs(difference):
+        if self.half_width() < TOLERANCE or self.half_width(1 - MIN_P_VALUE) >= abs(difference):
             return 1.0
-        if self.half_width(SMALLEST_P) <= abs(difference):
-            return SMALLEST_P
+        if self.half_width(MIN_P_VALUE) <= abs(difference):
+            return MIN_P_VALUE
         from scipy.optimize import root_scalar
 
         miss = lambda logarithm: self.half_width(math.exp(logarithm)) - abs(difference)  # noqa: E731
-        ends = (math.log(SMALLEST_P), math.log1p(-SMALLEST_P))
+        ends = (math.log(MIN_P_VALUE), math.log1p(-MIN_P_VALUE))
         return math.exp(root_scalar(miss, bracket=ends).root)
 
 
-def spread_of(values: Sequence[float], found: Sequence[Deviations]) -> Spread:
-    """Where the variance of a mean over seeds comes from.
+def variance_components(
+    values: Sequence[float], deviations: Sequence[Deviations]
+) -> VarianceComponents:
+    """Variance of a mean over seeds, by source.
 
     Args:
-        values: The number, or the difference, of each seed.
-        found: For each seed, the deviations of its documents; those of a difference are differences
-            of deviations. Documents of one seed only vary with it.
+        values: The metric, or the difference, of each seed.
+        deviations: Deviations of the documents for each seed; for a difference, differences of
+            deviations. A pool that one seed lacks varies with the other seeds alone.
     """
     seeds = len(values)
     documents = noise = 0.0
-    for pool in dict.fromkeys(pool for one in found for pool in one):
-        nothing = np.zeros_like(next(one[pool] for one in found if pool in one))
-        each = np.stack([one.get(pool, nothing) for one in found])
+    for pool in dict.fromkeys(pool for one in deviations for pool in one):
+        zeros = np.zeros_like(next(one[pool] for one in deviations if pool in one))
+        each = np.stack([one.get(pool, zeros) for one in deviations])
         mean = each.mean(axis=0)
         documents += float((mean**2).sum())
         if seeds > 1:
             noise += float(((each - mean) ** 2).sum()) / (seeds - 1) / seeds
     between = variance(values) / seeds if seeds > 1 else 0.0
-    return Spread(between_seeds=between, documents=max(documents - noise, 0.0), num_seeds=seeds)
+    return VarianceComponents(
+        between_seeds=between, documents=max(documents - noise, 0.0), num_seeds=seeds
+    )
 
 
 def mcnemar(ours: DocumentScores, theirs: DocumentScores) -> float | None:
-    """McNemar's exact p of two models that answered the same yes/no documents.
+    """McNemar's exact two-sided p-value of two models on the same documents.
 
     Returns:
-        The two-sided p, or None where documents differ or are not right or wrong.
+        None if the documents differ or their scores are not binary.
     """
     first, second = ours.verdicts, theirs.verdicts
     if ours.pool != theirs.pool or first is None or second is None:
@@ -261,7 +259,7 @@ def mcnemar(ours: DocumentScores, theirs: DocumentScores) -> float | None:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values: below alpha, they bound the chance of any false finding by it."""
+    """Holm's adjusted p-values, which control the family-wise error rate."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     adjusted, highest = [1.0] * len(p_values), 0.0
     for rank, i in enumerate(order):
@@ -271,7 +269,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _codes(groups: Sequence[Hashable] | None, count: int) -> NDArray[np.intp]:
-    """Number of each document's group."""
+    """Index of each document's group."""
     if groups is None:
         return np.zeros(count, dtype=np.intp)
     assert len(groups) == count, "one group for each document"
@@ -279,9 +277,11 @@ def _codes(groups: Sequence[Hashable] | None, count: int) -> NDArray[np.intp]:
     return np.array([numbers[group] for group in groups], dtype=np.intp)
 
 
-def _verdicts(parts: Sequence[Part], groups: Sequence[Hashable] | None) -> NDArray[np.bool_] | None:
-    if len(parts) != 1 or len(set(groups or ())) > 1:
+def _verdicts(
+    ratios: Sequence[Ratio], groups: Sequence[Hashable] | None
+) -> NDArray[np.bool_] | None:
+    if len(ratios) != 1 or len(set(groups or ())) > 1:
         return None
-    above, below = parts[0].arrays()
-    plain = (below == 1).all() and np.isin(above, (0, 1)).all() and parts[0].share
-    return above == 1 if plain else None
+    above, below = ratios[0].arrays()
+    binary = (below == 1).all() and np.isin(above, (0, 1)).all() and ratios[0].proportion
+    return above == 1 if binary else None

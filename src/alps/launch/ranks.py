@@ -47,10 +47,10 @@ def fit_on_devices(run: Run) -> None:
         SystemExit: If a signal stopped the training; a resume point was written.
     """
     if run.trainer.devices == 1:
-        from alps.evals.callback import Evaluations
+        from alps.evals.callback import EvaluationCallback
         from alps.training.fit import fit
 
-        fit(run, [Evaluations(run)])
+        fit(run, [EvaluationCallback(run)])
         return
     _on_ranks(run, RunFolder(run.folder))
 

@@ -37,12 +37,12 @@ def main() -> None:
 
 def train(folder: RunFolder) -> None:
     """This rank's part of the folder's run."""
-    from alps.evals.callback import Evaluations
+    from alps.evals.callback import EvaluationCallback
     from alps.training.fit import fit
 
     run = folder.read_run()
     assert run.folder == folder.path, f"{folder.path} is not the folder of {run.key}"
-    fit(run, [Evaluations(run)])
+    fit(run, [EvaluationCallback(run)])
 
 
 def examine(folder: RunFolder) -> None:

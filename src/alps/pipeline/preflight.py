@@ -11,8 +11,8 @@ from alps.base.hashing import canonical, digest
 from alps.base.serialization import SettingsError, to_dict
 from alps.data.subset import training_examples
 from alps.evals.context import context_overflow_reason
-from alps.evals.engine.vllm import vllm_problem
-from alps.evals.evaluate import refusals
+from alps.evals.engine.vllm import vllm_unavailable_reason
+from alps.evals.evaluate import unsafe_code_problems
 from alps.heads.geometry import Geometry
 from alps.models.architecture import read_geometry
 from alps.models.checkpoint import materialize, materialize_qkv
@@ -110,13 +110,13 @@ class RunCheck:
     def _check_benchmarks(self) -> None:
         evals, problems = self.run.evals, []
         for place in evaluation_folders(self.run, self.trains):
-            problems += refusals(place.evals, place.folder, place.weights)
+            problems += unsafe_code_problems(place.evals, place.folder, place.weights)
         for benchmark in self.missing:
             try:
                 benchmark.ready(evals.documents_dir)
             except ValueError as error:
                 problems.append(str(error))
-        if self.missing and evals.backend == "vllm" and (problem := vllm_problem()):
+        if self.missing and evals.backend == "vllm" and (problem := vllm_unavailable_reason()):
             problems.append(problem)
         if problems:
             raise SettingsError(problems)
@@ -215,6 +215,7 @@ def _check_answers(run: Run, base: Path) -> None:
 
 
 def _encode(run: Run, source: Source, base: Path) -> None:
+    from alps.data.encoding.dataset import context_warning, encoded_dataset
     from alps.models.load import context_length, load_tokenizer
 
     context, show = context_length(base), run.trainer.progress
@@ -222,7 +223,7 @@ def _encode(run: Run, source: Source, base: Path) -> None:
     if warning := context_warning(rows, source, context):
         log.warning(warning)
     if rows.num_dropped or rows.num_truncated:
-        left_out = ", ".join(f"{count} {why}" for why, count in rows.tally.items()) or "none"
+        left_out = ", ".join(f"{count} {why}" for why, count in rows.dropped.items()) or "none"
         counts = (source.name, len(rows), rows.num_truncated, left_out)
         log.info("data=%s: %d training rows, %d of them cut to fit; left out: %s", *counts)
 

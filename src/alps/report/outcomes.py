@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from alps.base.serialization import from_dict, to_dict
-from alps.evals.statistics import DocumentScores, Interval, deviations, uncertainty, value
+from alps.evals.statistics import DocumentScores, Interval, deviations, point_estimate, uncertainty
 from alps.report.run_kind import BASE
 from alps.runs.completion import base_is_finished, base_result, is_finished
 from alps.runs.evaluation import Evaluation, read_evaluation
@@ -77,14 +77,14 @@ class Score:
     def deviations(self) -> NDArray[np.float64] | None:
         """Deviations of its documents, or None if they are unknown."""
         own = self.documents
-        return deviations(*own.parts, groups=own.groups) if own else None
+        return deviations(*own.ratios, groups=own.groups) if own else None
 
     @property
     def interval(self) -> Interval | None:
         """The 95 % interval over documents."""
         low, high = self.low, self.high
         if self.documents:
-            found = uncertainty(*self.documents.parts, groups=self.documents.groups)
+            found = uncertainty(*self.documents.ratios, groups=self.documents.groups)
             low, high = (found.low, found.high) if found else (None, None)
         return None if low is None or high is None else Interval(low, high)
 
@@ -231,7 +231,7 @@ def document_scores(folder: RunFolder, evaluation: Evaluation) -> DocumentScores
     if found is None or not evaluation.metrics:
         return None
     headline = next(iter(evaluation.metrics.values()))
-    same = abs(value(*found.parts, groups=found.groups) - headline) < TOLERANCE
+    same = abs(point_estimate(*found.ratios, groups=found.groups) - headline) < TOLERANCE
     return found if same else None  # samples of another evaluation under the same name
 
 

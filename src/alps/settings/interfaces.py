@@ -250,7 +250,7 @@ class Benchmark(ABC):
         return None
 
     @abstractmethod
-    def evaluate(self, subject: EvaluationContext) -> BenchmarkResult | None:
+    def evaluate(self, context: EvaluationContext) -> BenchmarkResult | None:
         """Asks the model and judges its answers.
 
         Every rank calls it; those other than 0 may return None.

@@ -1,5 +1,6 @@
 """Our engine against lm-eval's own at batch size 1, and generation that is greedy."""
 
+import logging
 from dataclasses import replace
 
 import pytest
@@ -65,9 +66,9 @@ def test_answers_are_those_of_the_harness(parts, shots, batch_size):
 
 def test_the_prefix_is_used(parts, monkeypatch):
     used = []
-    real = hf_engine.repeated
+    real = hf_engine.expanded_cache
     counted = lambda p, rows, room: used.append(rows) or real(p, rows, room)  # noqa: E731
-    monkeypatch.setattr(hf_engine, "repeated", counted)
+    monkeypatch.setattr(hf_engine, "expanded_cache", counted)
     engine = HFEngine(*parts, "auto", None)
     engine.generate_until(prompts(), disable_tqdm=True)
     engine.loglikelihood(choices(), disable_tqdm=True)
@@ -112,6 +113,17 @@ def test_answers_to_prompts_that_lose_their_beginning(parts):
         engine._max_length = 100
     wanted, found = (e.generate_until(prompts(), disable_tqdm=True) for e in engines)
     assert found == wanted
+
+
+def test_lm_evals_logger_is_left_as_it_was(parts, caplog):
+    """It would warn of a model in memory, and of a cut prompt, which is counted elsewhere."""
+    logger = logging.getLogger(HFLM.__module__)
+    engine = HFEngine(*parts, 1, None)
+    engine._max_length = 100
+    engine.loglikelihood(choices(), disable_tqdm=True)
+    assert logger.level == logging.NOTSET and not caplog.records
+    HFLM(pretrained=parts[0], tokenizer=parts[1], batch_size=1)
+    assert "already-initialized model" in caplog.text
 
 
 def test_nothing_to_do(parts):

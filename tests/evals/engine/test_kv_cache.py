@@ -2,14 +2,14 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from alps.evals.engine.kv_cache import RoomyLayer, roomy_cache
+from alps.evals.engine.kv_cache import PreallocatedLayer, preallocated_cache
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model
 
 
 @pytest.mark.parametrize("room", [1, 7, 30])
 def test_it_holds_what_transformers_own_holds(room):
-    ours, theirs = roomy_cache(2, room), DynamicCache()
+    ours, theirs = preallocated_cache(2, room), DynamicCache()
     torch.manual_seed(0)
     for tokens in (5, 1, 1, 4):
         for layer in range(2):
@@ -21,7 +21,7 @@ def test_it_holds_what_transformers_own_holds(room):
 
 
 def test_room_that_was_taken_is_not_taken_again():
-    layer = RoomyLayer(8)
+    layer = PreallocatedLayer(8)
     places = set()
     for _ in range(8):
         keys, _ = layer.update(torch.ones(1, 1, 1, 2), torch.ones(1, 1, 1, 2))
@@ -34,5 +34,5 @@ def test_a_model_generates_the_same(make_run):
     ids = torch.randint(1, 90, (3, 9))
     settings = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": 0}
     expected = model.generate(ids, **settings)
-    cache = roomy_cache(model.config.num_hidden_layers, 17)
+    cache = preallocated_cache(model.config.num_hidden_layers, 17)
     assert model.generate(ids, past_key_values=cache, **settings).equal(expected)

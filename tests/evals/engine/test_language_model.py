@@ -71,7 +71,7 @@ def test_answers_come_in_order_and_nothing_is_asked_twice(speak, partial):
     assert lm.generate_until(asked("b", "a", "b")) == ["B", "A", "B"]
     assert lm.generate_until(asked("a", "c")) == ["A", "C"]
     assert sorted(parrot.heard) == ["a", "b", "c"]
-    assert lm.work.num_answers == 3 and lm.work.num_tokens == 3
+    assert lm.counts.num_answers == 3 and lm.counts.num_tokens == 3
 
 
 def test_a_killed_evaluation_goes_on_where_it_was(speak):
@@ -209,10 +209,10 @@ def test_meta_needs_a_chat_template(subject):
 def test_answers_of_another_version_are_asked_again(subject, monkeypatch):
     question = [Instance("loglikelihood", {}, ("a", " b"), 0)]
     subject.language_model("plain", "x").loglikelihood(question)
-    monkeypatch.setattr(language_model, "ANSWERS", language_model.ANSWERS - 1)
+    monkeypatch.setattr(language_model, "ANSWER_VERSION", language_model.ANSWER_VERSION - 1)
     again = subject.language_model("plain", "x")
     again.loglikelihood(question)
-    assert again.work.num_answers == 2
+    assert again.counts.num_answers == 2
 
 
 def test_a_prompt_has_one_beginning_of_text(subject):
@@ -232,7 +232,7 @@ def test_throughput_counts_what_was_said(subject):
     lm = subject.language_model("plain", "x")
     settings = {"until": [], "max_gen_toks": 5, "do_sample": False}
     lm.generate_until([Instance("generate_until", {}, ("Why?", settings), 0)])
-    assert 0 < subject.work.num_tokens <= 5 and subject.work.seconds > 0
+    assert 0 < subject.counts.num_tokens <= 5 and subject.counts.seconds > 0
 
 
 def test_weights_in_another_precision_are_asked_again(subject):
@@ -241,4 +241,4 @@ def test_weights_in_another_precision_are_asked_again(subject):
     subject.model.to(torch.bfloat16)
     again = subject.language_model("plain", "x")
     again.loglikelihood(question)
-    assert again.work.num_answers == 2
+    assert again.counts.num_answers == 2

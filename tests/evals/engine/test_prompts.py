@@ -11,7 +11,7 @@ from lm_eval.api.instance import Instance
 from alps.data.encoding.encode import answer_ids, encode_example
 from alps.data.example import Example
 from alps.data.template import prompt
-from alps.evals.engine.prompts import PrefilledPrompt, with_response
+from alps.evals.engine.prompts import PrefilledPrompt, prefilled_prompt
 
 KINDS = ("bytes", "merges", "begins", "closes", "begins and closes", "sentencepiece", "smollm2")
 ASKED = (("alpaca", "alpaca"), ("alpaca", "plain"), ("alpaca", "chat"), ("meta", "alpaca"))
@@ -200,8 +200,8 @@ def test_a_prefilled_prompt_is_a_text_that_knows_its_parts():
     text = PrefilledPrompt("Why? ", "Because")
     for one in (text, copy.deepcopy(text), pickle.loads(pickle.dumps(text))):
         assert one == "Why? Because" and (one.question, one.response) == ("Why? ", "Because")
-    assert with_response("Why? Because", "Because\n").response == "Because"
-    assert with_response("Why?", "Because") == "Why?"
+    assert prefilled_prompt("Why? Because", "Because\n").response == "Because"
+    assert prefilled_prompt("Why?", "Because") == "Why?"
 
 
 def test_prompts_beyond_the_context_are_counted_and_told(make_subject, caplog):

@@ -53,7 +53,7 @@ class FakeVLLM(TemplateLM):
 def with_vllm(monkeypatch):
     FakeVLLM.started = ()
     vllm_engine._started.cache_clear()
-    monkeypatch.setattr(vllm_engine, "vllm_problem", lambda: None)
+    monkeypatch.setattr(vllm_engine, "vllm_unavailable_reason", lambda: None)
     adapter = ModuleType("lm_eval.models.vllm_causallms")
     adapter.VLLM = FakeVLLM
     monkeypatch.setitem(sys.modules, adapter.__name__, adapter)

@@ -31,7 +31,9 @@ class Scripted(EvaluationContext):
     asked: list = field(default_factory=list)
     gathered: dict = field(default_factory=dict)
 
-    engine: Callable = field(default=lambda subject, protocol, title: ScriptedModel(subject))
+    build_language_model: Callable = field(
+        default=lambda subject, protocol, title: ScriptedModel(subject)
+    )
 
 
 class ScriptedModel:
@@ -247,7 +249,7 @@ def test_a_real_model_under_every_protocol(make_run, data_dir, tmp_path):
     for protocol in ("alpaca", "plain", "meta"):
         folder = tmp_path / "evals/humaneval" / protocol
         subject = EvaluationContext(
-            engine=language_model,
+            build_language_model=language_model,
             **own,
             batch_size=2,
             folder=folder,

@@ -80,7 +80,7 @@ def test_prompts_of_every_protocol_hold_eight_shots(make_benchmark, ask, protoco
 
 
 def test_samples_are_lm_evals_and_give_the_score_again(make_benchmark, ask):
-    from alps.evals.harness.samples import read_samples, rescored
+    from alps.evals.harness.samples import read_samples, rescore
 
     benchmark = make_benchmark("gsm8k", test=PROBLEMS)
     asked = ask(benchmark, say)
@@ -91,10 +91,10 @@ def test_samples_are_lm_evals_and_give_the_score_again(make_benchmark, ask):
     assert [s["doc_id"] for s in samples if s["filter"] == "strict-match"] == [0, 1, 2, 3]
     assert samples[0]["doc"] == PROBLEMS[0] and samples[0]["resps"] == [[SAID["Problem 0?"]]]
     assert samples[0]["arguments"]["gen_args_0"]["arg_0"] == asked.prompts[0]
-    assert rescored(benchmark, asked.folder) == asked.card.metrics
+    assert rescore(benchmark, asked.folder) == asked.card.metrics
     changed = path.read_text().replace("The final answer is 8", "The final answer is 7")
     path.write_text(changed)
-    assert rescored(benchmark, asked.folder)["strict_match"] == 0.75
+    assert rescore(benchmark, asked.folder)["strict_match"] == 0.75
 
 
 def test_many_samples_are_compressed(make_benchmark, ask, monkeypatch):
@@ -212,11 +212,11 @@ def test_gpqa_as_it_is_published(make_benchmark, ask, tmp_path):
 
 
 def test_gpqa_gives_its_score_again(make_benchmark, ask):
-    from alps.evals.harness.samples import rescored
+    from alps.evals.harness.samples import rescore
 
     benchmark = make_benchmark("gpqa", test=GPQA)
     asked = ask(benchmark, right_letter)
-    assert rescored(benchmark, asked.folder) == asked.card.metrics
+    assert rescore(benchmark, asked.folder) == asked.card.metrics
 
 
 def test_random_numbers_go_on_as_if_nothing_had_been(make_benchmark, ask):
@@ -242,13 +242,13 @@ def test_limit_takes_the_first(make_benchmark, ask):
 
 
 def test_fewer_documents_than_processes_are_refused(make_benchmark):
-    from alps.evals.harness.run import run
+    from alps.evals.harness.run import run_task
 
     class Two:
         world_size = 2
 
     with pytest.raises(ValueError, match=r"gsm8k has 1 documents for 2 processes: raise evals"):
-        run(make_benchmark("gsm8k", test=PROBLEMS), {"test": PROBLEMS[:1]}, Two())
+        run_task(make_benchmark("gsm8k", test=PROBLEMS), {"test": PROBLEMS[:1]}, Two())
 
 
 @pytest.mark.parametrize(
@@ -347,7 +347,7 @@ def test_a_missing_package_is_refused(make_benchmark, monkeypatch):
 def test_real_rows(name, make_run, tmp_path):
     """Two documents of each benchmark whose files are there, on a model with random weights."""
     from alps.evals.context import EvaluationContext
-    from alps.evals.harness.samples import rescored
+    from alps.evals.harness.samples import rescore
     from alps.models.checkpoint import materialize
     from alps.models.load import load_model, load_tokenizer
 
@@ -363,7 +363,7 @@ def test_real_rows(name, make_run, tmp_path):
         pytest.skip(str(error))
     base = materialize(run.model)
     subject = EvaluationContext(
-        engine=language_model,
+        build_language_model=language_model,
         model=load_model(base).eval(),
         tokenizer=load_tokenizer(base),
         data=run.data,
@@ -375,4 +375,4 @@ def test_real_rows(name, make_run, tmp_path):
     subject.folder.mkdir()
     card = benchmark.evaluate(subject)
     assert card is not None and card.num_documents == 2
-    assert rescored(benchmark, subject.folder) == card.metrics
+    assert rescore(benchmark, subject.folder) == card.metrics

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from alps.evals.harness import run as harness_run
-from alps.evals.harness import specification as harness_specification
+from alps.evals.harness import task_config as harness_task_config
 from alps.evals.harness.benchmark import HarnessTask
 from alps.evals.harness.documents import Split
 
@@ -32,7 +32,7 @@ def own(tmp_path, monkeypatch):
     """A benchmark of one's own: its task file and rows, changed as told."""
     tasks, documents = tmp_path / "tasks", tmp_path / "documents"
     tasks.mkdir(), documents.mkdir()
-    monkeypatch.setattr(harness_specification, "OUR_TASKS", tasks)
+    monkeypatch.setattr(harness_task_config, "ALPS_TASKS", tasks)
 
     def make(task: str = TASK, shots: list | None = None, **changes) -> HarnessTask:
         (tasks / "own.yaml").write_text(task)
@@ -188,8 +188,8 @@ def test_how_many_examples_are_asked_too_is_recorded(own, ask):
     assert ask(benchmark, lambda request: "0").card.details["shots_asked"] == 1
 
 
-def test_warnings_of_the_harness_are_told_once(own, tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(harness_run, "_warned", set())
+def test_warnings_of_the_harness_are_told_once(own, tmp_path, caplog):
+    harness_run._warn_once.cache_clear()
     benchmark = own(TASK.replace(", higher_is_better: true", ""))
     for _ in range(2):
         benchmark.dry_run(tmp_path / "documents")

@@ -49,7 +49,11 @@ def with_punkt(paths):
 
 
 def test_four_accuracies_and_their_mean(make_benchmark, ask, with_punkt):
-    asked = ask(make_benchmark("ifeval", test=ROWS), say)
+    seeds = []
+    asked = ask(
+        make_benchmark("ifeval", test=ROWS),
+        lambda request: seeds.append(langdetect.DetectorFactory.seed) or say(request),
+    )
     metrics = asked.card.metrics
     assert metrics["prompt_strict_accuracy"] == pytest.approx(1 / 3)
     assert metrics["prompt_loose_accuracy"] == pytest.approx(2 / 3)
@@ -58,9 +62,18 @@ def test_four_accuracies_and_their_mean(make_benchmark, ask, with_punkt):
     assert next(iter(metrics)) == "mean_accuracy"
     assert metrics["mean_accuracy"] == pytest.approx((1 / 3 + 2 / 3 + 3 / 5 + 4 / 5) / 4)
     assert set(asked.card.uncertainty) == set(metrics)
-    assert langdetect.DetectorFactory.seed == 0
+    assert set(seeds) == {0}
     assert asked.requests[0].args[1]["max_gen_toks"] == 1280
     assert asked.prompts[0].endswith(f"### Instruction:\n{ROWS[0]['prompt']}\n\n### Response:\n")
+
+
+def test_libraries_are_left_as_they_were(make_benchmark, ask, with_punkt, monkeypatch):
+    monkeypatch.setattr(langdetect.DetectorFactory, "seed", 7)
+    benchmark = make_benchmark("ifeval", test=ROWS)
+    benchmark.ready(with_punkt)
+    benchmark.dry_run(with_punkt)
+    ask(benchmark, say)
+    assert langdetect.DetectorFactory.seed == 7 and nltk.data.path == []
 
 
 def test_all_right_and_all_wrong(make_benchmark, ask, with_punkt):
@@ -72,11 +85,11 @@ def test_all_right_and_all_wrong(make_benchmark, ask, with_punkt):
 
 
 def test_its_samples_give_the_score_again(make_benchmark, ask, with_punkt):
-    from alps.evals.harness.samples import rescored
+    from alps.evals.harness.samples import rescore
 
     benchmark = make_benchmark("ifeval", test=ROWS)
     asked = ask(benchmark, say)
-    assert rescored(benchmark, asked.folder) == asked.card.metrics
+    assert rescore(benchmark, asked.folder) == asked.card.metrics
 
 
 def test_a_missing_tokenizer_is_told_before_anything_is_asked(make_benchmark, ask, paths):

@@ -160,9 +160,9 @@ def test_benchmark(make_benchmark, ask, name):
     text = "Solve the following problem. Write the final answer in \\boxed{}.\n\nProblem: A half?"
     assert prompt.endswith(f"### Instruction:\n{text}\n\nSolution:\n\n### Response:\n")
     assert options["until"] == ["Problem:"] and options["max_gen_toks"] == 1024
-    from alps.evals.harness.samples import rescored
+    from alps.evals.harness.samples import rescore
 
-    assert rescored(benchmark, asked.folder) == asked.card.metrics
+    assert rescore(benchmark, asked.folder) == asked.card.metrics
 
 
 def test_sets_of_another_size_have_another_name(make_benchmark):

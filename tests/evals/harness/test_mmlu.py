@@ -50,13 +50,14 @@ def test_prompts_are_the_harnesss_own(make_benchmark, ask):
     import lm_eval
     from datasets import Dataset
     from lm_eval.api.task import ConfigurableTask
-    from lm_eval.tasks._yaml_loader import load_yaml
+
+    from alps.evals.harness.lm_eval_internals import load_task_file
 
     benchmark = make_benchmark("mmlu", "protocol=plain", test=TEST, shots=SHOTS)
     ours = ask(benchmark, always("A")).requests
     folder = Path(lm_eval.__file__).parent / "tasks/mmlu/default"
     for subject in ("anatomy", "world_religions"):
-        spec = load_yaml(folder / f"mmlu_{subject}.yaml")
+        spec = load_task_file(folder / f"mmlu_{subject}.yaml")
         rows = {
             split: Dataset.from_list([r for r in given if r["subject"] == subject])
             for split, given in (("test", TEST), ("dev", SHOTS))
@@ -70,10 +71,11 @@ def test_prompts_are_the_harnesss_own(make_benchmark, ask):
 
 def test_descriptions_of_all_subjects_follow_from_their_names():
     import lm_eval
-    from lm_eval.tasks._yaml_loader import load_yaml
+
+    from alps.evals.harness.lm_eval_internals import load_task_file
 
     folder = Path(lm_eval.__file__).parent / "tasks/mmlu/default"
-    specs = [load_yaml(path) for path in folder.glob("mmlu_*.yaml")]
+    specs = [load_task_file(path) for path in folder.glob("mmlu_*.yaml")]
     assert len(specs) == 57
     for spec in specs:
         words = spec["dataset_name"].replace("_", " ")
@@ -108,11 +110,11 @@ def test_a_limit_goes_round_the_subjects(make_benchmark, ask):
 
 
 def test_its_samples_give_the_score_again(make_benchmark, ask):
-    from alps.evals.harness.samples import rescored
+    from alps.evals.harness.samples import rescore
 
     benchmark = make_benchmark("mmlu", test=TEST, shots=SHOTS)
     asked = ask(benchmark, always("B"))
-    assert rescored(benchmark, asked.folder) == asked.card.metrics
+    assert rescore(benchmark, asked.folder) == asked.card.metrics
 
 
 def test_a_subject_without_shots_is_refused(make_benchmark, ask):

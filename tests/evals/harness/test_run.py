@@ -5,7 +5,7 @@ import torch
 from lm_eval.api.model import LM
 
 from alps.evals.harness import run as harness_run
-from alps.evals.harness import specification as harness_specification
+from alps.evals.harness import task_config as harness_task_config
 
 PROBLEMS = [{"question": f"Problem {n}?", "answer": f"Steps.\n#### {n}"} for n in range(3)]
 
@@ -44,14 +44,16 @@ class Rank(LM):
 @pytest.mark.parametrize("repeats", [1, 2])
 def test_a_rank_with_fewer_documents_has_no_more_answers(make_benchmark, monkeypatch, repeats):
     """The harness asks its last question again, so that all ranks ask as often."""
-    load = harness_specification.load_yaml
+    load = harness_task_config.load_task_file
     changed = {"repeats": repeats}
-    monkeypatch.setattr(harness_specification, "load_yaml", lambda path: {**load(path), **changed})
+    monkeypatch.setattr(
+        harness_task_config, "load_task_file", lambda path: {**load(path), **changed}
+    )
     benchmark = make_benchmark("gsm8k", "protocol=plain", test=PROBLEMS)
     gathered: list[list] = []
     second, first = Rank(1, gathered), Rank(0, gathered)
-    assert harness_run.run(benchmark, {"test": PROBLEMS}, second) is None
-    found = harness_run.run(benchmark, {"test": PROBLEMS}, first)
+    assert harness_run.run_task(benchmark, {"test": PROBLEMS}, second) is None
+    found = harness_run.run_task(benchmark, {"test": PROBLEMS}, first)
     assert found is not None and first.asked == second.asked == 2 * repeats
     samples = [s for s in found.samples if s["filter"] == "strict-match"]
     assert [s["doc_id"] for s in samples] == [0, 1, 2]

@@ -43,13 +43,13 @@ def test_some_constraints_kept(make_benchmark, ask):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_its_samples_give_the_score_again(make_benchmark, ask, name):
-    from alps.evals.harness.samples import rescored
+    from alps.evals.harness.samples import rescore
 
     benchmark = make_benchmark(name, "limit=5")
     answer = next(MODULES[name].examples("test")).answer
     asked = ask(benchmark, lambda request: answer)
     assert 0 < asked.card.metrics[METRICS[name][0]] < 1
-    assert rescored(benchmark, asked.folder) == asked.card.metrics
+    assert rescore(benchmark, asked.folder) == asked.card.metrics
 
 
 def test_nothing_is_needed_from_elsewhere(make_benchmark):
@@ -63,9 +63,9 @@ def test_nothing_is_needed_from_elsewhere(make_benchmark):
 def test_the_task_files_work_with_lm_eval_alone():
     from lm_eval.tasks import TaskManager
 
-    from alps.evals.harness.specification import OUR_TASKS
+    from alps.evals.harness.task_config import ALPS_TASKS
 
-    manager = TaskManager(include_defaults=False, include_path=OUR_TASKS)
+    manager = TaskManager(include_defaults=False, include_path=ALPS_TASKS)
     names = ["alps_mini_math", "alps_mini_general"]
     tasks = manager.load(names)["tasks"]
     sizes = {name: len(task.eval_docs) for name, task in tasks.items()}

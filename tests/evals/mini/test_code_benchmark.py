@@ -149,7 +149,9 @@ def test_a_real_model_gets_a_number(make_run, tmp_path):
     own = {"model": load_model(base).eval(), "tokenizer": load_tokenizer(base), "data": run.data}
     folder = tmp_path / "mini_code/alpaca"
     card = MINI.evaluate(
-        EvaluationContext(engine=language_model, **own, batch_size=4, folder=folder, weights="w")
+        EvaluationContext(
+            build_language_model=language_model, **own, batch_size=4, folder=folder, weights="w"
+        )
     )
     assert card.metrics == {"pass@1": 0.0} and card.num_documents == 5
     assert card.details["decoding"]["max_new_tokens"] == 96

@@ -115,12 +115,14 @@ def test_every_document_has_a_line(made, tmp_path):
 
 
 def test_groups_and_several_parts_come_back(made, tmp_path, monkeypatch):
-    from alps.evals.harness.benchmark import HarnessTask, Measure
-    from alps.evals.statistics import Part, value
+    from alps.evals.harness.benchmark import DocumentMetric, HarnessTask
+    from alps.evals.statistics import Ratio, point_estimate
 
-    parts = [Part([1, 0, 1, 1], [2, 1, 3, 1]), Part([0, 0, 1, 0])]
-    measure = Measure(parts, groups=["law", "law", "art", "art"])
-    monkeypatch.setattr(HarnessTask, "measures", lambda self, samples: {"accuracy": measure})
+    parts = [Ratio([1, 0, 1, 1], [2, 1, 3, 1]), Ratio([0, 0, 1, 0])]
+    measure = DocumentMetric(parts, groups=["law", "law", "art", "art"])
+    monkeypatch.setattr(
+        HarnessTask, "document_metrics", lambda self, samples: {"accuracy": measure}
+    )
     monkeypatch.setattr("alps.report.outcomes.TOLERANCE", 2.0)  # the file has another headline
     run = made.run()
     made.finish(run, {"gsm8k": [1.0, 0.0, 1.0, 1.0]})
@@ -131,8 +133,10 @@ def test_groups_and_several_parts_come_back(made, tmp_path, monkeypatch):
     assert again.cells == before.cells
     (outcome,) = again.outcomes[0]
     documents = outcome.score("gsm8k").documents
-    assert documents.groups == ["law", "law", "art", "art"] and len(documents.parts) == 2
-    assert value(*documents.parts, groups=documents.groups) == value(*parts, groups=measure.groups)
+    assert documents.groups == ["law", "law", "art", "art"] and len(documents.ratios) == 2
+    assert point_estimate(*documents.ratios, groups=documents.groups) == point_estimate(
+        *parts, groups=measure.groups
+    )
 
 
 def test_a_later_key_or_field_does_not_hide_a_run(made, layout, tmp_path):

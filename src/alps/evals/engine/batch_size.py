@@ -1,4 +1,4 @@
-"""How many rows a device's memory holds side by side."""
+"""Largest batch that fits the device's memory."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedConfig
 
-SHARE = 0.5
-"""Of the free memory; the rest is for what is not counted here."""
+MEMORY_FRACTION = 0.5
+"""Usable fraction of the free memory; the rest is for what the estimate leaves out."""
 
-MOST_ROWS = {"cpu": 16, "cuda": 256}
-"""Where more rows bring no more speed, but let more of them wait for the longest answer."""
+MAX_BATCH_SIZE = {"cpu": 16, "cuda": 256}
+"""Larger batches are no faster, but more sequences wait for the longest answer."""
 
 
-def fitting(config: PreTrainedConfig, dtype: torch.dtype, tokens: int, logits: int) -> int:
-    """Rows that fit, at least 1.
+def max_batch_size(config: PreTrainedConfig, dtype: torch.dtype, tokens: int, logits: int) -> int:
+    """Number of sequences that fit into memory, at least 1.
 
     Args:
         config: The model's.
-        dtype: Of its weights.
-        tokens: Longest row, prompt and answer.
-        logits: Positions of a row whose logits are computed at once.
+        dtype: Of the weights.
+        tokens: Length of the longest sequence, prompt and answer.
+        logits: Positions per sequence whose logits are computed at once.
     """
     on_gpu = torch.cuda.is_available()
-    free = _free_on_gpu() if on_gpu else _free_memory()
-    rows = int(SHARE * free / bytes_of_row(config, dtype.itemsize, tokens, logits))
-    return max(1, min(rows, MOST_ROWS["cuda" if on_gpu else "cpu"]))
+    free = _free_gpu_memory() if on_gpu else _free_memory()
+    size = int(MEMORY_FRACTION * free / bytes_per_sequence(config, dtype.itemsize, tokens, logits))
+    return max(1, min(size, MAX_BATCH_SIZE["cuda" if on_gpu else "cpu"]))
 
 
-def bytes_of_row(config: PreTrainedConfig, itemsize: int, tokens: int, logits: int) -> int:
-    """Memory of one row: keys and values, activations of a layer, logits twice in float32."""
+def bytes_per_sequence(config: PreTrainedConfig, itemsize: int, tokens: int, logits: int) -> int:
+    """Bytes of the KV cache, the activations of one layer, and the logits, twice in float32."""
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     cache = 2 * config.num_hidden_layers * heads * head_dim * itemsize
@@ -38,7 +38,7 @@ def bytes_of_row(config: PreTrainedConfig, itemsize: int, tokens: int, logits: i
     return tokens * (cache + layer) + logits * config.vocab_size * (8 + itemsize)
 
 
-def _free_on_gpu() -> int:
+def _free_gpu_memory() -> int:
     free, _ = torch.cuda.mem_get_info()
     return free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
 
@@ -47,4 +47,4 @@ def _free_memory() -> int:
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
-    return 2**30  # another system: a cautious guess
+    return 2**30  # a cautious guess for systems without this line

@@ -1,7 +1,7 @@
-"""The tokens all prompts of a batch begin with (instructions, shots), computed once.
+"""Prefix caching: the shared prefix of a batch (instructions, shots) is computed once.
 
-Few-shot prompts of a benchmark differ in their last part only. The keys and values of what they
-share are computed for one row and repeated; the next batch finds them already there.
+Few-shot prompts of a benchmark differ in their last part only. The keys and values of the shared
+prefix are computed for one sequence and expanded to the batch; later batches reuse them.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import DynamicCache
 
-from alps.evals.engine.kv_cache import roomy_cache
+from alps.evals.engine.kv_cache import preallocated_cache
 
-FEWEST_TOKENS = 32
+MIN_PREFIX_TOKENS = 32
 """A shorter prefix is not worth the bookkeeping."""
 
 
 class Prefix(NamedTuple):
-    """The beginning of some rows.
+    """A shared prefix.
 
     Attributes:
         ids: Its tokens.
-        cache: Their keys and values, for one row; it may hold more tokens behind them.
+        cache: Keys and values of one sequence; it may be longer than the prefix.
     """
 
     ids: Int[Tensor, " tokens"]
@@ -32,32 +32,32 @@ class Prefix(NamedTuple):
 
 
 class SharedPrefix:
-    """Computes the prefix of a batch, or finds it in the batch before."""
+    """The most recent shared prefix of a model's batches."""
 
     def __init__(self, model: Any):
-        """Of this model; one whose layers forget what lies far back has none."""
+        """Sliding-window attention is not supported: its cache drops the prefix."""
         self.model = model
-        self.possible = not getattr(model.config, "sliding_window", None)
+        self.supported = not getattr(model.config, "sliding_window", None)
         self._last: Prefix | None = None
 
-    def of(self, rows: Int[Tensor, "rows tokens"], longest: int) -> Prefix | None:
-        """What the rows begin with, or None if it is too short or there is but one row.
+    def find(self, ids: Int[Tensor, "batch tokens"], longest: int) -> Prefix | None:
+        """The shared prefix of a batch, or None if it is too short or the batch is one sequence.
 
         Args:
-            rows: Token ids, without padding on the left.
-            longest: Tokens that a prefix may have: every row goes on behind it.
+            ids: Token ids, without padding on the left.
+            longest: Maximum length of the prefix: every sequence continues behind it.
         """
-        if not self.possible or longest < FEWEST_TOKENS:
+        if not self.supported or longest < MIN_PREFIX_TOKENS:
             return None
-        length = _equal((rows[:, :longest] == rows[0, :longest]).all(0))
+        length = _num_leading((ids[:, :longest] == ids[0, :longest]).all(0))
         if self._last is not None:
             both = min(length, len(self._last.ids))
-            known = _equal(self._last.ids[:both] == rows[0, :both])
-            if known >= FEWEST_TOKENS and known * 5 >= length * 4:  # most of it is good enough
+            known = _num_leading(self._last.ids[:both] == ids[0, :both])
+            if known >= MIN_PREFIX_TOKENS and known * 5 >= length * 4:  # at least 80 % of it
                 return Prefix(self._last.ids[:known], self._last.cache)
-        if length < FEWEST_TOKENS or len(rows) == 1:
+        if length < MIN_PREFIX_TOKENS or len(ids) == 1:
             return None
-        self._last = self._compute(rows[0, :length])
+        self._last = self._compute(ids[0, :length])
         return self._last
 
     def _compute(self, ids: Int[Tensor, " tokens"]) -> Prefix:
@@ -67,50 +67,51 @@ class SharedPrefix:
         return Prefix(ids.clone(), cache)
 
 
-def repeated(prefix: Prefix, rows: int, room: int) -> DynamicCache:
-    """A cache of its own for some rows that all begin with the prefix.
+def expanded_cache(prefix: Prefix, batch_size: int, capacity: int) -> DynamicCache:
+    """A new cache that starts with the prefix in every sequence of a batch.
 
     Args:
-        prefix: What they begin with.
-        rows: How many.
-        room: Longest of them, with what is generated.
+        prefix: The shared prefix.
+        batch_size: Number of sequences.
+        capacity: Length of the longest sequence, prompt and answer.
     """
     layers: list[Any] = prefix.cache.layers
-    cache = roomy_cache(len(layers), room)
+    cache = preallocated_cache(len(layers), capacity)
     length = len(prefix.ids)
     for number, layer in enumerate(layers):
         keys, values = layer.keys[:, :, :length], layer.values[:, :, :length]
-        shape = (rows, -1, -1, -1)
+        shape = (batch_size, -1, -1, -1)
         cache.update(keys.expand(shape), values.expand(shape), number)
     return cache
 
 
-def left_aligned(
-    ids: Int[Tensor, "rows tokens"], mask: Int[Tensor, "rows tokens"]
-) -> tuple[Int[Tensor, "rows tokens"], int]:
-    """Rows padded on the left, moved to begin at the left, and the length of the shortest."""
+def padded_right(
+    ids: Int[Tensor, "batch tokens"], mask: Int[Tensor, "batch tokens"]
+) -> tuple[Int[Tensor, "batch tokens"], int]:
+    """Left-padded sequences with the padding on the right, and the length of the shortest."""
     lengths = mask.sum(1)
     moved = ids.clone()
-    for row, length in enumerate(lengths.tolist()):
-        moved[row] = ids[row].roll(length - ids.shape[1])
+    for number, length in enumerate(lengths.tolist()):
+        moved[number] = ids[number].roll(length - ids.shape[1])
     return moved, int(lengths.min())
 
 
-def prefix_first(
-    ids: Int[Tensor, "rows tokens"], mask: Int[Tensor, "rows tokens"], length: int
-) -> tuple[Int[Tensor, "rows tokens"], Bool[Tensor, "rows tokens"]]:
-    """Rows padded on the left, with the padding moved behind their first `length` tokens.
+def padding_after_prefix(
+    ids: Int[Tensor, "batch tokens"], mask: Int[Tensor, "batch tokens"], length: int
+) -> tuple[Int[Tensor, "batch tokens"], Bool[Tensor, "batch tokens"]]:
+    """Left-padded sequences with the padding moved behind their first `length` tokens.
 
     Returns:
-        Token ids, and which of them are no padding.
+        Token ids, and the attention mask.
     """
-    places = torch.arange(ids.shape[1], device=ids.device)
+    positions = torch.arange(ids.shape[1], device=ids.device)
     start = ids.shape[1] - mask.sum(1, keepdim=True)
-    moved = torch.where(places < length, (places + start).clamp(max=ids.shape[1] - 1), places)
-    padding = (places >= length) & (places < start + length)
-    return ids.gather(1, moved), ~padding
+    shifted = (positions + start).clamp(max=ids.shape[1] - 1)
+    source = torch.where(positions < length, shifted, positions)
+    padding = (positions >= length) & (positions < start + length)
+    return ids.gather(1, source), ~padding
 
 
-def _equal(same: Bool[Tensor, " tokens"]) -> int:
-    """How many are true before the first that is not."""
+def _num_leading(same: Bool[Tensor, " tokens"]) -> int:
+    """Number of true values before the first false one."""
     return int(same.long().cumprod(0).sum())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from alps.evals.engine.prompts import Decoding
 
 
-def vllm_problem() -> str | None:
-    """Why vLLM cannot generate here, or None."""
+def vllm_unavailable_reason() -> str | None:
+    """Why vLLM is not available here, or None if it is."""
     if find_spec("vllm"):
         return None
     return (
@@ -23,25 +23,25 @@ def vllm_problem() -> str | None:
     )
 
 
-def vllm_engine(subject: EvaluationContext, template: str | None) -> Any:
-    """The subject's checkpoint in vLLM; the engine of a checkpoint is started once.
+def vllm_engine(context: EvaluationContext, template: str | None) -> Any:
+    """VLLM on the context's checkpoint; a checkpoint's engine is started once.
 
     Args:
-        subject: What is examined.
-        template: How prompts are written, or None for lm-eval's own way.
+        context: The model to evaluate.
+        template: Prompt template, or None for lm-eval's encoding.
 
     Raises:
         ValueError: If vLLM is not installed.
     """
-    if problem := vllm_problem():
+    if problem := vllm_unavailable_reason():
         raise ValueError(problem)
     from alps.models.load import end_ids
 
-    assert subject.checkpoint is not None
-    subject.model.to("cpu")  # vLLM claims the device for itself
-    engine = _started(str(subject.checkpoint), str(subject.batch_size))
-    engine.tokenizer, engine.template = subject.tokenizer, template
-    engine.end_ids = end_ids(subject.tokenizer, subject.model)
+    assert context.checkpoint is not None
+    context.model.to("cpu")  # vLLM claims the whole device
+    engine = _started(str(context.checkpoint), str(context.batch_size))
+    engine.tokenizer, engine.template = context.tokenizer, template
+    engine.end_ids = end_ids(context.tokenizer, context.model)
     return engine
 
 
@@ -53,7 +53,7 @@ def _started(checkpoint: str, batch_size: str) -> Any:
         dtype="auto",
         max_model_len=None,
         gpu_memory_utilization=0.8,
-        generation_config="vllm",  # nothing of the checkpoint's own
+        generation_config="vllm",  # ignores the checkpoint's generation config
     )
 
 
@@ -63,18 +63,18 @@ def _engine_class() -> Any:
     base: Any = import_module("lm_eval.models.vllm_causallms").VLLM
 
     class VLLMEngine(PromptEngine, base):
-        """VLLM, asked with our token ids."""
+        """lm-eval's VLLM with our prompt encoding."""
 
         template = None
 
         @property
         def likelihood_tokens(self) -> int:
-            """One less than the context: vLLM generates a token at the end."""
+            """One less than the context: vLLM generates one token per request."""
             return self.max_length - 1
 
-        def generate(self, rows: Sequence[Sequence[int]], decoding: Decoding) -> list[list[int]]:
-            """Token ids that follow each prompt."""
-            options = {"temperature": 0.0, **decoding.more}
+        def generate(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> list[list[int]]:
+            """Token ids of the answer to each prompt."""
+            options = {"temperature": 0.0, **decoding.extra}
             sampling = import_module("vllm").SamplingParams(
                 max_tokens=decoding.max_new_tokens,
                 stop=list(decoding.stop),
@@ -82,15 +82,13 @@ def _engine_class() -> Any:
                 **options,
             )
             outputs = self._model_generate(
-                requests=[list(row) for row in rows],
+                requests=[list(ids) for ids in prompts],
                 generate=True,
-                sampling_params=[sampling] * len(rows),
+                sampling_params=[sampling] * len(prompts),
             )
             return [list(output.outputs[0].token_ids) for output in outputs]
 
-        def _batches(self, numbers: Sequence[int], tokens: int) -> Iterator[Sequence[int]]:
-            size = len(numbers) if self.batch_size == "auto" else int(self.batch_size)
-            for start in range(0, len(numbers), size):
-                yield numbers[start : start + size]
+        def _prompts_per_batch(self, num_prompts: int, tokens: int) -> int:
+            return num_prompts if self.batch_size == "auto" else int(self.batch_size)
 
     return VLLMEngine

@@ -64,7 +64,7 @@ class CodeBenchmark(Benchmark):
         """
 
     @abstractmethod
-    def prompt(self, problem: Problem, lm: LanguageModel, subject: EvaluationContext) -> str:
+    def prompt(self, problem: Problem, lm: LanguageModel, context: EvaluationContext) -> str:
         """The prompt of a problem."""
 
     @abstractmethod
@@ -95,23 +95,23 @@ class CodeBenchmark(Benchmark):
             )
         self.load_problems(data_dir)
 
-    def evaluate(self, subject: EvaluationContext) -> BenchmarkResult | None:
+    def evaluate(self, context: EvaluationContext) -> BenchmarkResult | None:
         """Generates programs on all ranks; rank 0 judges and saves them."""
         from alps.evals.evalplus.scoring import score
 
-        problem_set = self.load_problems(subject.data_dir)
-        subject = replace(subject, folder=self.folder(subject.folder))
-        lm = subject.language_model(self.protocol, self.name)
-        programs = self._generate_programs(problem_set, lm, subject)
+        problem_set = self.load_problems(context.data_dir)
+        context = replace(context, folder=self.folder(context.folder))
+        lm = context.language_model(self.protocol, self.name)
+        programs = self._generate_programs(problem_set, lm, context)
         if programs is None:
             return None
         verdicts = score(
             problem_set,
             programs,
-            subject.folder,
+            context.folder,
             self.base_only,
-            allow_unsafe=subject.allow_unsafe_code,
-            progress=subject.progress,
+            allow_unsafe=context.allow_unsafe_code,
+            progress=context.progress,
         )
         return self._result(problem_set, verdicts, lm.details())
 
@@ -122,18 +122,18 @@ class CodeBenchmark(Benchmark):
     def document_scores(self, folder: Path) -> DocumentScores | None:
         """From the verdicts, whose file the base and the plus benchmark share."""
         from alps.evals.evalplus.verdicts import Verdicts
-        from alps.evals.statistics import DocumentScores, Part
+        from alps.evals.statistics import DocumentScores, Ratio
 
         notes = json.loads((self.folder(folder) / "verdicts.json").read_text())["notes"]
         if not notes:
             return None
         notes = {task: notes[task] for task in sorted(notes)}
         passed = Verdicts({}, notes, "").passed(plus=self.needs_plus_tests)
-        part = Part([float(value) for value in passed.values()])
-        return DocumentScores(pool=digest(list(passed)), parts=(part,))
+        part = Ratio([float(value) for value in passed.values()])
+        return DocumentScores(pool=digest(list(passed)), ratios=(part,))
 
     def _generate_programs(
-        self, problem_set: ProblemSet, lm: LanguageModel, subject: EvaluationContext
+        self, problem_set: ProblemSet, lm: LanguageModel, context: EvaluationContext
     ) -> dict[str, str] | None:
         """Task -> program before it is sanitized; None on ranks other than 0."""
         from lm_eval.api.instance import Instance
@@ -142,7 +142,7 @@ class CodeBenchmark(Benchmark):
         stop = self.stop_sequences()
         options = {"until": stop, "max_gen_toks": self.max_new_tokens, "do_sample": False}
         requests = [
-            Instance("generate_until", {}, (self.prompt(p, lm, subject), dict(options)), number)
+            Instance("generate_until", {}, (self.prompt(p, lm, context), dict(options)), number)
             for number, p in enumerate(problems)
         ]
         answers = lm.generate_until(requests)
@@ -159,11 +159,11 @@ class CodeBenchmark(Benchmark):
     def _result(
         self, problem_set: ProblemSet, verdicts: Verdicts, generation: Mapping[str, Any]
     ) -> BenchmarkResult:
-        from alps.evals.statistics import Part, uncertainty
+        from alps.evals.statistics import Ratio, uncertainty
 
         passed = verdicts.passed(plus=self.needs_plus_tests)
         scores = [float(value) for value in passed.values()]
-        spread = uncertainty(Part(scores))
+        spread = uncertainty(Ratio(scores))
         return BenchmarkResult(
             metrics={METRIC: sum(scores) / len(scores)},
             uncertainty={} if spread is None else {METRIC: spread},
@@ -216,9 +216,9 @@ class EvalPlus(CodeBenchmark):
         """HumanEval+ or MBPP+, which contain the base tests too."""
         return load_release(self.dataset, data_dir, self.limit)
 
-    def prompt(self, problem: Problem, lm: LanguageModel, subject: EvaluationContext) -> str:
+    def prompt(self, problem: Problem, lm: LanguageModel, context: EvaluationContext) -> str:
         """EvalPlus' prompt."""
-        return format_prompt(self.protocol, problem["prompt"], lm, subject.tokenizer)
+        return format_prompt(self.protocol, problem["prompt"], lm, context.tokenizer)
 
     def stop_sequences(self) -> list[str]:
         """EvalPlus' stop sequences."""

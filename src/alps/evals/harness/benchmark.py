@@ -1,8 +1,9 @@
-"""Benchmarks that lm-eval asks and judges: one task file of the harness, one YAML here."""
+"""Benchmarks of lm-evaluation-harness: one task file of lm-eval, one YAML here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -11,51 +12,62 @@ from typing import TYPE_CHECKING, Any
 
 from alps.base.hashing import digest
 from alps.base.serialization import did_you_mean
-from alps.evals.context import Backend, BenchmarkResult, EvaluationContext
-from alps.evals.harness.documents import Place, Row, Split
+from alps.evals.context import Backend, BenchmarkResult, EvaluationContext, Uncertainty
+from alps.evals.harness.documents import Document, DocumentSource, Split
+from alps.evals.harness.lm_eval_internals import LM_EVAL_VERSION
 from alps.evals.samples import read_samples
-from alps.evals.statistics import DocumentScores, Part, uncertainty, value
+from alps.evals.statistics import DocumentScores, Ratio, point_estimate, uncertainty
 from alps.settings.interfaces import Benchmark
 
 if TYPE_CHECKING:
     from lm_eval.api.task import ConfigurableTask
 
 Sample = Mapping[str, Any]
-"""The harness's record of one document under one filter."""
+"""lm-eval's record of one document under one filter."""
 
-LM_EVAL = "0.4.13"
 SPLITS = ("test", "shots")
 
 
 @dataclass(frozen=True)
-class Measure:
-    """How a metric follows from documents: see `alps.evals.statistics`.
+class DocumentMetric:
+    """A metric as a function of the documents' scores: see `alps.evals.statistics`.
 
     Attributes:
-        parts: Ratios of sums that are averaged.
-        groups: Group of each document, where groups are averaged.
-        key: The harness's own name of the same number (`acc,none`), if it has it.
+        ratios: Ratios over the documents, averaged.
+        groups: Group of each document, if the metric averages over groups.
+        key: lm-eval's metric and filter (`acc,none`) of the same number, if it computes it.
     """
 
-    parts: Sequence[Part]
+    ratios: Sequence[Ratio]
     groups: Sequence[str] | None = None
     key: str | None = None
+
+    @property
+    def value(self) -> float:
+        """The metric itself."""
+        return point_estimate(*self.ratios, groups=self.groups)
+
+    @property
+    def uncertainty(self) -> Uncertainty | None:
+        """Its uncertainty over documents, if they have a spread."""
+        return uncertainty(*self.ratios, groups=self.groups)
 
 
 @dataclass(frozen=True, kw_only=True)
 class HarnessTask(Benchmark):
-    """One lm-eval task: the harness writes the prompts, reads the answers and judges them.
+    """One lm-eval task: lm-eval formats the prompts, parses the answers and scores them.
 
     Attributes:
-        config: The harness's task file, relative to its folder of tasks, or None.
-        changes: A task file of `alps.evals.tasks` that is laid over it (or stands alone), or None.
-        num_fewshot: Worked examples in the prompt.
+        config: lm-eval's task file, relative to its folder of tasks, or None.
+        changes: Task file in `alps/evals/harness/tasks` that overrides keys of `config` or stands
+            alone, or None.
+        num_fewshot: Shots in the prompt.
         max_new_tokens: Longest answer, or None for tasks that generate nothing.
-        metrics: Name in our tables -> the harness's metric and filter; the first is the headline.
+        metrics: Name in our tables -> lm-eval's metric and filter; the first is the headline.
         hub: Dataset on the hub.
-        revision: Its commit.
-        splits: `test`, and `shots` where worked examples are drawn from a split.
-        columns: Columns that a document has.
+        revision: Commit of the dataset.
+        splits: `test`, and `shots` if shots are taken from a split.
+        columns: Required columns of a document; others are dropped.
         packages: Modules that the task imports.
     """
 
@@ -85,15 +97,15 @@ class HarnessTask(Benchmark):
             yield f"max_new_tokens of benchmark {self.name} must be at least 1"
 
     def ready(self, data_dir: Path | None) -> None:
-        """Refuses missing packages, and documents that are missing, damaged or too few."""
+        """Refuses missing packages, and documents that are missing, damaged or incomplete."""
         for package in ("lm_eval", *self.packages):
             if find_spec(package) is None:
                 name = package.replace("_", "-")
                 raise ValueError(f"{self.name} needs {name}: run `pip install {name}`")
-        if version("lm_eval") != LM_EVAL:
+        if (installed := version("lm_eval")) != LM_EVAL_VERSION:
             raise ValueError(
-                f"{self.name} needs lm-eval {LM_EVAL}, found {version('lm_eval')}, which may ask "
-                f"otherwise: run `pip install lm-eval=={LM_EVAL}`"
+                f"{self.name} needs lm-eval {LM_EVAL_VERSION}, found {installed}, which may ask "
+                f"otherwise: run `pip install lm-eval=={LM_EVAL_VERSION}`"
             )
         documents = self.documents(data_dir)
         if "shots" in documents and shots_asked(documents) == len(documents["shots"]):
@@ -103,131 +115,142 @@ class HarnessTask(Benchmark):
             )
 
     def dry_run(self, data_dir: Path | None, backend: Backend = "hf") -> None:
-        """Asks, judges and sums up a few documents with a stand-in for the model."""
+        """Evaluates a dummy model on a few documents."""
         from alps.evals.harness.dry_run import dry_run
 
-        dry_run(self, self.documents(data_dir), backend)
+        with self.environment(data_dir):
+            dry_run(self, self.documents(data_dir), backend)
 
     def fetch(self, data_dir: Path | None) -> str | None:
-        """Gets the documents, and reads them all."""
+        """Downloads the documents, and reads them all."""
         count = len(self.documents(data_dir)["test"])
         return f"{count} documents in {data_dir or self.hub}"
 
     def fingerprint(self, data_dir: Path | None) -> str | None:
         """Hash of the local files, or the hub's id and revision."""
-        return self._place(data_dir).fingerprint(self.splits)
+        return self._source(data_dir).fingerprint(self.splits)
 
-    def documents(self, data_dir: Path | None) -> Mapping[str, Sequence[Row]]:
-        """The rows of every split, without regard to the limit.
+    def documents(self, data_dir: Path | None) -> Mapping[str, Sequence[Document]]:
+        """All documents of every split, whatever the limit.
 
         Raises:
-            ValueError: If they cannot be had or are not what they should be; one sentence.
+            ValueError: If they are missing, damaged or incomplete; one sentence.
         """
         for name in self.splits.keys() - SPLITS:
             raise ValueError(f"benchmark {self.name} has splits.{name}{did_you_mean(name, SPLITS)}")
         if "test" not in self.splits:
             raise ValueError(f"benchmark {self.name} needs splits.test, where the documents are")
-        place = self._place(data_dir)
-        return {name: place.rows(split, self.columns) for name, split in self.splits.items()}
+        source = self._source(data_dir)
+        return {name: source.read(split, self.columns) for name, split in self.splits.items()}
 
-    def limited(self, rows: Sequence[Row]) -> Sequence[Row]:
-        """The documents that are asked: the first ones."""
-        return rows[: self.limit]
+    def limited(self, documents: Sequence[Document]) -> Sequence[Document]:
+        """The documents to evaluate: the first `limit`."""
+        return documents[: self.limit]
 
-    def harness_task(
-        self, documents: Mapping[str, Sequence[Row]], num_fewshot: int
-    ) -> ConfigurableTask:
-        """The harness's task over some documents.
+    @contextmanager
+    def environment(self, data_dir: Path | None) -> Iterator[None]:
+        """State of other libraries on which the task's scores depend, set while it runs.
 
         Args:
-            documents: Rows of each split.
-            num_fewshot: Worked examples in the prompt.
+            data_dir: `evals.data_dir`.
         """
-        from alps.evals.harness.specification import TaskInMemory, specification
+        yield
 
-        return TaskInMemory(config=specification(self, documents, num_fewshot))
+    def harness_task(
+        self, documents: Mapping[str, Sequence[Document]], num_fewshot: int
+    ) -> ConfigurableTask:
+        """lm-eval's task over some documents.
 
-    def evaluate(self, subject: EvaluationContext) -> BenchmarkResult | None:
-        """Runs the task, keeps every sample in the subject's folder, and sums up."""
-        from alps.evals.harness.run import run
+        Args:
+            documents: Documents of each split.
+            num_fewshot: Shots in the prompt.
+        """
+        from alps.evals.harness.task_config import InMemoryTask, task_config
+
+        return InMemoryTask(config=task_config(self, documents, num_fewshot))
+
+    def evaluate(self, context: EvaluationContext) -> BenchmarkResult | None:
+        """Runs the task, writes every sample to the context's folder, and computes the metrics."""
+        from alps.evals.harness.run import run_task
         from alps.evals.harness.samples import write_samples
 
-        documents = dict(self.documents(subject.data_dir))
+        documents = dict(self.documents(context.data_dir))
         documents["test"] = self.limited(documents["test"])
-        lm = subject.language_model(self.protocol, self.name)
-        found = run(self, documents, lm)
-        if found is None:
+        lm = context.language_model(self.protocol, self.name)
+        with self.environment(context.data_dir):
+            output = run_task(self, documents, lm)
+        if output is None:
             return None
-        write_samples(subject.folder, self.name, found.samples)
-        measures = self.measures(found.samples)
-        metrics = {n: value(*m.parts, groups=m.groups) for n, m in measures.items()}
-        for name, measure in measures.items():
-            if measure.key is not None:  # two ways of counting must agree
-                assert abs(metrics[name] - found.results[measure.key]) < 1e-9, name
-        sure = {n: uncertainty(*m.parts, groups=m.groups) for n, m in measures.items()}
+        write_samples(context.folder, self.name, output.samples)
+        metrics = self.document_metrics(output.samples)
+        for name, metric in metrics.items():
+            if metric.key is not None:  # lm-eval's own number must agree
+                assert abs(metric.value - output.results[metric.key]) < 1e-9, name
+        spreads = {name: metric.uncertainty for name, metric in metrics.items()}
         return BenchmarkResult(
-            metrics=metrics,
-            uncertainty={name: each for name, each in sure.items() if each is not None},
+            metrics={name: metric.value for name, metric in metrics.items()},
+            uncertainty={name: spread for name, spread in spreads.items() if spread is not None},
             num_documents=len(documents["test"]),
             details={
                 "lm_eval": version("lm_eval"),
                 "task": self.config or self.changes,
-                "task_version": found.version,
+                "task_version": output.version,
                 "num_fewshot": self.num_fewshot,
                 "shots_asked": shots_asked(documents),
-                "generation": found.generation,
-                "documents": self.fingerprint(subject.data_dir),
+                "generation": output.generation,
+                "documents": self.fingerprint(context.data_dir),
                 **lm.details(),
-                "harness": dict(found.results),
-                **self.more_details(found.samples),
+                "harness": dict(output.results),
+                **self.extra_details(output.samples),
             },
         )
 
     def document_scores(self, folder: Path) -> DocumentScores | None:
-        """From the samples, summed up as `evaluate` does."""
+        """The headline by document, from the samples."""
         samples = list(read_samples(folder, self.name))
         if not samples:
             return None
-        headline = next(iter(self.measures(samples).values()))
-        if any(part.is_empty for part in headline.parts):  # samples of another filter
+        headline = next(iter(self.document_metrics(samples).values()))
+        if any(ratio.is_empty for ratio in headline.ratios):  # samples of another filter
             return None
         asked = list(dict.fromkeys((s["doc_id"], s.get("doc_hash", "")) for s in samples))
         return DocumentScores(
-            pool=digest([self.name, asked]), parts=tuple(headline.parts), groups=headline.groups
+            pool=digest([self.name, asked]), ratios=tuple(headline.ratios), groups=headline.groups
         )
 
-    def measures(self, samples: Sequence[Sample]) -> Mapping[str, Measure]:
-        """How each metric follows from the samples; the first is the headline."""
+    def document_metrics(self, samples: Sequence[Sample]) -> Mapping[str, DocumentMetric]:
+        """Metrics of the samples, by name; the first is the headline."""
         return {
-            name: Measure([column(samples, key)], key=key) for name, key in self.metrics.items()
+            name: DocumentMetric([metric_ratio(samples, key)], key=key)
+            for name, key in self.metrics.items()
         }
 
-    def computes(self, aggregation: Callable) -> bool:
-        """Whether `measures` sums up as this function of the harness does: by the mean."""
+    def supports_aggregation(self, aggregation: Callable) -> bool:
+        """Whether `document_metrics` computes lm-eval's aggregation: here, only the mean."""
         return (aggregation.__module__, aggregation.__name__) == ("lm_eval.api.metrics", "mean")
 
-    def more_details(self, samples: Sequence[Sample]) -> Mapping[str, Any]:
-        """What else a reader wants to know, as plain values."""
+    def extra_details(self, samples: Sequence[Sample]) -> Mapping[str, Any]:
+        """Further JSON values for the details of the result."""
         return {}
 
-    def _place(self, data_dir: Path | None) -> Place:
-        return Place(self.name, self.hub, self.revision, data_dir)
+    def _source(self, data_dir: Path | None) -> DocumentSource:
+        return DocumentSource(self.name, self.hub, self.revision, data_dir)
 
 
-def shots_asked(documents: Mapping[str, Sequence[Row]]) -> int:
-    """How many worked examples are documents that are asked, too."""
+def shots_asked(documents: Mapping[str, Sequence[Document]]) -> int:
+    """Number of shots that are evaluated documents too."""
     if "shots" not in documents:
         return 0
-    asked = {digest(row) for row in documents["test"]}
-    return sum(digest(row) in asked for row in documents["shots"])
+    asked = {digest(document) for document in documents["test"]}
+    return sum(digest(shot) in asked for shot in documents["shots"])
 
 
-def column(samples: Sequence[Sample], key: str) -> Part:
-    """A metric's value of every document.
+def metric_ratio(samples: Sequence[Sample], key: str) -> Ratio:
+    """Mean of a metric of lm-eval over documents.
 
     Args:
-        samples: Of all filters.
-        key: The harness's metric and filter (`exact_match,strict-match`).
+        samples: Samples of all filters.
+        key: lm-eval's metric and filter (`exact_match,strict-match`).
     """
     metric, _, name = key.partition(",")
-    return Part([float(sample[metric]) for sample in samples if sample["filter"] == name])
+    return Ratio([float(sample[metric]) for sample in samples if sample["filter"] == name])

@@ -1,4 +1,4 @@
-"""A benchmark's documents: local files, or the hub's at one revision, whole or refused."""
+"""Reads a benchmark's documents from local files, or from the hub at a pinned revision."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 from alps.base.hashing import digest, file_hash
 from alps.data.files.read import read_rows, row_files
 
-Row = dict[str, Any]
+Document = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Where the rows of a split are and how many there must be.
+    """Files of a split, and its size.
 
     Attributes:
-        path: Local file, relative to `evals.data_dir`; with `.gz` behind it, too.
-        hub_files: Names of the files on the hub (`main/test-*`).
-        num_rows: Rows of the whole split: another number is a truncated or another file.
+        path: Local file, relative to `evals.data_dir`, optionally with the suffix `.gz`.
+        hub_files: Patterns of the files on the hub (`main/test-*`).
+        num_rows: Number of documents; with another number the file is truncated or a wrong one.
     """
 
     path: str
@@ -29,13 +29,13 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a benchmark's documents come from.
+class DocumentSource:
+    """Location of a benchmark's documents.
 
     Attributes:
-        benchmark: Its name, for messages.
+        benchmark: Name of the benchmark, for messages.
         hub: Dataset on the hub.
-        revision: Its commit.
+        revision: Commit of the dataset.
         data_dir: Folder with local files, or None for the hub's.
     """
 
@@ -44,20 +44,20 @@ class Place:
     revision: str
     data_dir: Path | None
 
-    def rows(self, split: Split, columns: Sequence[str]) -> list[Row]:
-        """All rows of a split, only those columns.
+    def read(self, split: Split, columns: Sequence[str]) -> list[Document]:
+        """All documents of a split, with the given columns.
 
         Raises:
-            ValueError: If the files cannot be had or read, are not all there, or lack a column.
+            ValueError: If files are missing, unreadable or truncated, or lack a column.
         """
         files, name = self._files(split)
-        rows = [_columns(place, row, columns) for f in files for place, row in read_rows(f)]
-        if len(rows) != split.num_rows:
+        documents = [_select(where, row, columns) for f in files for where, row in read_rows(f)]
+        if len(documents) != split.num_rows:
             raise ValueError(
-                f"{name} has {len(rows)} rows, but {self.benchmark} has {split.num_rows}: "
+                f"{name} has {len(documents)} rows, but {self.benchmark} has {split.num_rows}: "
                 "it is truncated or another file, copy or download it again"
             )
-        return rows
+        return documents
 
     def fingerprint(self, splits: Mapping[str, Split]) -> str | None:
         """Hash of the local files, or the hub's id and revision; None if a file is missing."""
@@ -78,50 +78,49 @@ class Place:
     def _local(self, split: Split) -> Path:
         assert self.data_dir is not None
         path = self.data_dir / split.path
-        for found in (path, path.with_name(f"{path.name}.gz")):
-            if found.is_file():
-                return found
+        for candidate in (path, path.with_name(f"{path.name}.gz")):
+            if candidate.is_file():
+                return candidate
         raise ValueError(
             f"{self.benchmark} needs {path}, which does not exist: copy it there, or set "
             f"evals.data_dir=null to use {self.hub} of the hub"
         )
 
 
-def _columns(place: str, row: Row, columns: Sequence[str]) -> Row:
-    lacking = [name for name in columns if row.get(name) is None]
-    if lacking:
-        raise ValueError(f"{place} has no {lacking[0]}: it is damaged or another file")
+def _select(where: str, row: Document, columns: Sequence[str]) -> Document:
+    missing = [name for name in columns if row.get(name) is None]
+    if missing:
+        raise ValueError(f"{where} has no {missing[0]}: it is damaged or another file")
     return {name: row[name] for name in columns}
 
 
-def _snapshot(place: Place, patterns: Sequence[str]) -> Path:
-    """The files of the dataset in the hub's own cache; those of a full commit are asked for once.
+def _snapshot(source: DocumentSource, patterns: Sequence[str]) -> Path:
+    """Folder of the dataset's files in the hub's cache; a cached commit needs no network.
 
     Raises:
-        ValueError: If they cannot be had; one sentence.
+        ValueError: If they cannot be downloaded; one sentence.
     """
     from huggingface_hub import snapshot_download
 
     from alps.models.hub import CONNECTION_ERRORS, error_reason, translate_hub_errors
 
-    at = f"{place.hub}@{place.revision}"
+    at = f"{source.hub}@{source.revision}"
     local = "set evals.data_dir to a folder with local files"
     try:
         with translate_hub_errors(
-            at, f"evals.benchmarks.{place.benchmark}.hub={place.hub}", "dataset", local
+            at, f"evals.benchmarks.{source.benchmark}.hub={source.hub}", "dataset", local
         ):
             return Path(
                 snapshot_download(
-                    place.hub,
+                    source.hub,
                     repo_type="dataset",
-                    revision=place.revision,
+                    revision=source.revision,
                     allow_patterns=list(patterns),
                 )
             )
     except (OSError, *CONNECTION_ERRORS) as error:
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
         raise ValueError(
-            f"{at}, the documents of {place.benchmark}, cannot be downloaded "
-            f"({error_reason(cause)}) and is not in the hub cache: connect to the network, "
-            f"or {local}"
+            f"{at}, the documents of {source.benchmark}, cannot be downloaded "
+            f"({error_reason(cause)}) and is not in the hub cache: connect to the network, or {local}"
         ) from None

@@ -1,7 +1,4 @@
-"""A benchmark tried on a few documents without a model, before anything trains.
-
-This module imports lm-eval; settings do not import this module.
-"""
+"""Evaluates a dummy model on a few documents, so that errors show before anything trains."""
 
 from __future__ import annotations
 
@@ -15,61 +12,60 @@ from lm_eval.api.model import LM
 
 from alps.base.serialization import did_you_mean
 from alps.evals.context import Backend
-from alps.evals.engine.prompts import decoding
-from alps.evals.harness.documents import Row
-from alps.evals.harness.run import Found, quiet, run
-from alps.evals.harness.specification import flat
-from alps.evals.statistics import value
+from alps.evals.engine.prompts import parse_generation_kwargs
+from alps.evals.harness.documents import Document
+from alps.evals.harness.run import TaskOutput, quiet_lm_eval, run_task
+from alps.evals.harness.task_config import one_line
 
 if TYPE_CHECKING:
     from alps.evals.harness.benchmark import HarnessTask
 
-DOCUMENTS = 2
-ANSWER = "The answer is 1."
+NUM_DOCUMENTS = 2
+DUMMY_ANSWER = "The answer is 1."
 
 
 def dry_run(
-    benchmark: HarnessTask, documents: Mapping[str, Sequence[Row]], backend: Backend = "hf"
+    benchmark: HarnessTask, documents: Mapping[str, Sequence[Document]], backend: Backend = "hf"
 ) -> None:
-    """Asks, judges and sums up the first documents as `HarnessTask.evaluate` will.
+    """Evaluates the first documents as `HarnessTask.evaluate` will.
 
     Args:
-        benchmark: The task.
-        documents: Rows of each split.
-        backend: What will generate.
+        benchmark: The benchmark.
+        documents: Documents of each split.
+        backend: The inference engine of the evaluation.
 
     Raises:
-        ValueError: If the task cannot be asked or judged, or has another metric, filter or
-            aggregation than the benchmark says; one sentence.
+        ValueError: If the task fails, or lacks a metric, filter or aggregation of the benchmark;
+            one sentence.
     """
-    documents = {**documents, "test": benchmark.limited(documents["test"])[:DOCUMENTS]}
+    documents = {**documents, "test": benchmark.limited(documents["test"])[:NUM_DOCUMENTS]}
     try:
-        with quiet(benchmark.name):
+        with quiet_lm_eval(benchmark.name):
             task = benchmark.harness_task(documents, 0)
             aggregations = task.aggregation()
         _check_target(benchmark, task.config.doc_to_target, task.features)
-        found = run(benchmark, documents, StandIn(benchmark.name, backend))
-        assert found is not None
-        _check_prompts(benchmark, found)
-        _check_metrics(benchmark, found, aggregations)
-        measures = benchmark.measures(found.samples).values()
-        sums = [value(*measure.parts, groups=measure.groups) for measure in measures]
-    except Exception as error:  # of a task file anything can come
-        text = flat(error)
+        output = run_task(benchmark, documents, DummyModel(benchmark.name, backend))
+        assert output is not None
+        _check_prompts(benchmark, output)
+        _check_metrics(benchmark, output, aggregations)
+        metrics = benchmark.document_metrics(output.samples).values()
+        finite = all(math.isfinite(metric.value) for metric in metrics)
+    except Exception as error:  # a task file runs code of its own
+        text = one_line(error)
         if isinstance(error, ValueError) and benchmark.name in text:
             raise ValueError(text) from None
         raise ValueError(
             f"benchmark {benchmark.name} cannot be evaluated ({type(error).__name__}: {text}): see "
             "its task file and its documents"
         ) from error
-    if not all(map(math.isfinite, sums)):
+    if not finite:
         raise ValueError(f"a metric of benchmark {benchmark.name} is no finite number")
 
 
-def _check_prompts(benchmark: HarnessTask, found: Found) -> None:
-    """Refuses a prompt that is the same for different documents, as that of a misspelt column."""
+def _check_prompts(benchmark: HarnessTask, output: TaskOutput) -> None:
+    """Refuses equal prompts of different documents, which a misspelt column produces."""
     asked: dict[str, Any] = {}
-    for sample in found.samples:
+    for sample in output.samples:
         arguments = json.dumps(sample["arguments"], sort_keys=True, default=str)
         if asked.setdefault(arguments, sample["doc"]) != sample["doc"]:
             raise ValueError(
@@ -79,7 +75,7 @@ def _check_prompts(benchmark: HarnessTask, found: Found) -> None:
 
 
 def _check_target(benchmark: HarnessTask, target: Any, columns: Sequence[str]) -> None:
-    """Refuses a misspelt column, which the harness takes for the answer to every document."""
+    """Refuses a misspelt column, which lm-eval takes for a constant answer."""
     if isinstance(target, str) and target.isidentifier() and target not in columns:
         raise ValueError(
             f"benchmark {benchmark.name}: doc_to_target={target} in its task file is no column of "
@@ -87,46 +83,48 @@ def _check_target(benchmark: HarnessTask, target: Any, columns: Sequence[str]) -
         )
 
 
-def _check_metrics(benchmark: HarnessTask, found: Found, aggregations: Mapping[str, Any]) -> None:
+def _check_metrics(
+    benchmark: HarnessTask, output: TaskOutput, aggregations: Mapping[str, Any]
+) -> None:
     """Refuses metrics that the task does not compute, or does not average over documents."""
-    known = {s["filter"]: [str(m) for m in s["metrics"]] for s in found.samples}
+    known = {s["filter"]: [str(m) for m in s["metrics"]] for s in output.samples}
     for title, key in benchmark.metrics.items():
         metric, _, name = key.partition(",")
-        place = f"metrics.{title} of benchmark {benchmark.name}"
+        setting = f"metrics.{title} of benchmark {benchmark.name}"
         if name not in known:
             raise ValueError(
-                f"{place}: {key!r} must name a metric and, behind a comma, a filter of the task"
+                f"{setting}: {key!r} must name a metric and, behind a comma, a filter of the task"
                 f"{did_you_mean(name, known)}"
             )
         if metric not in known[name]:
             raise ValueError(
-                f"{place}: the task computes no {metric!r}{did_you_mean(metric, known[name])}"
+                f"{setting}: the task computes no {metric!r}{did_you_mean(metric, known[name])}"
             )
         aggregation = aggregations.get(metric)
-        if aggregation is not None and not benchmark.computes(aggregation):
+        if aggregation is not None and not benchmark.supports_aggregation(aggregation):
             raise ValueError(
-                f"{place}: the task sums {metric} up by {aggregation.__name__}, but only means "
+                f"{setting}: the task sums {metric} up by {aggregation.__name__}, but only means "
                 "over documents are supported"
             )
 
 
-class StandIn(LM):
-    """Answers every request with the same words or likelihood."""
+class DummyModel(LM):
+    """Answers every request with the same text or likelihood."""
 
     def __init__(self, name: str, backend: Backend):
-        """Stands for a model of this backend; `name` is the benchmark's."""
+        """Checks decoding settings for this backend; `name` is the benchmark's, for messages."""
         super().__init__()
         self._name, self._backend = name, backend
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        """The same words, if the settings of the task can be used."""
+        """The same text, if the decoding settings of the task are supported."""
         for request in requests:
-            settings = decoding(request.arguments[1], self._name)
+            decoding = parse_generation_kwargs(request.arguments[1], self._name)
             if self._backend == "hf":
                 from alps.evals.engine.hf import generation_config
 
-                generation_config(settings, 0)
-        return [ANSWER for _ in requests]
+                generation_config(decoding, 0)
+        return [DUMMY_ANSWER for _ in requests]
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """The same likelihood."""
@@ -139,14 +137,14 @@ class StandIn(LM):
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """The turns, in lines."""
+        """The turns, one per line."""
         return "\n".join(turn["content"] for turn in chat_history)
 
     @property
     def tokenizer_name(self) -> str:
-        """Of no tokenizer."""
+        """Empty: there is no tokenizer."""
         return ""
 
     def chat_template(self, chat_template: bool | str = False) -> str:
-        """None of its own."""
+        """Empty: there is no template."""
         return ""

@@ -1,4 +1,4 @@
-"""GPQA's choices in an order of their own for every question, the same in every process."""
+"""Shuffles GPQA's choices by question, the same way in every process."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
 WRONG = ("Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
 
 
-def shuffled(rows: Dataset) -> Dataset:
-    """Rows with `choice1` to `choice4` and the letter of the right one.
+def shuffle_choices(documents: Dataset) -> Dataset:
+    """Adds `choice1` to `choice4` and the letter of the right one.
 
-    The harness shuffles with the state of Python's random numbers whenever it reads the documents,
-    which it does once to ask and once more to judge. Here the order follows from the question.
+    lm-eval's own function shuffles with Python's global generator whenever it reads the documents:
+    once for the requests and once for the scores. Here the order is a function of the question.
 
     Args:
-        rows: As published.
+        documents: As published.
     """
     from datasets import Dataset
 
-    return Dataset.from_list([_shuffled(dict(row)) for row in rows])  # pyright: ignore
+    return Dataset.from_list([_shuffled(dict(row)) for row in documents])  # pyright: ignore
 
 
 def _shuffled(row: dict[str, Any]) -> dict[str, Any]:
@@ -34,5 +34,5 @@ def _shuffled(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cleaned(text: str) -> str:
-    """As the harness cleans a choice."""
+    """Cleans a choice as lm-eval does."""
     return text.strip().replace(" [title]", ". ").replace("  ", " ")

@@ -1,25 +1,26 @@
-"""IFEval: instructions whose keeping a program can check."""
+"""IFEval: instructions that a program can verify."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from alps.evals.context import BenchmarkResult, EvaluationContext
-from alps.evals.harness.benchmark import HarnessTask, Measure, Sample, column
-from alps.evals.statistics import Part
+from alps.evals.harness.benchmark import DocumentMetric, HarnessTask, Sample, metric_ratio
+from alps.evals.statistics import Ratio
 
 PUNKT = "tokenizers/punkt_tab/english"
 
 
 @dataclass(frozen=True, kw_only=True)
 class IFEval(HarnessTask):
-    """Prompt and instruction accuracy, strict and loose; their mean, as in the paper, is first."""
+    """Prompt and instruction accuracy, strict and loose; the headline is their mean (Table 7)."""
 
     def ready(self, data_dir: Path | None) -> None:
-        """Also asks for NLTK's tokenizer, which the harness misses only after all generation."""
+        """Also requires NLTK's tokenizer, which lm-eval would miss only after generation."""
         super().ready(data_dir)
         if not _has_punkt(data_dir):
             raise ValueError(
@@ -29,8 +30,8 @@ class IFEval(HarnessTask):
             )
 
     def fetch(self, data_dir: Path | None) -> str | None:
-        """Gets documents and tokenizer."""
-        found = super().fetch(data_dir)
+        """Downloads documents and tokenizer."""
+        documents = super().fetch(data_dir)
         if not _has_punkt(data_dir):
             import nltk
 
@@ -39,50 +40,66 @@ class IFEval(HarnessTask):
                     f"NLTK's punkt_tab, which {self.name} needs, cannot be downloaded: "
                     "put it into <evals.data_dir>/nltk_data/tokenizers"
                 )
-        return f"{found}, NLTK's punkt_tab"
+        return f"{documents}, NLTK's punkt_tab"
 
-    def evaluate(self, subject: EvaluationContext) -> BenchmarkResult | None:
-        """Runs the task with a language detection that gives the same answer every time."""
-        if not _has_punkt(subject.data_dir):  # also where a process did not ask `ready`
-            self.ready(subject.data_dir)
+    def evaluate(self, context: EvaluationContext) -> BenchmarkResult | None:
+        """Runs the task."""
+        if not _has_punkt(context.data_dir):  # a caller may have skipped `ready`
+            self.ready(context.data_dir)
+        return super().evaluate(context)
+
+    @contextmanager
+    def environment(self, data_dir: Path | None) -> Iterator[None]:
+        """NLTK's search path with our folders, and a seed for the language detection."""
+        import nltk
         from langdetect import DetectorFactory
 
-        DetectorFactory.seed = 0
-        return super().evaluate(subject)
+        path, seed = nltk.data.path, DetectorFactory.seed
+        try:
+            nltk.data.path, DetectorFactory.seed = _nltk_path(data_dir), 0
+            yield
+        finally:
+            nltk.data.path, DetectorFactory.seed = path, seed
 
-    def computes(self, aggregation: Callable) -> bool:
-        """Also the share of kept instructions."""
-        return super().computes(aggregation) or aggregation.__name__ == "agg_inst_level_acc"
+    def supports_aggregation(self, aggregation: Callable) -> bool:
+        """Also instruction accuracy."""
+        mean = super().supports_aggregation(aggregation)
+        return mean or aggregation.__name__ == "agg_inst_level_acc"
 
-    def measures(self, samples: Sequence[Sample]) -> Mapping[str, Measure]:
+    def document_metrics(self, samples: Sequence[Sample]) -> Mapping[str, DocumentMetric]:
         """The mean of the four accuracies, and the four.
 
-        Prompt accuracy is a mean over prompts; instruction accuracy is the kept instructions of all
-        prompts over all instructions.
+        Prompt accuracy is a mean over prompts. Instruction accuracy is the number of followed
+        instructions over the number of instructions, both summed over prompts.
         """
-        each = {}
+        metrics = {}
         for name, key in self.metrics.items():
-            lists = [s[key.partition(",")[0]] for s in samples]
-            part = column(samples, key) if not isinstance(lists[0], list) else _share(lists)
-            each[name] = Measure([part], key=key)
-        mean = Measure([part for measure in each.values() for part in measure.parts])
-        return {"mean_accuracy": mean, **each}
+            scores = [s[key.partition(",")[0]] for s in samples]
+            by_instruction = isinstance(scores[0], list)
+            ratio = _instruction_accuracy(scores) if by_instruction else metric_ratio(samples, key)
+            metrics[name] = DocumentMetric([ratio], key=key)
+        mean = DocumentMetric([ratio for metric in metrics.values() for ratio in metric.ratios])
+        return {"mean_accuracy": mean, **metrics}
 
 
-def _share(kept: Sequence[Sequence[bool]]) -> Part:
-    return Part([sum(each) for each in kept], [len(each) for each in kept])
+def _instruction_accuracy(followed: Sequence[Sequence[bool]]) -> Ratio:
+    return Ratio([sum(each) for each in followed], [len(each) for each in followed])
+
+
+def _nltk_path(data_dir: Path | None) -> list[str]:
+    """NLTK's folders, those of `NLTK_DATA` even if set after NLTK's import, and `data_dir`'s."""
+    import nltk
+
+    variable = [path for path in os.environ.get("NLTK_DATA", "").split(os.pathsep) if path]
+    own = [str(data_dir / "nltk_data")] if data_dir else []
+    return [*dict.fromkeys([*nltk.data.path, *variable, *own])]
 
 
 def _has_punkt(data_dir: Path | None) -> bool:
-    """Whether NLTK finds its tokenizer, in its own folders or below `data_dir`."""
     import nltk
 
-    own = [str(data_dir / "nltk_data")] if data_dir else []
-    # a variable set after nltk's import counts, too
-    given = [path for path in os.environ.get("NLTK_DATA", "").split(os.pathsep) if path]
-    nltk.data.path.extend(p for p in (*given, *own) if p not in nltk.data.path)
     try:
-        nltk.data.find(PUNKT)
+        nltk.data.find(PUNKT, paths=_nltk_path(data_dir))
     except LookupError:
         return False
     return True

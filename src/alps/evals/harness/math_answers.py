@@ -1,7 +1,7 @@
-r"""Judges answers to MATH: the last `\boxed{}` against the reference solution's.
+r"""Scores answers to MATH: the last `\boxed{}` against the one of the reference solution.
 
-Equal texts after normalisation are equal; otherwise math-verify compares what they mean. It does
-not read all that is written: bases of numbers, a.m. and p.m., and braces are compared here.
+Answers are equal if their normalized texts are; otherwise math-verify compares their values. It
+ignores bases of numbers, a.m. and p.m., and braces, which are compared here.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-SECONDS = 5
-"""For math-verify to read or compare one answer."""
+TIMEOUT_SECONDS = 5
+"""Time limit of math-verify to parse or compare one answer."""
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:\{|(?P<bare>[^\s{$\\]))")
 _REPLACED = (
@@ -56,71 +56,70 @@ def process_results(document: Mapping[str, Any], results: Sequence[str]) -> dict
     """Whether the last boxed answer is right; an answer without a box is wrong.
 
     Args:
-        document: With `problem` and `solution`.
+        document: A problem with `problem` and `solution`.
         results: The model's answer.
     """
-    given = last_boxed(results[0])
-    right = given is not None and same_answer(given, reference(document))
+    answer = last_boxed(results[0])
+    right = answer is not None and same_answer(answer, reference(document))
     return {"exact_match": float(right)}
 
 
 def last_boxed(text: str) -> str | None:
-    r"""What the last `\boxed{}` holds, braces balanced; None if there is none or it has no end."""
+    r"""Content of the last `\boxed{}`, braces balanced; None if there is none or it is open."""
     for box in reversed(list(_BOX.finditer(text))):
         if box["bare"]:
             return box["bare"]
         depth = 1
-        for place in range(box.end(), len(text)):
-            depth += (text[place] == "{") - (text[place] == "}")
+        for end in range(box.end(), len(text)):
+            depth += (text[end] == "{") - (text[end] == "}")
             if not depth:
-                return text[box.end() : place]
+                return text[box.end() : end]
         return None
     return None
 
 
-def same_answer(given: str, wanted: str) -> bool:
-    """Whether two answers are the same text, or mean the same to math-verify.
+def same_answer(answer: str, target: str) -> bool:
+    """Whether two answers have the same text, or the same value by math-verify.
 
-    What both write out must agree: the base of a number, a.m. or p.m., braces or brackets. A
-    reference without a base is decimal; an answer without one is in the base that the problem asks
-    for.
-    Units don't count, as in MATH's own grader.
+    Bases of numbers, a.m. and p.m., braces and brackets must agree. A target without a base is
+    decimal; an answer without one is in the base of the problem. Units don't count, as in MATH's
+    own grader.
 
     Args:
-        given: What the model wrote in its box.
-        wanted: The reference.
+        answer: The model's boxed answer.
+        target: The reference answer.
     """
-    if not given.strip():
+    if not answer.strip():
         return False
-    texts = normalized(given), normalized(wanted)
+    texts = normalized(answer), normalized(target)
     if texts[0] == texts[1]:
         return True
-    (plain, bases), (asked, wanted_bases) = (_without_bases(text) for text in texts)
-    if bases and bases != (wanted_bases or [10] * len(bases)):
+    (bare_answer, bases), (bare_target, target_bases) = (_without_bases(text) for text in texts)
+    if bases and bases != (target_bases or [10] * len(bases)):
         return False
-    if bases or wanted_bases:
-        given, wanted = plain, asked
-        if given == wanted:
+    if bases or target_bases:
+        answer, target = bare_answer, bare_target
+        if answer == target:
             return True
     halves = [half[1].lower() for text in texts if (half := _HALF_OF_DAY.search(text))]
     if len(set(halves)) == 2 or any(
         _SET.fullmatch(one) and _PAIR.fullmatch(other) for one, other in (texts, texts[::-1])
     ):
         return False
-    return _mean_the_same(given, wanted)
+    return _same_value(answer, target)
 
 
-def _mean_the_same(given: str, wanted: str) -> bool:
+def _same_value(answer: str, target: str) -> bool:
     from math_verify import verify
 
-    # Its time limit is an alarm, which only the main thread can set: elsewhere it refuses.
-    limit = SECONDS if threading.current_thread() is threading.main_thread() else None
-    gold, answer = _parsed(wanted, limit), _parsed(given, limit)
-    return bool(verify(gold, answer, timeout_seconds=limit))
+    # Its time limit is a signal, which only the main thread can set.
+    limit = TIMEOUT_SECONDS if threading.current_thread() is threading.main_thread() else None
+    gold, prediction = _parsed(target, limit), _parsed(answer, limit)
+    return bool(verify(gold, prediction, timeout_seconds=limit))
 
 
 def _parsed(text: str, limit: int | None) -> list:
-    """What math-verify reads; left alone, it takes the variable of `4t` for a unit."""
+    """Parses an answer with math-verify, which by default takes the variable of `4t` for a unit."""
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse
 
     latex = LatexExtractionConfig()
@@ -132,23 +131,23 @@ def _parsed(text: str, limit: int | None) -> list:
 
 
 def _without_bases(text: str) -> tuple[str, list[int]]:
-    """A normalized answer with its numerals bare, and the bases that stood behind them."""
+    """A normalized answer without the bases of its numerals, and the bases."""
     bases: list[int] = []
 
-    def bare(found: re.Match[str]) -> str:
-        word = found["base"]
+    def bare(match: re.Match[str]) -> str:
+        word = match["base"]
         if word in _WORDS:
             word = str(_WORDS.index(word))
         if not word.isdigit():
-            return found[0]
+            return match[0]
         bases.append(int(word))
-        return found["numeral"]
+        return match["numeral"]
 
     return _BASE.sub(bare, text), bases
 
 
 def normalized(answer: str) -> str:
-    """Without spaces, units of angle and money, text commands, and thousands commas."""
+    """An answer without spaces, units of angle and money, text commands and thousands commas."""
     for pattern, replacement in _REPLACED:
         answer = pattern.sub(replacement, answer)
     left, equals, right = answer.partition("=")

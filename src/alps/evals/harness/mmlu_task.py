@@ -1,7 +1,6 @@
-"""The harness's task of one MMLU subject, made to hold the questions of all.
+"""lm-eval's task of one MMLU subject, extended to the questions of all subjects.
 
-57 tasks would be 57 loads, and a rank may have no document of a small one. This module imports
-lm-eval; settings do not import this module.
+57 tasks would be loaded one by one, and a rank could be without documents of a small one.
 """
 
 from __future__ import annotations
@@ -12,14 +11,14 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from lm_eval.api.samplers import FirstNSampler
 
-from alps.evals.harness.specification import TaskInMemory
+from alps.evals.harness.task_config import InMemoryTask
 
 
-class MmluTask(TaskInMemory):
-    """Shots, description and name of a request come from the subject of its document."""
+class MmluTask(InMemoryTask):
+    """Takes shots, description and task name of a request from its document's subject."""
 
     def __init__(self, config: dict[str, Any]):
-        """Sorts the shots by subject."""
+        """Groups the shots by subject."""
         self._texts: dict[tuple[str, ...], str] = {}
         super().__init__(config=config)
         shots: dict[str, list[Any]] = {}
@@ -28,11 +27,11 @@ class MmluTask(TaskInMemory):
         self.samplers = {subject: FirstNSampler(rows) for subject, rows in shots.items()}
 
     def doc_to_text(self, doc: Mapping[str, Any], doc_to_text: Any = None) -> Any:
-        """A question as text, written once: the harness compiles its template every time."""
-        mark = (doc["subject"], doc["question"], *doc["choices"])
-        if mark not in self._texts:
-            self._texts[mark] = str(super().doc_to_text(doc, doc_to_text))
-        return self._texts[mark]
+        """A question as text, cached because lm-eval compiles the template on every call."""
+        key = (doc["subject"], doc["question"], *doc["choices"])
+        if key not in self._texts:
+            self._texts[key] = str(super().doc_to_text(doc, doc_to_text))
+        return self._texts[key]
 
     def fewshot_context(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, doc: dict[str, Any], num_fewshot: int, **options: Any
@@ -40,7 +39,7 @@ class MmluTask(TaskInMemory):
         """The prompt, with the first shots of its subject.
 
         Raises:
-            ValueError: If there are not so many.
+            ValueError: If the subject has fewer shots.
         """
         if num_fewshot:
             self.sampler = self.samplers.get(doc["subject"], FirstNSampler([]))
@@ -52,8 +51,9 @@ class MmluTask(TaskInMemory):
         return super().fewshot_context(doc, num_fewshot=num_fewshot, **options)
 
     def construct_requests(self, doc: dict[str, Any], ctx: Any, **options: Any) -> list[Instance]:
-        """Its choices; requests are named by subject, because prompts of one begin alike."""
+        """One request per choice, named by subject so that prompts with equal shots are batched."""
         _, number, repeats = options.pop("metadata")
         name = f"mmlu_{doc['subject']}"
-        made = super().construct_requests(doc, ctx, metadata=(name, number, repeats), **options)
-        return made if isinstance(made, list) else [made]
+        metadata = (name, number, repeats)
+        requests = super().construct_requests(doc, ctx, metadata=metadata, **options)
+        return requests if isinstance(requests, list) else [requests]

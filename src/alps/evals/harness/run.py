@@ -1,7 +1,4 @@
-"""Running one lm-eval task in this process: repeatably, leaving no trace in it; only warnings show.
-
-This module imports lm-eval, and with it torch; settings do not import this module.
-"""
+"""Runs one lm-eval task in this process, reproducibly; only lm-eval's warnings are shown."""
 
 from __future__ import annotations
 
@@ -10,16 +7,17 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from lm_eval.api import task as task_module
 from lm_eval.api.model import LM
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.evaluator import evaluate
+from pytorch_lightning.utilities.seed import isolate_rng
 
-from alps.evals.harness.documents import Row
-from alps.evals.random_state import random_state_kept
+from alps.evals.harness.documents import Document
+from alps.evals.harness.lm_eval_internals import no_progress_bar
 
 if TYPE_CHECKING:
     from alps.evals.harness.benchmark import HarnessTask, Sample
@@ -27,18 +25,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SEED = 0
-_warned: set[str] = set()
 
 
 @dataclass(frozen=True)
-class Found:
-    """What lm-eval found.
+class TaskOutput:
+    """lm-eval's output for a task.
 
     Attributes:
-        results: Its own metrics, as `metric,filter` -> value.
-        samples: Its record of each document and filter, by document.
-        version: Of the task.
-        generation: Its generation settings, if it generates.
+        results: lm-eval's metrics, `metric,filter` -> value.
+        samples: Records of each document and filter, sorted by document.
+        version: Version of the task.
+        generation: The task's `generation_kwargs`, if it generates.
     """
 
     results: Mapping[str, float]
@@ -47,16 +44,18 @@ class Found:
     generation: Mapping[str, Any] | None
 
 
-def run(benchmark: HarnessTask, documents: Mapping[str, Sequence[Row]], lm: LM) -> Found | None:
-    """Asks a model and judges its answers.
+def run_task(
+    benchmark: HarnessTask, documents: Mapping[str, Sequence[Document]], lm: LM
+) -> TaskOutput | None:
+    """Evaluates a model on a task.
 
-    `lm_eval.evaluate` is called rather than `simple_evaluate`, which does the same and then looks
-    for git, pip and drivers, for some seconds.
+    Calls `lm_eval.evaluate`: `simple_evaluate` would also spend seconds on collecting versions of
+    git, packages and drivers.
 
     Args:
-        benchmark: The task.
-        documents: Rows of each split.
-        lm: The model; every rank calls this with its own.
+        benchmark: The benchmark.
+        documents: Documents of each split.
+        lm: The model of this rank; every rank calls this.
 
     Returns:
         None on ranks other than 0.
@@ -69,11 +68,11 @@ def run(benchmark: HarnessTask, documents: Mapping[str, Sequence[Row]], lm: LM) 
             f"{benchmark.name} has {len(documents['test'])} documents for {lm.world_size} "
             "processes: raise evals.limit, or take fewer devices"
         )
-    with quiet(benchmark.name), fixed_seeds():
+    with quiet_lm_eval(benchmark.name), fixed_seeds():
         task = benchmark.harness_task(documents, benchmark.num_fewshot)
         task.set_fewshot_seed(SEED)
         _check_choices(benchmark.name, task)
-        found: Any = evaluate(
+        output: Any = evaluate(
             lm=lm,
             task_dict={"tasks": {benchmark.name: task}},
             bootstrap_iters=0,
@@ -81,20 +80,22 @@ def run(benchmark: HarnessTask, documents: Mapping[str, Sequence[Row]], lm: LM) 
             apply_chat_template=benchmark.protocol in ("alpaca", "meta"),
             fewshot_as_multiturn=benchmark.protocol == "meta",
         )
-    if found is None:
+    if output is None:
         return None
-    results = {key: float(v) for key, v in found["results"][benchmark.name].items() if _metric(key)}
-    samples = found["samples"][benchmark.name]
-    for sample in samples:  # a rank with fewer requests repeats its last one, for other engines
+    results = {
+        key: float(v) for key, v in output["results"][benchmark.name].items() if _is_metric(key)
+    }
+    samples = output["samples"][benchmark.name]
+    for sample in samples:  # ranks with fewer documents repeat their last request
         sample["resps"] = [answers[: task.config.repeats] for answers in sample["resps"]]
-    samples.sort(key=lambda sample: sample["doc_id"])  # ranks come one after the other; stable
+    samples.sort(key=lambda sample: sample["doc_id"])  # stable: filters keep their order
     generates = task.OUTPUT_TYPE == "generate_until"
     generation = task.config.generation_kwargs if generates else None
-    return Found(results, samples, task.VERSION, generation)
+    return TaskOutput(results, samples, task.VERSION, generation)
 
 
 def _check_choices(name: str, task: ConfigurableTask) -> None:
-    """Refuses a document whose answer is none of its choices; the harness would call it wrong."""
+    """Refuses documents whose answer is no choice: lm-eval would score every model wrong."""
     if task.OUTPUT_TYPE != "multiple_choice":
         return
     documents: Any = task.eval_docs
@@ -110,51 +111,51 @@ def _check_choices(name: str, task: ConfigurableTask) -> None:
             )
 
 
-def _metric(key: str) -> bool:
+def _is_metric(key: str) -> bool:
     return "," in key and "_stderr," not in key
 
 
 @contextmanager
-def quiet(name: str) -> Iterator[None]:
-    """Without the harness's progress bars and lines of information; each warning is told once.
+def quiet_lm_eval(name: str) -> Iterator[None]:
+    """Hides lm-eval's progress bars and information; its warnings are logged as ours, once each.
 
     Args:
-        name: Of the benchmark.
+        name: Name of the benchmark, for the warnings.
     """
     loggers = [logging.getLogger(each) for each in ("lm_eval", "absl")]
     before = [(each.level, each.propagate, each.handlers) for each in loggers]
-    bar = task_module.tqdm
     try:
         for each in loggers:
             each.setLevel(logging.WARNING)
             each.handlers, each.propagate = [_Warnings(name)], False
-        task_module.tqdm = lambda items, **_: items  # it has no switch for this one
-        yield
+        with no_progress_bar():
+            yield
     finally:
-        task_module.tqdm = bar
         for each, (level, propagate, handlers) in zip(loggers, before, strict=True):
             each.setLevel(level)
             each.handlers, each.propagate = handlers, propagate
 
 
 class _Warnings(logging.Handler):
-    """Tells the harness's warnings as ours, in one line each, and none twice."""
+    """Logs warnings of other libraries as ours, in one line, with the benchmark's name."""
 
     def __init__(self, name: str):
         super().__init__(logging.WARNING)
         self._name = name
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = f"{self._name}: {' '.join(record.getMessage().split())}"
-        if text not in _warned:
-            _warned.add(text)
-            log.warning("%s", text)
+        _warn_once(f"{self._name}: {' '.join(record.getMessage().split())}")
+
+
+@cache
+def _warn_once(text: str) -> None:
+    log.warning("%s", text)
 
 
 @contextmanager
 def fixed_seeds() -> Iterator[None]:
-    """Inside, fixed seeds whatever the caller's state; afterwards the caller's state again."""
-    with random_state_kept():
+    """Seeds the random generators, and restores their state afterwards."""
+    with isolate_rng():
         random.seed(SEED)
         np.random.seed(SEED)
         yield

@@ -12,7 +12,7 @@ from typing import Any
 from alps.data.example import Example
 from alps.data.generators import mini_general, mini_math
 from alps.evals.harness.benchmark import HarnessTask
-from alps.evals.harness.documents import Row
+from alps.evals.harness.documents import Document
 from alps.evals.mini.check_general import constraint_results
 from alps.evals.mini.check_math import exact_match
 
@@ -27,7 +27,7 @@ class MiniTask(HarnessTask):
 
     generator: str
 
-    def documents(self, data_dir: Path | None) -> Mapping[str, Sequence[Row]]:
+    def documents(self, data_dir: Path | None) -> Mapping[str, Sequence[Document]]:
         """The generator's test examples."""
         return {"test": [document(e) for e in self._module().examples("test")]}
 
@@ -43,7 +43,7 @@ class MiniTask(HarnessTask):
         return import_module(f"alps.data.generators.{self.generator}")
 
 
-def document(example: Example) -> Row:
+def document(example: Example) -> Document:
     """An example as an lm-eval document; `check` is JSON text, since its fields vary."""
     check = json.dumps(example.check)
     return {"instruction": example.instruction, "answer": example.answer, "check": check}

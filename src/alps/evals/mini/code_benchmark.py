@@ -38,7 +38,7 @@ class MiniCode(CodeBenchmark):
         problems = tuple(to_problem(example, number) for number, example in enumerate(examples))
         return subset("humaneval", f"mini_code {mini_code.VERSION}", problems)
 
-    def prompt(self, problem: Problem, lm: LanguageModel, subject: EvaluationContext) -> str:
+    def prompt(self, problem: Problem, lm: LanguageModel, context: EvaluationContext) -> str:
         """The example's instruction in the training template; under `plain` its code alone."""
         if self.protocol == "plain":
             return prompts.codegen_prompt(problem["prompt"])

@@ -17,7 +17,7 @@ from alps.report.run_kind import BASE
 from alps.report.table.columns import ChangeColumn, Column
 from alps.report.table.comparison import Correction, Difference, differences
 from alps.report.table.layout import Layout, Row
-from alps.report.table.row_outcomes import RowOutcomes, variance_components
+from alps.report.table.row_outcomes import RowOutcomes, scaled_variance_components
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +175,7 @@ def _interval(
         found = score.interval if isinstance(score, Score) else None
         return Interval(*(column.scale * end for end in found)) if found else None
     found = [source.cell_deviations(seed, parts) for seed in values]
-    variance = variance_components(list(values.values()), found, column.scale)
+    variance = scaled_variance_components(list(values.values()), found, column.scale)
     if variance is None:
         return None
     low, high = variance.interval(mean(values.values()))

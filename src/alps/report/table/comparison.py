@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Literal
 
-from alps.evals.statistics import ALPHA, Deviations, Interval, Spread, holm, mcnemar
+from alps.evals.statistics import ALPHA, Deviations, Interval, VarianceComponents, holm, mcnemar
 from alps.report.outcomes import Score
 from alps.report.run_kind import BASE
 from alps.report.table.columns import ChangeColumn, Column, WeightedScore, headline_column
 from alps.report.table.layout import Layout
-from alps.report.table.row_outcomes import RowOutcomes, variance_components
+from alps.report.table.row_outcomes import RowOutcomes, scaled_variance_components
 
 Correction = Literal["none", "holm"]
 """For the number of comparisons with Random, over all scores and losses of the table."""
@@ -128,7 +128,9 @@ def _difference(
     )
 
 
-def _variance(sides: Sequence[Side], each: Mapping[int, float], scale: float) -> Spread | None:
+def _variance(
+    sides: Sequence[Side], each: Mapping[int, float], scale: float
+) -> VarianceComponents | None:
     """Variance of the difference, where both answered the same documents of each benchmark."""
     if not all(parts for _, parts in sides):
         return None
@@ -138,7 +140,7 @@ def _variance(sides: Sequence[Side], each: Mapping[int, float], scale: float) ->
         if ours is None or theirs is None or ours.keys() != theirs.keys():
             return None
         found.append({pool: ours[pool] - theirs[pool] for pool in ours})
-    return variance_components(list(each.values()), found, scale)
+    return scaled_variance_components(list(each.values()), found, scale)
 
 
 def _mcnemar(sides: Sequence[Side], seeds: Sequence[int]) -> float | None:

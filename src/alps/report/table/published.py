@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from alps.base.atomic import replacing, write_json
-from alps.evals.statistics import DocumentScores, Part
+from alps.evals.statistics import DocumentScores, Ratio
 from alps.report.outcomes import MissingScore, OutcomeReader, RunOutcome, Score
 from alps.report.run_kind import BASE
 from alps.report.table.cells import FilledTable
@@ -171,7 +171,9 @@ def _score_record(score: Score) -> dict[str, Any]:
         evaluation = asdict(replace(score.evaluation, details={}, generation={}, uncertainty={}))
     if found is not None:  # the interval follows from them
         own |= {"low": None, "high": None}
-    documents = {"pool": found.pool, "shares": [p.share for p in found.parts]} if found else None
+    documents = (
+        {"pool": found.pool, "shares": [p.proportion for p in found.ratios]} if found else None
+    )
     return {**own, "evaluation": evaluation, "documents": documents}
 
 
@@ -181,11 +183,11 @@ def _read_score(plain: Mapping[str, Any], parts: Sequence[Mapping[str, list]] | 
         if parts is None:
             raise ValueError(f"{DOCUMENTS} has no documents of a score in {RUNS}")
         ratios = [
-            Part(part["numerator"], part["denominator"], share=share)
+            Ratio(part["numerator"], part["denominator"], proportion=share)
             for part, share in zip(parts, pool["shares"], strict=True)
         ]
         groups = parts[0]["group"] if any(parts[0]["group"]) else None
-        documents = DocumentScores(pool=pool["pool"], parts=tuple(ratios), groups=groups)
+        documents = DocumentScores(pool=pool["pool"], ratios=tuple(ratios), groups=groups)
     found = plain["evaluation"]
     evaluation = None if found is None else Evaluation(**_known(Evaluation, found))
     own = {**_known(Score, plain), "documents": documents, "evaluation": evaluation}
@@ -197,7 +199,7 @@ def _documents(outcome: RunOutcome, benchmarks: Sequence[str]) -> Iterator[tuple
     for name in benchmarks if outcome.result else ():
         score = outcome.score(name)
         found = score.documents if isinstance(score, Score) else None
-        for number, part in enumerate(found.parts if found else ()):
+        for number, part in enumerate(found.ratios if found else ()):
             assert found is not None
             numerators, denominators = (map(_number, array.tolist()) for array in part.arrays())
             groups = found.groups or [""] * len(part.arrays()[0])

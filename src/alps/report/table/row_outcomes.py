@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from alps.evals.statistics import Deviations, Spread, spread_of
+from alps.evals.statistics import Deviations, VarianceComponents, variance_components
 from alps.report.outcomes import MissingScore, RunOutcome, Score
 from alps.report.run_kind import BASE
 
@@ -61,9 +61,9 @@ class RowOutcomes:
         return total
 
 
-def variance_components(
+def scaled_variance_components(
     values: Sequence[float], found: Sequence[Deviations | None], scale: float
-) -> Spread | None:
+) -> VarianceComponents | None:
     """Variance of a cell, or of a difference of two, between seeds and over documents.
 
     Args:
@@ -75,4 +75,4 @@ def variance_components(
         None where documents are unknown.
     """
     known = [{pool: scale * d for pool, d in one.items()} for one in found if one is not None]
-    return spread_of(values, known) if len(known) == len(found) else None
+    return variance_components(values, known) if len(known) == len(found) else None

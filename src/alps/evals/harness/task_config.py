@@ -1,7 +1,4 @@
-"""The harness's task of a benchmark: its task file with our changes, over documents in memory.
-
-This module imports lm-eval, and with it torch; settings do not import this module.
-"""
+"""lm-eval's task of a benchmark: the task file with our changes, over documents in memory."""
 
 from __future__ import annotations
 
@@ -15,53 +12,53 @@ import lm_eval
 import pyarrow as pa
 import yaml
 from lm_eval.api.task import ConfigurableTask, TaskConfig
-from lm_eval.tasks._yaml_loader import load_yaml  # private, but lm-eval's version is pinned
 
 from alps.base.serialization import did_you_mean
-from alps.evals.harness.documents import Row
+from alps.evals.harness.documents import Document
+from alps.evals.harness.lm_eval_internals import load_task_file
 
 if TYPE_CHECKING:
     from alps.evals.harness.benchmark import HarnessTask
 
-THEIR_TASKS = Path(lm_eval.__file__).parent / "tasks"
-OUR_TASKS = Path(__file__).parent / "tasks"
+LM_EVAL_TASKS = Path(lm_eval.__file__).parent / "tasks"
+ALPS_TASKS = Path(__file__).parent / "tasks"
 
 
-class TaskInMemory(ConfigurableTask):
-    """A task of the harness over documents that were read before."""
+class InMemoryTask(ConfigurableTask):
+    """An lm-eval task over documents in memory."""
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **_: Any) -> None:
-        """Takes them from `specification`."""
+        """Sets the dataset from the task config."""
         assert self.config.custom_dataset is not None
         self.dataset = self.config.custom_dataset()
 
 
-def specification(
-    benchmark: HarnessTask, documents: Mapping[str, Sequence[Row]], num_fewshot: int
+def task_config(
+    benchmark: HarnessTask, documents: Mapping[str, Sequence[Document]], num_fewshot: int
 ) -> dict[str, Any]:
-    """The harness's task file with our changes, and documents that are in memory.
+    """lm-eval's task file with the benchmark's changes, as a config for `InMemoryTask`.
 
     Args:
-        benchmark: Names the files.
-        documents: Rows of the splits `test` and, perhaps, `shots`.
-        num_fewshot: Worked examples in the prompt.
+        benchmark: The benchmark, with the names of its task files.
+        documents: Documents of the splits `test` and, optionally, `shots`.
+        num_fewshot: Shots in the prompt.
 
     Raises:
-        ValueError: If the task file cannot be used, worked examples would come from the documents
-            that are asked, or a column has values of different types; one sentence.
+        ValueError: If the task file cannot be used, shots would come from the evaluated documents,
+            or a column has values of different types; one sentence.
     """
-    spec = _task_file(benchmark.name, THEIR_TASKS, benchmark.config) if benchmark.config else {}
+    spec = _task_file(benchmark.name, LM_EVAL_TASKS, benchmark.config) if benchmark.config else {}
     if benchmark.changes:
-        spec |= _task_file(benchmark.name, OUR_TASKS, benchmark.changes)
+        spec |= _task_file(benchmark.name, ALPS_TASKS, benchmark.changes)
     fewshot = dict(spec.get("fewshot_config") or {})
-    fewshot.pop("split", None)  # its name in the hub's dataset; here it is `shots`
+    fewshot.pop("split", None)  # the hub's name; ours is `shots`
     _check_shots(benchmark.name, num_fewshot, documents.get("shots"), fewshot.get("samples"))
-    if benchmark.protocol != "plain":  # there a blank line stands between it and the question
+    if benchmark.protocol != "plain":  # where a blank line separates it from the question
         spec["description"] = spec.get("description", "").rstrip()
     if benchmark.max_new_tokens is not None:
         longest = {"max_gen_toks": benchmark.max_new_tokens}
         spec["generation_kwargs"] = {**spec.get("generation_kwargs", {}), **longest}
-    splits = {name: _dataset(benchmark.name, rows) for name, rows in documents.items()}
+    splits = {name: _dataset(benchmark.name, split) for name, split in documents.items()}
     return {
         **spec,
         "task": benchmark.name,
@@ -79,10 +76,10 @@ def specification(
 
 
 def _task_file(name: str, folder: Path, file: str) -> dict[str, Any]:
-    """A task file, with what it includes.
+    """A task file with its includes.
 
     Raises:
-        ValueError: If it does not exist or cannot be read; one sentence.
+        ValueError: If it does not exist, cannot be read or is not supported; one sentence.
     """
     if not (folder / file).is_file():
         known = [str(f.relative_to(folder)) for f in folder.rglob("*") if f.suffix in ("", ".yaml")]
@@ -92,9 +89,9 @@ def _task_file(name: str, folder: Path, file: str) -> dict[str, Any]:
             f"the task file of benchmark {name}, {folder / file}, does not exist{hint}"
         )
     try:
-        spec = load_yaml(folder / file)
+        spec = load_task_file(folder / file)
     except (yaml.YAMLError, ImportError, AttributeError, OSError, ValueError) as error:
-        raise ValueError(f"{file}, the task file of benchmark {name}: {flat(error)}") from None
+        raise ValueError(f"{file}, the task file of benchmark {name}: {one_line(error)}") from None
     if "group" in spec or not isinstance(spec.get("task", ""), str):
         raise ValueError(
             f"{file}, the task file of benchmark {name}, is a group of tasks: name one of them"
@@ -113,9 +110,9 @@ def _task_file(name: str, folder: Path, file: str) -> dict[str, Any]:
 
 
 def _check_shots(
-    name: str, num_fewshot: int, shots: Sequence[Row] | None, fixed: Any | None
+    name: str, num_fewshot: int, shots: Sequence[Document] | None, fixed: Any | None
 ) -> None:
-    """Refuses worked examples out of the documents that are asked, as the harness takes them."""
+    """Refuses shots from the evaluated documents, which lm-eval would fall back to."""
     if not num_fewshot:
         return
     if shots is None and fixed is None:
@@ -131,16 +128,16 @@ def _check_shots(
         )
 
 
-def flat(error: BaseException) -> str:
-    """What an exception says, in one line."""
+def one_line(error: BaseException) -> str:
+    """Message of an exception, in one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _dataset(name: str, rows: Sequence[Row]) -> Any:
+def _dataset(name: str, documents: Sequence[Document]) -> Any:
     from datasets import Dataset
 
     try:
-        return Dataset.from_list([dict(row) for row in rows])
+        return Dataset.from_list([dict(document) for document in documents])
     except (pa.ArrowException, TypeError) as error:
         why = str(error).splitlines()[0]
         raise ValueError(f"rows of {name} differ in type ({why}): get the file again") from None
