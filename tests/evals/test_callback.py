@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from alps.evals.callback import Evaluations, as_found, first_documents, stoppable
-from alps.execute import evaluate_base, execute
+from alps.evals.run_models import evaluate_base
+from alps.execute import execute
 from alps.launch.ranks import evaluate_on_devices, fit_on_devices
 from alps.runs.folder import RunFolder
 from alps.training.fit import fit

@@ -5,7 +5,7 @@ import pytest
 
 from alps.base.atomic import write_json
 from alps.config.build import build_assumed, runs_of
-from alps.execute import evaluate_base
+from alps.evals.run_models import evaluate_base
 from alps.plan.assumptions import GIB
 from alps.plan.cost import Costs
 from alps.plan.overview import Vanilla, overview

@@ -114,7 +114,8 @@ def evaluate(arguments: Sequence[str]) -> None:
 
 
 def _examine(run: Any, trained: bool) -> None:
-    from alps.execute import evaluate_base, execute
+    from alps.evals.run_models import evaluate_base
+    from alps.execute import execute
     from alps.launch.ranks import evaluate_on_devices, fit_on_devices
     from alps.report.runs.evaluations import print_evaluations
     from alps.runs.completion import evaluation_folders
@@ -158,14 +159,14 @@ def _examined(arguments: Sequence[str]) -> tuple[Any, bool]:
     trainer = from_dict(plain["trainer"], Trainer, "trainer")
     folder = find_run(Path(str(plain.get("output_dir"))), str(plain["run"]))
     run = folder.read_run()
-    if outdated := folder.outdated(run):
+    if outdated := folder.outdated_reason(run):
         raise ValueError(outdated)
     problems: list[str] = []
     evals = config.build_evals(plain["evals"], run.data.task, problems)
     if evals is None:
         raise SettingsError(problems)
     run = replace(run, evals=evals, trainer=trainer)
-    if not is_finished(run, folder) and (lacking := folder.lacks()):
+    if not is_finished(run, folder) and (lacking := folder.missing_weights_reason()):
         raise ValueError(lacking)
     return run, True
 
@@ -222,7 +223,7 @@ def export(arguments: Sequence[str]) -> None:
     try:
         folder = find_run(Path(given["output_dir"]), given["run"])
         run = folder.read_run()
-        if lacking := folder.lacks():
+        if lacking := folder.missing_weights_reason():
             raise ValueError(lacking)
         if to.exists():
             raise ValueError(f"{to} exists already; nothing is overwritten: choose another folder")

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from alps.base.atomic import can_hold_files
-from alps.base.hashing import canonical, digest
+from alps.base.hashing import digest
+from alps.base.key import canonical
 from alps.base.serialization import seed_problems
 from alps.settings.interfaces import Source
 from alps.settings.model import Model

@@ -103,7 +103,7 @@ def missing_runs(runs: Iterable[Run]) -> list[Run]:
             continue
         task = run.task_run()
         chosen = RunFolder(run.folder).training_path.exists()  # its heads are known
-        if task is not None and not chosen and not RunFolder(task.folder).trained("qkv"):
+        if task is not None and not chosen and not RunFolder(task.folder).has_weights("qkv"):
             found.setdefault(task.key, task)
         found[run.key] = run  # as asked for, benchmarks included
     return list(found.values())

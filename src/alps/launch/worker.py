@@ -51,7 +51,7 @@ def examine(folder: RunFolder) -> None:
     import torch.distributed as dist
 
     from alps.evals.evaluate import evaluate
-    from alps.execute import base_context, trained_context
+    from alps.evals.run_models import base_context, trained_context
     from alps.runs.completion import evaluation_folders
     from alps.training.fit import PATIENCE
 

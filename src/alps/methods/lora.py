@@ -25,7 +25,7 @@ class LoRA(Method):
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
 
     @property
-    def freezes_the_rest(self) -> bool:
+    def freezes_rest(self) -> bool:
         """All of the model."""
         return True
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from alps.base.hashing import canonical, digest
+from alps.base.hashing import digest
+from alps.base.key import canonical
 from alps.base.progress import ProgressMode
 from alps.base.serialization import to_dict
 from alps.models.architecture import read_geometry

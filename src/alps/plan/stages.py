@@ -55,7 +55,9 @@ def planned(tables: Mapping[str, Iterable[Run]]) -> dict[str, Planned]:
         chosen = RunFolder(each.run.folder).training_path.exists()  # its heads are known
         if each.needs and each.state in ("failed", "running", "missing") and not chosen:
             task = found[each.needs]
-            if task.state in ("done", "trained") and RunFolder(task.run.folder).lacks("qkv"):
+            if task.state in ("done", "trained") and RunFolder(
+                task.run.folder
+            ).missing_weights_reason("qkv"):
                 task.state, task.reason = "missing", None
     return found
 
@@ -85,7 +87,7 @@ def state_of(variants: Sequence[Run]) -> tuple[State, str | None]:
         return "failed", status["reason"]
     if status["state"] == "running":
         return "running", None
-    return ("trained" if folder.trained() else "missing"), None
+    return ("trained" if folder.has_weights() else "missing"), None
 
 
 def _add(found: dict[str, Planned], run: Run, stage: int, table: str | None) -> str:

@@ -46,7 +46,7 @@ class SaveTrained(pl.Callback):
         if not all(p.isfinite().all() for p in model.parameters() if p.requires_grad):
             raise RunFailed("the last step left weights that are not numbers; try a lower optim.lr")
         if trainer.is_global_zero:
-            name = folder.training if folder.training_path.exists() else uuid4().hex
+            name = folder.training_id if folder.training_path.exists() else uuid4().hex
             save_weights(model, self.run, folder)
             write_json(folder.training_path, {"training": name, **self.measured(trainer)})
             folder.checkpoint_path.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from alps.base import progress as encode_progress
-from alps.base.hashing import cache_dir
+from alps.base.cache import cache_dir
 from alps.data.encoding import dataset as module
 from alps.data.encoding.dataset import EncodedRows, beyond_context, encoded_rows, most_tokens
 from alps.data.encoding.encode import EncodedRow, encode_row

@@ -22,7 +22,8 @@ import numpy as np
 from jaxtyping import Int
 
 from alps.base.atomic import write_json
-from alps.base.hashing import cache_dir, cache_lock, digest
+from alps.base.cache import cache_dir, cache_lock
+from alps.base.hashing import digest
 from alps.base.progress import ProgressMode, track_progress
 from alps.data.encoding.array_file import ArrayFile, mapped
 from alps.data.encoding.encode import EncodedChunk, EncodedRow, Rule, backend_of, rule_of
