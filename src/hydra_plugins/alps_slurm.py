@@ -30,7 +30,7 @@ class SlurmLauncher(Launcher):
 
         from alps.base.serialization import SettingsError, from_dict
         from alps.config.errors import refuse
-        from alps.launch.slurm import missing
+        from alps.launch.slurm import missing_requirement
         from alps.launch.slurm_settings import Slurm
 
         self.config, self.loader = config, hydra_context.config_loader
@@ -40,7 +40,7 @@ class SlurmLauncher(Launcher):
             self.slurm = from_dict({str(k): v for k, v in plain.items()}, Slurm, "hydra.launcher")
         except SettingsError as error:
             raise SystemExit(refuse(error.problems)) from None
-        if problem := missing():
+        if problem := missing_requirement():
             raise SystemExit(refuse([problem]))
 
     def problems(self, runs: Sequence[Any]) -> Iterator[str]:
@@ -67,13 +67,13 @@ class SlurmLauncher(Launcher):
             planned.add(runs, self.config.weights)
         planned.started = True
 
-        def when_some_end() -> None:
+        def on_jobs_ended() -> None:
             if planned.complete:
                 planned.reduce()
 
         jobs_dir = Path(self.config.hydra.sweep.dir) / "jobs"
         try:
-            failures = run_jobs(runs, self.slurm, jobs_dir, when_some_end)
+            failures = run_jobs(runs, self.slurm, jobs_dir, on_jobs_ended)
         except ValueError as error:
             raise SystemExit(refuse([str(error)])) from None
         for key, reason in failures.items():

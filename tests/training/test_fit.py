@@ -81,13 +81,13 @@ def test_training_equals_a_plain_loop(make_run):
     from alps.data.encoding.encode import encode
     from alps.data.subset import training_examples
     from alps.models.load import load_tokenizer
-    from alps.training.fit import schedule_of
+    from alps.training.fit import step_schedule
     from alps.training.optimizer import build_optimizer, build_schedule
 
     run = make_run("method=full", "trainer.micro_batch_size=4")
     base = materialize(run.model)
     rows, _ = encode(training_examples(run.data), load_tokenizer(base), "alpaca", 512)
-    schedule = schedule_of(run, len(rows), 4)
+    schedule = step_schedule(run, len(rows), 4)
     model = load_model(base)
     optimizer = build_optimizer(model.parameters(), run.optim, fused=True)
     rate = build_schedule(optimizer, run.optim, schedule.num_steps)

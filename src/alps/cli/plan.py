@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from alps.cli.heads import problems_of
 
 if TYPE_CHECKING:
-    from alps.plan.overview import Vanilla
+    from alps.plan.build import VanillaRows
     from alps.report.table.paper import PaperNumber
     from alps.settings.run import Run
 
@@ -25,10 +25,10 @@ def plan(arguments: Sequence[str]) -> None:
     try:
         own, rest = sorted_out([a for a in arguments if a not in ("-m", "--multirun")])
         assumed = config.build_assumed(own)
-        from alps.plan.overview import overview
+        from alps.plan.build import build_plan
 
         asked = tables(rest)
-        found = overview(asked, assumed, vanilla(asked, rest))
+        found = build_plan(asked, assumed, vanilla(asked, rest))
     except (ValueError, OSError) as error:
         sys.exit(config.refuse(problems_of(error)))
     if assumed.format == "json":
@@ -45,12 +45,12 @@ def sorted_out(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     Raises:
         ValueError: If something is no setting, or nothing says what is to be planned.
     """
-    from alps.plan.assumptions import Assumed
+    from alps.plan.assumptions import Assumptions
 
     for argument in arguments:
         if "=" not in argument:
             raise ValueError(f"'{argument}' is not understood: settings are name=value")
-    names = {f.name for f in fields(Assumed)}
+    names = {f.name for f in fields(Assumptions)}
     own = [a for a in arguments if a.lstrip("+").partition("=")[0].split(".")[0] in names]
     rest = [a for a in arguments if a not in own]
     if not rest:
@@ -79,19 +79,19 @@ def tables(arguments: Sequence[str]) -> dict[str, list[Run]]:
     return found
 
 
-def vanilla(asked: Mapping[str, Sequence[Run]], arguments: Sequence[str]) -> dict[str, Vanilla]:
+def vanilla(asked: Mapping[str, Sequence[Run]], arguments: Sequence[str]) -> dict[str, VanillaRows]:
     """Name of each experiment -> the rows of its table whose models are evaluated as they are.
 
     Args:
         asked: Name of each experiment -> runs of its grid.
         arguments: Settings of all grids.
     """
-    from alps.plan.overview import Vanilla
+    from alps.plan.build import VanillaRows
 
     found = {}
     for name, runs in asked.items():
         if own := _base_runs(name, runs):
-            found[name] = Vanilla(runs=own, command=_evaluate_command(name, own, arguments))
+            found[name] = VanillaRows(runs=own, command=_evaluate_command(name, own, arguments))
     return found
 
 

@@ -40,10 +40,10 @@ from alps.cost.shape import ModelShape
 from alps.models.training_plan import TrainingPlan
 from alps.settings.run import Run
 
-FULL_BYTES = 4
+FLOAT32_BYTES = 4
 """Of a float32 number, in which norms and the loss are computed under any precision."""
 
-ROOM = 0.85
+USABLE_MEMORY = 0.85
 """Share of a device's memory that a prediction may fill: it leaves out some of what there is."""
 
 
@@ -141,10 +141,10 @@ def peak_memory(
     one_layer = 3 * shape.intermediate * storage.activation_bytes
     if storage.checkpointing:
         one_layer += max(layers)
-        layers = [shape.hidden * FULL_BYTES for _ in layers]
+        layers = [shape.hidden * FLOAT32_BYTES for _ in layers]
     kept = num_tokens * (sum(layers) + _norm(shape.hidden, True, plan.rest))
     kept += num_answers * _inputs_kept([output_layer(shape, plan)], storage)
-    logits = num_answers * shape.vocab * FULL_BYTES
+    logits = num_answers * shape.vocab * FLOAT32_BYTES
     matrix = shape.vocab * shape.hidden * storage.trainable_bytes * plan.rest
     at_the_end = matrix * (3 if shape.tied else 1) - kept
     weights = trainable * storage.trainable_bytes + frozen * storage.frozen_bytes
@@ -217,7 +217,7 @@ def _kept(shape: ModelShape, plan: TrainingPlan, block: Block, storage: Storage)
         kept += _norm(queries, block.query_gradient, plan.rest, g.num_heads)
         kept += _norm(keys, block.key_gradient, plan.rest, g.num_kv_heads)
     if block.attention_gradient:
-        kept += number * 2 * (queries + keys) + FULL_BYTES * g.num_heads
+        kept += number * 2 * (queries + keys) + FLOAT32_BYTES * g.num_heads
     # What attention gives is kept already, but peft converts it for an adapter.
     if not block.attention_gradient or (storage.mixed and m["o_proj"].rank):
         kept += _inputs_kept([m["o_proj"]], storage)
@@ -231,7 +231,7 @@ def _kept(shape: ModelShape, plan: TrainingPlan, block: Block, storage: Storage)
 
 def _norm(width: int, passes_gradient: bool, trains: bool, num_heads: int = 1) -> int:
     """Bytes that an RMS norm keeps: input, its scales, and the normalized input for its weight."""
-    return FULL_BYTES * ((width + num_heads) * passes_gradient + width * trains)
+    return FLOAT32_BYTES * ((width + num_heads) * passes_gradient + width * trains)
 
 
 def _inputs_kept(linears: Iterable[Linear], storage: Storage) -> int:
@@ -244,7 +244,7 @@ def _inputs_kept(linears: Iterable[Linear], storage: Storage) -> int:
         return width * storage.activation_bytes
     copies = sum(not linear.by_rows for linear in keeping)
     shared = any(linear.by_rows for linear in keeping)  # a HeadLinear keeps the input as it is
-    return width * (copies * storage.activation_bytes + shared * FULL_BYTES)
+    return width * (copies * storage.activation_bytes + shared * FLOAT32_BYTES)
 
 
 def _weight_copies(shape: ModelShape, plan: TrainingPlan, storage: Storage) -> int:

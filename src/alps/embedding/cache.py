@@ -19,7 +19,7 @@ from torch import Tensor
 from alps.base.atomic import replacing
 from alps.base.provenance import git_state, versions
 from alps.data.example import Example
-from alps.embedding.pooled import Encoded, Progress, encode_texts, mean_pooled
+from alps.embedding.pooling import Progress, TokenizedTexts, mean_pooled, tokenize_texts
 from alps.embedding.request import Request
 from alps.models.checkpoint import materialize
 from alps.models.load import (
@@ -62,14 +62,14 @@ def embed_all(
 
     vectors, encoded = {}, {}
     for source in request.sources:
-        rows = encode_texts(examples[source.name], tokenizer, s.template, s.text, s.max_length)
+        rows = tokenize_texts(examples[source.name], tokenizer, s.template, s.text, s.max_length)
         if context is not None and max(map(len, rows.ids)) > context:
             raise ValueError(
                 f"rows of {source.name} are longer than the model's context of {context} tokens: "
                 f"set max_length={context} or less"
             )
 
-        def compute(rows: Encoded = rows, title: str = f"embedding {source.name}") -> Tensor:
+        def compute(rows: TokenizedTexts = rows, title: str = f"embedding {source.name}") -> Tensor:
             whole = model()  # before there is a bar, which loading would stand still
             with bar(title) as progress:
                 return mean_pooled(whole, rows.ids, pad_id(tokenizer), s.batch_tokens, progress)
@@ -77,7 +77,7 @@ def embed_all(
         path = request.embeddings_path(source)
         vectors[source.name] = embed_cached(path, len(rows.ids), compute)
         encoded[source.name] = rows
-    return vectors, about(request, encoded)
+    return vectors, provenance(request, encoded)
 
 
 def embed_cached(
@@ -104,7 +104,7 @@ def embed_cached(
     return vectors
 
 
-def about(request: Request, encoded: Mapping[str, Encoded]) -> dict[str, Any]:
+def provenance(request: Request, encoded: Mapping[str, TokenizedTexts]) -> dict[str, Any]:
     """Where the numbers come from: model, settings, content of the data, versions."""
     s = request.settings
     shared = ("num_rows", "seed", "text", "template", "max_length", "dtype")

@@ -27,7 +27,7 @@ from alps.runs.folder import RunFolder
 from alps.runs.result import RunFailed
 from alps.settings.run import Run
 
-FOREIGN = (
+LAUNCHER_VARIABLES = (
     "RANK",
     "WORLD_SIZE",
     "LOCAL_RANK",
@@ -110,7 +110,7 @@ def _command(run: Run, folder: Path) -> list[str]:
 
 
 def _environment(devices: int) -> Mapping[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(LAUNCHER_VARIABLES)}
     source = str(Path(alps.__file__).parents[1])  # a checkout that isn't installed works too
     path = os.pathsep.join(p for p in (source, os.environ.get("PYTHONPATH")) if p)
     threads = max(1, (os.cpu_count() or 1) // devices)  # torchrun would say one

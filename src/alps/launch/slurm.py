@@ -21,7 +21,7 @@ from typing import Any
 
 import alps
 from alps.base.serialization import to_dict
-from alps.launch.slurm_job import Work
+from alps.launch.slurm_job import TrainingJob
 from alps.launch.slurm_settings import Slurm, minutes
 from alps.runs.folder import RunFolder
 from alps.settings.run import Run
@@ -29,7 +29,7 @@ from alps.settings.run import Run
 log = logging.getLogger(__name__)
 
 
-def missing() -> str | None:
+def missing_requirement() -> str | None:
     """What this machine lacks to submit jobs, as a sentence with the remedy."""
     if find_spec("submitit") is None:
         return "hydra/launcher=slurm needs submitit: pip install 'alps[slurm]'"
@@ -40,7 +40,7 @@ def missing() -> str | None:
 
 
 def run_jobs(
-    runs: Sequence[Run], slurm: Slurm, jobs_dir: Path, when_some_end: Callable[[], None]
+    runs: Sequence[Run], slurm: Slurm, jobs_dir: Path, on_jobs_ended: Callable[[], None]
 ) -> Mapping[str, str]:
     """Submits every run that is not finished, waits for all, and says which failed.
 
@@ -52,7 +52,7 @@ def run_jobs(
         runs: Points of a sweep; two that are one run become one job.
         slurm: What to ask the cluster for.
         jobs_dir: Where submitit keeps scripts and logs.
-        when_some_end: Called whenever jobs have left the queue.
+        on_jobs_ended: Called whenever jobs have left the queue.
 
     Returns:
         Key of each run asked for that failed -> reason.
@@ -65,12 +65,12 @@ def run_jobs(
     asked = {run.key: run for run in runs}
     jobs, refused = submit(missing_runs(asked.values()), slurm, jobs_dir)
     try:
-        wait(jobs, slurm.poll_seconds, when_some_end)
+        wait_for_jobs(jobs, slurm.poll_seconds, on_jobs_ended)
     except KeyboardInterrupt:
         ids = sorted({job.split("_")[0] for job in jobs.values()})
         log.warning("no longer waiting; the jobs go on. To end them: scancel %s", " ".join(ids))
         raise
-    told = {key: failure(run, jobs.get(key), jobs_dir) for key, run in asked.items()}
+    told = {key: failure_reason(run, jobs.get(key), jobs_dir) for key, run in asked.items()}
     told.update(refused)
     return {key: reason for key, reason in told.items() if reason is not None and key in asked}
 
@@ -132,9 +132,9 @@ def submit(
     refused: dict[str, str] = {}
     for needed in sorted(groups, key=lambda k: k is not None):  # first those that need nothing
         executor = submitit.SlurmExecutor(jobs_dir, max_num_timeout=slurm.max_timeouts)
-        executor.update_parameters(**parameters(slurm, jobs.get(needed or "")))
+        executor.update_parameters(**executor_parameters(slurm, jobs.get(needed or "")))
         members = groups[needed]
-        work = Work(slurm.cpus, slurm.signal_seconds)
+        work = TrainingJob(slurm.cpus, slurm.signal_seconds)
         try:
             with _outside_of_jobs():
                 submitted = executor.map_array(work, [to_dict(run) for run in members])
@@ -149,7 +149,7 @@ def submit(
     return jobs, refused
 
 
-def parameters(slurm: Slurm, after: str | None = None) -> dict[str, Any]:
+def executor_parameters(slurm: Slurm, after: str | None = None) -> dict[str, Any]:
     """What submitit's executor is told.
 
     Args:
@@ -182,13 +182,15 @@ def parameters(slurm: Slurm, after: str | None = None) -> dict[str, Any]:
     }
 
 
-def wait(jobs: Mapping[str, str], poll_seconds: float, when_some_end: Callable[[], None]) -> None:
+def wait_for_jobs(
+    jobs: Mapping[str, str], poll_seconds: float, on_jobs_ended: Callable[[], None]
+) -> None:
     """Returns when no job is in the queue any more; says which run is through.
 
     Args:
         jobs: Key of a run -> its job.
         poll_seconds: Longest pause between two looks.
-        when_some_end: Called whenever jobs have left the queue.
+        on_jobs_ended: Called whenever jobs have left the queue.
     """
     left, pause, silent, told = dict(jobs), 1.0, False, ""
     gone_before: set[str] = set()
@@ -196,7 +198,7 @@ def wait(jobs: Mapping[str, str], poll_seconds: float, when_some_end: Callable[[
         time.sleep(min(pause, poll_seconds))
         pause *= 1.5
         try:
-            there = queued()
+            there = queued_jobs()
         except (OSError, subprocess.SubprocessError) as error:
             if not silent:
                 said = (getattr(error, "stderr", None) or str(error)).strip()
@@ -209,7 +211,7 @@ def wait(jobs: Mapping[str, str], poll_seconds: float, when_some_end: Callable[[
         for key in sorted(gone & gone_before):
             log.info("job %s ended: %s", left.pop(key), key)
         if gone & gone_before:
-            when_some_end()
+            on_jobs_ended()
         gone_before = gone
         # A job that asks for more than there is waits for ever; its reason tells.
         counts = Counter(there[job] for job in left.values() if job in there)
@@ -219,7 +221,7 @@ def wait(jobs: Mapping[str, str], poll_seconds: float, when_some_end: Callable[[
             told = summary
 
 
-def queued() -> dict[str, str]:
+def queued_jobs() -> dict[str, str]:
     """This user's jobs that wait or run -> state; elements of an array one by one, as 7_0."""
     command = ["squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i %T %r"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
@@ -230,12 +232,12 @@ def queued() -> dict[str, str]:
     return found
 
 
-def failure(run: Run, job: str | None, jobs_dir: Path) -> str | None:
+def failure_reason(run: Run, job: str | None, jobs_dir: Path) -> str | None:
     """Why a run is not finished, or None if it is; what SLURM did is put into its status."""
     if _finished(run):
         return None
     folder = RunFolder(run.folder)
-    status, state = folder.status(), state_of(job) if job else None
+    status, state = folder.status(), job_state(job) if job else None
     if status["state"] == "running":
         return "another process is running it"
     if status["state"] == "failed" and state in (None, "COMPLETED", "FAILED"):
@@ -249,7 +251,7 @@ def failure(run: Run, job: str | None, jobs_dir: Path) -> str | None:
     return reason
 
 
-def state_of(job: str) -> str | None:
+def job_state(job: str) -> str | None:
     """How a job ended, as long as the controller remembers it (minutes)."""
     command = ["scontrol", "show", "job", "--oneliner", job]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -23,7 +23,7 @@ Handler = Callable[[int, Any], Any]
 
 
 @dataclass
-class Work:
+class TrainingJob:
     """Trains and examines a run in a job; submitit pickles it.
 
     Attributes:
@@ -58,7 +58,7 @@ class Work:
         """What submitit starts when the job is requeued: the same; the run's folder knows more."""
         from submitit.helpers import DelayedSubmission
 
-        return DelayedSubmission(Work(self.cpus, self.signal_seconds), plain)
+        return DelayedSubmission(TrainingJob(self.cpus, self.signal_seconds), plain)
 
     @contextmanager
     def _stopped_in_time(self) -> Iterator[Handler]:

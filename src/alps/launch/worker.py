@@ -21,7 +21,7 @@ def main() -> None:
     folder = RunFolder(Path(sys.argv[1]))
     try:
         if sys.argv[2:] == ["examine"]:
-            examine(folder)
+            evaluate_benchmarks(folder)
         else:
             train(folder)
         leave_group()
@@ -45,7 +45,7 @@ def train(folder: RunFolder) -> None:
     fit(run, [Evaluations(run)])
 
 
-def examine(folder: RunFolder) -> None:
+def evaluate_benchmarks(folder: RunFolder) -> None:
     """This rank's part of the benchmarks that `examine.yaml` asks for."""
     import torch
     import torch.distributed as dist
@@ -53,12 +53,12 @@ def examine(folder: RunFolder) -> None:
     from alps.evals.evaluate import evaluate
     from alps.evals.run_models import base_context, trained_context
     from alps.runs.completion import evaluation_folders
-    from alps.training.fit import PATIENCE
+    from alps.training.fit import RANK_TIMEOUT
 
     run = RunFolder(folder.path).read_run("examine.yaml")
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=RANK_TIMEOUT)
     trained = folder.path != run.base_folder
     subject = cache(lambda: trained_context(run) if trained else base_context(run))
     for place in evaluation_folders(run, trained):

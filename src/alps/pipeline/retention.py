@@ -10,7 +10,7 @@ import logging
 import shutil
 from collections.abc import Container, Iterable, Iterator
 
-from alps.cost.memory import FULL_BYTES
+from alps.cost.memory import FLOAT32_BYTES
 from alps.cost.shape import ModelShape
 from alps.models.checkpoint import materialize
 from alps.runs.completion import is_finished
@@ -30,14 +30,14 @@ def already_trained_task_models(runs: Iterable[Run]) -> set[str]:
 
 
 def reduce_unneeded(
-    runs: Iterable[Run], policy: Weights, spared: Container[str] = frozenset()
+    runs: Iterable[Run], policy: Weights, protected: Container[str] = frozenset()
 ) -> None:
     """Reduces the weights of finished runs and their task models, unless a run needs them.
 
     Args:
         runs: Everything that is planned.
         policy: What shall be left.
-        spared: Keys of runs whose weights are somebody else's.
+        protected: Keys of runs whose weights were there before.
     """
     if policy == "keep":
         return
@@ -45,7 +45,7 @@ def reduce_unneeded(
     waiting = [run for run in planned if not _is_finished(run)]
     needed = {run.key for each in waiting for run in with_task_models(each)}
     for run in {run.key: run for each in planned for run in with_task_models(each)}.values():
-        if run.key in needed or run.key in spared or not _is_finished(run):
+        if run.key in needed or run.key in protected or not _is_finished(run):
             continue
         try:
             reduce(run, policy)
@@ -93,7 +93,7 @@ def _is_finished(run: Run) -> bool:
 
 
 def _qkv_size(run: Run) -> int:
-    return FULL_BYTES * ModelShape.read(materialize(run.model)).num_qkv
+    return FLOAT32_BYTES * ModelShape.read(materialize(run.model)).num_qkv
 
 
 def _size(folder: RunFolder) -> int:

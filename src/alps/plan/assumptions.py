@@ -26,7 +26,7 @@ class Device:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RowLength:
+class ExampleLength:
     """How long the rows of a dataset are, in tokens.
 
     Attributes:
@@ -41,7 +41,7 @@ class RowLength:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Assumed:
+class Assumptions:
     """The settings of `alps plan` (conf/plan.yaml).
 
     Attributes:
@@ -62,8 +62,8 @@ class Assumed:
     weights: Weights
     format: Literal["text", "json"]
     gpus: Mapping[str, Device]
-    rows: Mapping[str, RowLength]
-    other_rows: RowLength
+    rows: Mapping[str, ExampleLength]
+    other_rows: ExampleLength
     answer_share: float
 
     def problems(self) -> Iterator[str]:
@@ -81,7 +81,7 @@ class Assumed:
         """The one named."""
         return self.gpus[self.gpu]
 
-    def rows_of(self, data: str) -> RowLength:
+    def rows_of(self, data: str) -> ExampleLength:
         """Length of the rows of a dataset."""
         return self.rows.get(data, self.other_rows)
 

@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from alps.cost.flops import Workload, step_flops
-from alps.cost.memory import ROOM, Storage, largest_micro_batch, peak_memory, storage
+from alps.cost.memory import USABLE_MEMORY, Storage, largest_micro_batch, peak_memory, storage
 from alps.cost.shape import ModelShape
 from alps.heads.geometry import Geometry
 from alps.methods.context import Context
 from alps.methods.head_method import HeadMethod
 from alps.methods.sampled import LayerConsistent
 from alps.models.training_plan import TrainingPlan
-from alps.plan.assumptions import GIB, Assumed
+from alps.plan.assumptions import GIB, Assumptions
 from alps.settings.interfaces import Method, Source
 from alps.settings.model import Model
 from alps.settings.run import Run
 
-SPREAD = 1.5
+LENGTH_SPREAD = 1.5
 """Mean square of the lengths of rows over the square of their mean, assumed."""
 
 BYTES = 4
@@ -68,7 +68,7 @@ class Cost:
 
 
 @dataclass
-class Costs:
+class CostEstimator:
     """Counts costs; what several runs share is counted once.
 
     Attributes:
@@ -76,16 +76,16 @@ class Costs:
         known: What was counted already.
     """
 
-    assumed: Assumed
+    assumed: Assumptions
     known: dict[Any, Any] = field(default_factory=dict)
 
-    def of(self, run: Run) -> Cost | None:
+    def estimate(self, run: Run) -> Cost | None:
         """The cost of a run; None if its model's shape or the number of its rows is unknown."""
-        shape, num_rows = shape_of(run.model), num_training_rows(run.data)
+        shape, num_rows = model_shape(run.model), num_training_examples(run.data)
         if shape is None or num_rows is None:
             return None
-        trains = (stand_in(run.method), shape.geometry, run.seed)
-        plan = self._once(("plan", *trains), lambda: what_trains(*trains))
+        trains = (sampled_equivalent(run.method), shape.geometry, run.seed)
+        plan = self._once(("plan", *trains), lambda: training_plan(*trains))
         work = self._workload(run, num_rows)
         flops = self._once(("flops", shape, *trains, work), lambda: step_flops(shape, plan, work))
         again = flops.forward if run.trainer.activation_checkpointing else 0.0
@@ -124,7 +124,7 @@ class Costs:
         mean = min(self.assumed.rows_of(run.data.name).tokens, run.data.max_length)
         return Workload(
             mean_length=mean,
-            mean_square_length=SPREAD * mean * mean,
+            mean_square_length=LENGTH_SPREAD * mean * mean,
             answer_share=self.assumed.answer_share,
             tokens_per_step=mean * min(run.optim.batch_size, num_rows),
         )
@@ -149,7 +149,7 @@ class Costs:
         """Memory, micro-batch, memory of one row, and the most rows that fit if not all do."""
         longest, size, kept = self._setting(run)
         share = self.assumed.answer_share
-        room = int(ROOM * self.assumed.device.memory * GIB)
+        room = int(USABLE_MEMORY * self.assumed.device.memory * GIB)
 
         def peak(size: int) -> int:
             tokens = size * longest
@@ -175,7 +175,7 @@ def examples_seen(run: Run, num_rows: int) -> int:
     return optim.epochs * num_rows
 
 
-def shape_of(model: Model) -> ModelShape | None:
+def model_shape(model: Model) -> ModelShape | None:
     """The sizes of a model, from its settings or a folder on this machine; nothing is fetched."""
     if model.path:
         return ModelShape.read(Path(model.path)) if Path(model.path).is_dir() else None
@@ -185,7 +185,7 @@ def shape_of(model: Model) -> ModelShape | None:
     return ModelShape.of(config, f"model={model.name}") if config else None
 
 
-def num_training_rows(source: Source) -> int | None:
+def num_training_examples(source: Source) -> int | None:
     """Rows that a run trains on, before any is left out as unusable; None where nobody knows."""
     total = getattr(source, "num_rows", None)
     if generator := getattr(source, "generator", None):
@@ -198,7 +198,7 @@ def num_training_rows(source: Source) -> int | None:
     return math.ceil(Fraction(str(source.fraction)) * min(sizes)) if sizes else None
 
 
-def stand_in(method: Method) -> Method:
+def sampled_equivalent(method: Method) -> Method:
     """The method; where scores will choose, one that spreads as many heads over the layers.
 
     Spread heads share KV groups less than real ones, so a few rows too many are counted.
@@ -209,7 +209,7 @@ def stand_in(method: Method) -> Method:
     return LayerConsistent(**{**shared, "name": "spread"})
 
 
-def what_trains(method: Method, geometry: Geometry, seed: int) -> TrainingPlan:
+def training_plan(method: Method, geometry: Geometry, seed: int) -> TrainingPlan:
     """The plan of a method that needs no model to choose heads."""
     context = Context(geometry=geometry, seed=seed, base=Path(), base_hash="", output_dir=Path())
     return method.plan(method.choose(context))

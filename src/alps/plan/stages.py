@@ -15,7 +15,7 @@ State = Literal["done", "trained", "failed", "running", "missing"]
 
 
 @dataclass(kw_only=True)
-class Planned:
+class PlannedRun:
     """A training that is needed once, whoever asks for it.
 
     Attributes:
@@ -39,18 +39,18 @@ class Planned:
     reason: str | None = None
 
 
-def planned(tables: Mapping[str, Iterable[Run]]) -> dict[str, Planned]:
+def plan_runs(tables: Mapping[str, Iterable[Run]]) -> dict[str, PlannedRun]:
     """The trainings that tables need together, by key; task models included.
 
     Args:
         tables: Name of a table -> runs of its grid.
     """
-    found: dict[str, Planned] = {}
+    found: dict[str, PlannedRun] = {}
     for table, runs in tables.items():
         for run in runs:
             _add(found, run, 0, table)
     for each in found.values():
-        each.state, each.reason = state_of(each.variants)
+        each.state, each.reason = run_state(each.variants)
     for each in sorted(found.values(), key=lambda each: each.stage):  # who needs comes first
         chosen = RunFolder(each.run.folder).training_path.exists()  # its heads are known
         if each.needs and each.state in ("failed", "running", "missing") and not chosen:
@@ -62,7 +62,7 @@ def planned(tables: Mapping[str, Iterable[Run]]) -> dict[str, Planned]:
     return found
 
 
-def in_stages(runs: Iterable[Planned]) -> list[list[Planned]]:
+def group_by_stage(runs: Iterable[PlannedRun]) -> list[list[PlannedRun]]:
     """The runs by stage, those that others wait for first."""
     stages = defaultdict(list)
     for each in runs:
@@ -70,7 +70,7 @@ def in_stages(runs: Iterable[Planned]) -> list[list[Planned]]:
     return [stages[number] for number in sorted(stages, reverse=True)]
 
 
-def state_of(variants: Sequence[Run]) -> tuple[State, str | None]:
+def run_state(variants: Sequence[Run]) -> tuple[State, str | None]:
     """What is there of a run, by the files it left, and why it failed."""
     folder = RunFolder(variants[0].folder)
     if not folder.path.is_dir():
@@ -90,9 +90,9 @@ def state_of(variants: Sequence[Run]) -> tuple[State, str | None]:
     return ("trained" if folder.has_weights() else "missing"), None
 
 
-def _add(found: dict[str, Planned], run: Run, stage: int, table: str | None) -> str:
+def _add(found: dict[str, PlannedRun], run: Run, stage: int, table: str | None) -> str:
     key = run.key
-    each = found.setdefault(key, Planned(run=run, key=key))
+    each = found.setdefault(key, PlannedRun(run=run, key=key))
     each.variants.append(run)
     each.stage = max(each.stage, stage)
     if table is not None:

@@ -6,14 +6,14 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from alps.plan.assumptions import GIB
+from alps.plan.build import STATES, Plan
 from alps.plan.cost import Cost
-from alps.plan.overview import STATES, Overview
-from alps.plan.stages import Planned
+from alps.plan.stages import PlannedRun
 
 DASH = "—"
 
 
-def print_plan(plan: Overview) -> None:
+def print_plan(plan: Plan) -> None:
     """Prints it."""
     from rich.console import Console
     from rich.table import Table
@@ -42,7 +42,7 @@ def print_plan(plan: Overview) -> None:
     print("\n".join(summary(plan)))
 
 
-def summary(plan: Overview) -> list[str]:
+def summary(plan: Plan) -> list[str]:
     """The lines below the tables."""
     runs = plan.runs
     more = sum(not each.tables for each in runs)
@@ -64,7 +64,7 @@ def summary(plan: Overview) -> list[str]:
     return [*lines, *_assumptions(plan)]
 
 
-def _cells(runs: Sequence[Planned], states: Sequence[str], plan: Overview) -> list[str]:
+def _cells(runs: Sequence[PlannedRun], states: Sequence[str], plan: Plan) -> list[str]:
     costs = [c for r in runs if (c := plan.costs[r.key])]
     count = Counter(each.state for each in runs)
     cells = [str(len(runs)), *(str(count[state] or DASH) for state in states)]
@@ -85,11 +85,11 @@ def _kept(cost: Cost, weights: str) -> int:
     return {"keep": cost.weights, "qkv": cost.qkv, "drop": 0}[weights]
 
 
-def _what(stage: Sequence[Planned], plan: Overview) -> str:
+def _what(stage: Sequence[PlannedRun], plan: Plan) -> str:
     return ": task models" if stage and stage[0].stage else ""
 
 
-def _vanilla(plan: Overview) -> list[str]:
+def _vanilla(plan: Plan) -> list[str]:
     if not plan.bases:
         return []
     done = sum(each.done for each in plan.bases)
@@ -100,13 +100,13 @@ def _vanilla(plan: Overview) -> list[str]:
     ]
 
 
-def _failures(plan: Overview) -> list[str]:
+def _failures(plan: Plan) -> list[str]:
     failed = [(each.key, each.reason) for each in plan.runs if each.state == "failed"]
     failed += [(each.key, each.reason) for each in plan.bases if each.reason]
     return [f"failed: {key}: {reason}" for key, reason in failed]
 
 
-def _too_large(plan: Overview) -> list[str]:
+def _too_large(plan: Plan) -> list[str]:
     """What does not fit and what would, runs of one model and remedy on one line."""
     found = defaultdict(list)
     for (model, method), cost in plan.too_large().items():
@@ -125,7 +125,7 @@ def _too_large(plan: Overview) -> list[str]:
     return lines
 
 
-def _sharded(plan: Overview) -> list[str]:
+def _sharded(plan: Plan) -> list[str]:
     """Whose memory is that of a shard, and that nothing trains so yet."""
     runs = [each.run for each in plan.runs if each.run.sharded]
     found = defaultdict(list)
@@ -140,14 +140,14 @@ def _sharded(plan: Overview) -> list[str]:
     ]
 
 
-def _unknown(plan: Overview) -> list[str]:
+def _unknown(plan: Plan) -> list[str]:
     runs = [r.run for r in plan.runs if plan.costs[r.key] is None]
     unknown = sorted({f"{run.model.name} with {run.data.name}" for run in runs})
     why = "not counted, as the model's shape or the number of rows is not known here"
     return [f"{why}: {', '.join(unknown)}"] if unknown else []
 
 
-def _assumptions(plan: Overview) -> list[str]:
+def _assumptions(plan: Plan) -> list[str]:
     assumed = plan.assumed
     lengths = []
     for name in sorted({r.run.data.name for r in plan.runs}):

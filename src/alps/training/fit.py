@@ -42,15 +42,15 @@ from alps.training.checkpoint import (
 )
 from alps.training.metrics import Metrics, final_loss
 from alps.training.module import AlignmentModule
-from alps.training.prediction import micro_batch_size, predict_cost
+from alps.training.prediction import predict_cost, resolve_micro_batch_size
 from alps.training.progress import TrainingProgress
-from alps.training.save_weights import SaveTrained, completed
+from alps.training.save_weights import SaveWeights, training_complete
 from alps.training.wandb_log import WandbLog
 
 PRECISIONS = {"32": "32-true"}
 """What Lightning calls what it was asked for."""
 
-PATIENCE = timedelta(hours=2)
+RANK_TIMEOUT = timedelta(hours=2)
 """Ranks wait for each other so long: rank 0 judges generated code while the others are done."""
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips are not ours
@@ -87,8 +87,8 @@ def fit(run: Run, callbacks: Sequence[pl.Callback] = ()) -> None:
     cast_frozen(model, run.optim.frozen_dtype)
     if run.trainer.activation_checkpointing:
         checkpoint_activations(model)
-    size = micro_batch_size(run, base, plan, rows)
-    module = AlignmentModule(model, run.optim, schedule_of(run, len(rows), size), run.seed)
+    size = resolve_micro_batch_size(run, base, plan, rows)
+    module = AlignmentModule(model, run.optim, step_schedule(run, len(rows), size), run.seed)
     metrics = Metrics(folder.path / "metrics.csv")
     resume = CheckpointCallback(folder.checkpoint_path, run.trainer.checkpoint_every_n_steps)
     measured = lambda trainer: {  # noqa: E731
@@ -110,14 +110,14 @@ def fit(run: Run, callbacks: Sequence[pl.Callback] = ()) -> None:
         "devices": run.trainer.devices,
         **predict_cost(run, base, plan, rows, size, str(trainer.precision)),
     }
-    own = [metrics, SaveTrained(run, measured), *callbacks]
+    own = [metrics, SaveWeights(run, measured), *callbacks]
     trainer = build_trainer(run, module, folder, own, resume)
     batching = "packed" if run.data.batching == "auto" else run.data.batching
     loader = build_loader(rows, module, trainer, pad_id(tokenizer), batching)
     with _worded_failures():
         start = latest_checkpoint(folder.checkpoint_path)
         trainer.fit(module, loader, ckpt_path=start, weights_only=True)
-    if not completed(trainer, module):
+    if not training_complete(trainer, module):
         raise StoppedBySignal(128 + resume.signal)
 
 
@@ -135,7 +135,7 @@ def deviations(run: Run, precision: str) -> list[str]:
     return [f"precision {asked} was asked, {precision} ran{why}"]
 
 
-def schedule_of(run: Run, num_examples: int, micro_batch_size: int) -> Schedule:
+def step_schedule(run: Run, num_examples: int, micro_batch_size: int) -> Schedule:
     """The steps of a run."""
     return Schedule(
         num_examples=num_examples,
@@ -175,7 +175,7 @@ def build_trainer(
     return pl.Trainer(
         accelerator="gpu" if gpu else "cpu",
         devices=run.trainer.devices,
-        strategy=DDPStrategy(process_group_backend="nccl" if gpu else "gloo", timeout=PATIENCE)
+        strategy=DDPStrategy(process_group_backend="nccl" if gpu else "gloo", timeout=RANK_TIMEOUT)
         if several
         else "auto",
         precision=precision,  # pyright: ignore[reportArgumentType]

@@ -23,12 +23,12 @@ def build_optimizer(parameters: Iterable[nn.Parameter], optim: Optim, fused: boo
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, optim: Optim, num_steps: int) -> LambdaLR:
-    """The schedule of `rate_factor`, one entry for each optimizer step."""
+    """The schedule of `lr_factor`, one entry for each optimizer step."""
     warmup = math.ceil(optim.warmup_ratio * num_steps)
-    return LambdaLR(optimizer, lambda k: rate_factor(k, warmup, num_steps, optim.min_lr_ratio))
+    return LambdaLR(optimizer, lambda k: lr_factor(k, warmup, num_steps, optim.min_lr_ratio))
 
 
-def rate_factor(step: int, warmup: int, num_steps: int, floor: float) -> float:
+def lr_factor(step: int, warmup: int, num_steps: int, floor: float) -> float:
     """Share of the peak rate that optimizer step `step` (0-based) uses.
 
     Warm-up step k of W uses (k + 1) / W, so that a training of one step moves; the cosine then

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from alps.cost.flops import Workload, flops_vs_full, step_flops
-from alps.cost.memory import ROOM, largest_micro_batch, peak_memory, storage
+from alps.cost.memory import USABLE_MEMORY, largest_micro_batch, peak_memory, storage
 from alps.cost.shape import ModelShape
 from alps.data.encoding.dataset import EncodedRows
 from alps.models.training_plan import TrainingPlan
@@ -46,7 +46,7 @@ def predict_cost(
     }
 
 
-def micro_batch_size(run: Run, base: Path, plan: TrainingPlan, rows: EncodedRows) -> int:
+def resolve_micro_batch_size(run: Run, base: Path, plan: TrainingPlan, rows: EncodedRows) -> int:
     """`trainer.micro_batch_size`; for `auto`, the most rows that fit into its memory.
 
     Raises:
@@ -58,7 +58,7 @@ def micro_batch_size(run: Run, base: Path, plan: TrainingPlan, rows: EncodedRows
     share = float((rows.num_answers / rows.lengths).max())
     on_gpu = torch.cuda.is_available() and run.trainer.accelerator != "cpu"
     precision = "mixed" if on_gpu else "32"
-    budget = int(ROOM * device_memory(on_gpu, run.trainer.devices))
+    budget = int(USABLE_MEMORY * device_memory(on_gpu, run.trainer.devices))
     kept = storage(run, precision)
     try:
         most = largest_micro_batch(ModelShape.read(base), plan, longest, share, budget, kept)

@@ -18,7 +18,7 @@ from alps.runs.result import RunFailed
 from alps.settings.run import Run
 
 
-class SaveTrained(pl.Callback):
+class SaveWeights(pl.Callback):
     """Writes weights, then `training.json`, then drops the resume point; on rank 0.
 
     Lightning ends all `on_train_end` before the first `on_fit_end`: a callback that examines the
@@ -40,7 +40,7 @@ class SaveTrained(pl.Callback):
         Raises:
             RunFailed: If weights are not numbers.
         """
-        if not completed(trainer, pl_module):
+        if not training_complete(trainer, pl_module):
             return
         model, folder = pl_module.model, RunFolder(self.run.folder)
         if not all(p.isfinite().all() for p in model.parameters() if p.requires_grad):
@@ -54,7 +54,7 @@ class SaveTrained(pl.Callback):
             dist.barrier()  # the other ranks read `training.json` next
 
 
-def completed(trainer: pl.Trainer, module: Any) -> bool:
+def training_complete(trainer: pl.Trainer, module: Any) -> bool:
     """Whether all steps of the schedule are done."""
     return trainer.global_step >= module.schedule.num_steps
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from alps.plan.assumptions import Assumed, Weights
-from alps.plan.cost import Cost, Costs
-from alps.plan.disk import peaks
-from alps.plan.stages import Planned, in_stages, planned
+from alps.plan.assumptions import Assumptions, Weights
+from alps.plan.cost import Cost, CostEstimator
+from alps.plan.disk import peak_disk_bytes
+from alps.plan.stages import PlannedRun, group_by_stage, plan_runs
 from alps.runs.completion import base_result, evaluation_folders
 from alps.runs.result import RunFailed
 from alps.settings.run import Run
@@ -19,7 +19,7 @@ STATES = ("done", "trained", "failed", "running", "missing")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Vanilla:
+class VanillaRows:
     """The rows of a table whose models are evaluated as they are.
 
     Attributes:
@@ -66,7 +66,7 @@ class BaseEvaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Overview:
+class Plan:
     """What `alps plan` tells.
 
     Attributes:
@@ -79,18 +79,18 @@ class Overview:
     """
 
     tables: Mapping[str, int]
-    stages: Sequence[Sequence[Planned]]
+    stages: Sequence[Sequence[PlannedRun]]
     costs: Mapping[str, Cost | None]
     disk: Mapping[Weights, int]
-    assumed: Assumed
+    assumed: Assumptions
     bases: Sequence[BaseEvaluation] = ()
 
     @property
-    def runs(self) -> list[Planned]:
+    def runs(self) -> list[PlannedRun]:
         """All trainings, in order."""
         return [each for stage in self.stages for each in stage]
 
-    def flops(self, runs: Iterable[Planned], left: bool = False) -> float:
+    def flops(self, runs: Iterable[PlannedRun], left: bool = False) -> float:
         """Operations of some runs together, or of those that are still to be trained."""
         open_states = ("failed", "running", "missing")
         counted = [r for r in runs if not left or r.state in open_states]
@@ -144,7 +144,7 @@ class Overview:
             ],
         }
 
-    def _run(self, each: Planned) -> dict[str, Any]:
+    def _run(self, each: PlannedRun) -> dict[str, Any]:
         run, cost = each.run, self.costs[each.key]
         task_model = getattr(run.method, "task_model", None)
         told = {
@@ -167,11 +167,11 @@ class Overview:
         return {**told, "cost": {**asdict(cost), "fits": cost.fits, "gpu_hours": hours}}
 
 
-def overview(
+def build_plan(
     tables: Mapping[str, Sequence[Run]],
-    assumed: Assumed,
-    vanilla: Mapping[str, Vanilla] | None = None,
-) -> Overview:
+    assumed: Assumptions,
+    vanilla: Mapping[str, VanillaRows] | None = None,
+) -> Plan:
     """The plan of some tables.
 
     Args:
@@ -179,20 +179,20 @@ def overview(
         assumed: What is taken for granted.
         vanilla: Name of a table -> its rows of models as they are, where it has some.
     """
-    stages = in_stages(planned(tables).values())
-    count = Costs(assumed)
-    costs = {each.key: count.of(each.run) for stage in stages for each in stage}
-    return Overview(
+    stages = group_by_stage(plan_runs(tables).values())
+    count = CostEstimator(assumed)
+    costs = {each.key: count.estimate(each.run) for stage in stages for each in stage}
+    return Plan(
         tables={name: len(runs) for name, runs in tables.items()},
         stages=stages,
         costs=costs,
-        disk=peaks(stages, costs),
+        disk=peak_disk_bytes(stages, costs),
         assumed=assumed,
         bases=base_evaluations(vanilla or {}),
     )
 
 
-def base_evaluations(vanilla: Mapping[str, Vanilla]) -> list[BaseEvaluation]:
+def base_evaluations(vanilla: Mapping[str, VanillaRows]) -> list[BaseEvaluation]:
     """The evaluations of models as they are that tables need together, and what is there of them.
 
     Args:

@@ -21,16 +21,16 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Encoded:
+class TokenizedTexts:
     """Rows as token ids, and how many were longer than allowed."""
 
     ids: list[list[int]]
     num_cut: int
 
 
-def encode_texts(
+def tokenize_texts(
     examples: Sequence[Example], tokenizer: Tokenizer, template: str, text: str, max_length: int
-) -> Encoded:
+) -> TokenizedTexts:
     """Token ids of what is embedded.
 
     Args:
@@ -46,10 +46,12 @@ def encode_texts(
         if text == "row":
             row += [*answer_ids(example.answer, tokenizer), tokenizer.eos_token_id]
         ids.append(row)
-    return Encoded([row[:max_length] for row in ids], sum(len(row) > max_length for row in ids))
+    return TokenizedTexts(
+        [row[:max_length] for row in ids], sum(len(row) > max_length for row in ids)
+    )
 
 
-def batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
     """Rows that go through the model together: similar lengths, so that there is little padding.
 
     Args:
@@ -93,14 +95,14 @@ def mean_pooled(
         model: Causal language model.
         rows: Token ids; none empty.
         pad: Id that fills short rows.
-        batch_tokens: As in `batches`.
+        batch_tokens: As in `batches_by_length`.
         progress: Told after each batch.
     """
     decoder: Any = model.get_decoder()
     device = next(model.parameters()).device
     pooled: Tensor | None = None
     done = 0
-    for batch in batches([len(row) for row in rows], batch_tokens):
+    for batch in batches_by_length([len(row) for row in rows], batch_tokens):
         lengths = [len(rows[i]) for i in batch]
         longest = max(lengths)
         ids = [[*rows[i], *[pad] * (longest - len(rows[i]))] for i in batch]
