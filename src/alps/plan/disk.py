@@ -1,4 +1,4 @@
-"""How much disk the weights of a plan take at most, by what stays of those that nobody needs."""
+"""Peak disk usage of the weights of a plan, by policy for weights no longer needed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from alps.settings.run import Weights
 def peak_disk_bytes(
     stages: Sequence[Sequence[PlannedRun]], costs: Mapping[str, Cost | None]
 ) -> dict[Weights, int]:
-    """Bytes at most, for each policy; runs are done one after the other and examined at once."""
+    """Policy -> peak bytes, for sequential runs that are evaluated right after training."""
     return {policy: _peak(stages, costs, policy) for policy in get_args(Weights)}
 
 

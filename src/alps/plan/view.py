@@ -1,4 +1,4 @@
-"""A plan on the terminal: a table for each stage, sums, and what was assumed."""
+"""A plan on the terminal: a table per stage, totals and assumptions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DASH = "—"
 
 
 def print_plan(plan: Plan) -> None:
-    """Prints it."""
+    """Prints the plan."""
     from rich.console import Console
     from rich.table import Table
 
@@ -22,7 +22,7 @@ def print_plan(plan: Plan) -> None:
     console = console if console.is_terminal else Console(width=120)
     for number, stage in enumerate(plan.stages, start=1):
         grid = Table(show_edge=False, pad_edge=False, title_justify="left")
-        grid.title = f"stage {number} of {len(plan.stages)}{_what(stage, plan)}"
+        grid.title = f"stage {number} of {len(plan.stages)}{_stage_title(stage)}"
         for name in ("model", "method"):
             grid.add_column(name)
         states = [s for s in STATES if any(each.state == s for each in stage)]
@@ -43,7 +43,7 @@ def print_plan(plan: Plan) -> None:
 
 
 def summary(plan: Plan) -> list[str]:
-    """The lines below the tables."""
+    """Lines below the tables."""
     runs = plan.runs
     more = sum(not each.tables for each in runs)
     asked = ", ".join(f"{name} {count}" for name, count in plan.tables.items())
@@ -85,7 +85,7 @@ def _kept(cost: Cost, weights: str) -> int:
     return {"keep": cost.weights, "qkv": cost.qkv, "drop": 0}[weights]
 
 
-def _what(stage: Sequence[PlannedRun], plan: Plan) -> str:
+def _stage_title(stage: Sequence[PlannedRun]) -> str:
     return ": task models" if stage and stage[0].stage else ""
 
 
@@ -107,7 +107,7 @@ def _failures(plan: Plan) -> list[str]:
 
 
 def _too_large(plan: Plan) -> list[str]:
-    """What does not fit and what would, runs of one model and remedy on one line."""
+    """Methods that do not fit and the remedy, one line per model and remedy."""
     found = defaultdict(list)
     for (model, method), cost in plan.too_large().items():
         memory = cost.memory if cost.fitting else cost.one_row
@@ -126,7 +126,7 @@ def _too_large(plan: Plan) -> list[str]:
 
 
 def _sharded(plan: Plan) -> list[str]:
-    """Whose memory is that of a shard, and that nothing trains so yet."""
+    """Sharded runs, which no trainer supports yet."""
     runs = [each.run for each in plan.runs if each.run.sharded]
     found = defaultdict(list)
     for run in runs:
@@ -151,7 +151,7 @@ def _assumptions(plan: Plan) -> list[str]:
     assumed = plan.assumed
     lengths = []
     for name in sorted({r.run.data.name for r in plan.runs}):
-        rows = assumed.rows_of(name)
+        rows = assumed.lengths_of(name)
         lengths.append(f"{name} {rows.tokens:g}{'' if rows.counted else ' (a guess)'}")
     return [
         f"assumed: {assumed.device.peak:g} TFLOP/s and {assumed.device.memory:g} GiB a device, "
