@@ -16,7 +16,7 @@ def plan(*runs: tuple[str, str | None, int]) -> list[list[PlannedRun]]:
 def test_what_is_left_after_each_run_by_hand():
     stages = plan(("full", None, 1), ("alps", "full", 0), ("kl", "full", 0), ("lora", None, 0))
     costs = {"full": cost(100, 20), "alps": cost(90, 10), "kl": cost(90, 10), "lora": cost(8, 8)}
-    # While `full` trains: its resume point and what it ends in. Then `full` waits for two others.
+    # While `full` trains: its checkpoint and its weights. Then `full` waits for two others.
     # keep: 100 + 90 + 360 while kl trains, and nothing larger after.
     assert peak_disk_bytes(stages, costs)["keep"] == 100 + 90 + 4 * 90
     # qkv: of alps 10 are left; `full` goes down to 20 only when kl has its heads.

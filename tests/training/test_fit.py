@@ -1,4 +1,5 @@
 import json
+import logging
 from dataclasses import replace
 
 import pytest
@@ -221,3 +222,10 @@ def fit_in_folder(run) -> None:
     if heads is not None:
         write_json(folder.heads_path, heads.to_json())
     fit(run)
+
+
+def test_lightning_is_quiet_and_its_log_level_is_given_back(make_run, caplog):
+    caplog.set_level(logging.INFO, logger="pytorch_lightning")
+    execute(make_run("method=full", "optim.max_steps=1"), fit)
+    assert not [r for r in caplog.records if r.name.startswith("pytorch_lightning")]
+    assert logging.getLogger("pytorch_lightning").level == logging.INFO

@@ -1,4 +1,4 @@
-"""Texts as points: the mean of a model's last hidden states over their tokens."""
+"""Mean-pooled embeddings: a model's last hidden states averaged over the tokens of a text."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from alps.data.example import Example
 from alps.data.template import prompt
 
 Progress = Callable[[int, int], None]
-"""Called with rows done and rows in all."""
+"""Called with the number of finished and of all texts."""
 
 
 @dataclass(frozen=True)
 class TokenizedTexts:
-    """Rows as token ids, and how many were longer than allowed."""
+    """Token ids of texts, and the number of truncated texts."""
 
     ids: list[list[int]]
     num_cut: int
@@ -31,49 +31,50 @@ class TokenizedTexts:
 def tokenize_texts(
     examples: Sequence[Example], tokenizer: Tokenizer, template: str, text: str, max_length: int
 ) -> TokenizedTexts:
-    """Token ids of what is embedded.
+    """Token ids of the texts to embed.
 
     Args:
-        examples: Rows.
-        tokenizer: The model's.
-        template: As in training.
-        text: `row` is prompt, answer and end of text, as trained; `instruction` is the prompt.
-        max_length: Tokens after which a row is cut at its end, whatever `data.too_long` says.
+        examples: Training examples.
+        tokenizer: The model's tokenizer.
+        template: Prompt template, as in training.
+        text: `row` is prompt, answer and end of text, as in training; `instruction` is the prompt.
+        max_length: Maximum number of tokens; longer texts are truncated at their end, regardless of
+            `data.too_long`.
     """
-    ids = []
+    all_ids = []
     for example in examples:
-        row = list(prompt(template, example.instruction, tokenizer))
+        ids = list(prompt(template, example.instruction, tokenizer))
         if text == "row":
-            row += [*answer_ids(example.answer, tokenizer), tokenizer.eos_token_id]
-        ids.append(row)
+            ids += [*answer_ids(example.answer, tokenizer), tokenizer.eos_token_id]
+        all_ids.append(ids)
     return TokenizedTexts(
-        [row[:max_length] for row in ids], sum(len(row) > max_length for row in ids)
+        [ids[:max_length] for ids in all_ids], sum(len(ids) > max_length for ids in all_ids)
     )
 
 
 def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Rows that go through the model together: similar lengths, so that there is little padding.
+    """Batches of texts of similar length, to reduce padding.
 
     Args:
-        lengths: Tokens of each row.
-        batch_tokens: Most tokens of a batch, padding included; a longer row stands alone.
+        lengths: Tokens of each text.
+        batch_tokens: Maximum number of tokens in a batch with padding; longer texts stand alone.
 
     Returns:
-        Positions in `lengths`, longest first: what does not fit in memory fails at once.
+        Indices into `lengths`, longest first, so that running out of memory shows at once.
     """
     found: list[list[int]] = []
-    for row in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         longest = lengths[found[-1][0]] if found else 0
         if not found or longest * (len(found[-1]) + 1) > batch_tokens:
             found.append([])
-        found[-1].append(row)
+        found[-1].append(index)
     return found
 
 
 def masked_mean(
-    hidden: Float[Tensor, "rows length d"], lengths: Int[Tensor, " rows"]
-) -> Float[Tensor, "rows d"]:
-    """Mean over the real tokens of rows that are padded on the right, in float32."""
+    hidden: Float[Tensor, "batch length d"], lengths: Int[Tensor, " batch"]
+) -> Float[Tensor, "batch d"]:
+    """Mean over non-padding tokens in float32, with padding on the right."""
     real = torch.arange(hidden.shape[1], device=hidden.device) < lengths[:, None]
     total = hidden.float().masked_fill(~real[..., None], 0.0).sum(dim=1)
     return total / lengths[:, None]
@@ -82,37 +83,37 @@ def masked_mean(
 @torch.inference_mode()
 def mean_pooled(
     model: PreTrainedModel,
-    rows: Sequence[Sequence[int]],
+    texts: Sequence[Sequence[int]],
     pad: int,
     batch_tokens: int = 4096,
     progress: Progress | None = None,
-) -> Float[Tensor, "rows d"]:
-    """Mean of the last hidden states (after the final norm) of each row's tokens, on the CPU.
+) -> Float[Tensor, "n d"]:
+    """Mean of the last hidden states (after the final norm) over the tokens of each text, on CPU.
 
-    Padding is on the right and attention is causal, so no real token sees it and no mask is needed.
+    Padding is on the right and attention is causal, so no mask is needed.
 
     Args:
         model: Causal language model.
-        rows: Token ids; none empty.
-        pad: Id that fills short rows.
+        texts: Token ids of each text; none empty.
+        pad: Padding id.
         batch_tokens: As in `batches_by_length`.
-        progress: Told after each batch.
+        progress: Called after each batch.
     """
     decoder: Any = model.get_decoder()
     device = next(model.parameters()).device
     pooled: Tensor | None = None
     done = 0
-    for batch in batches_by_length([len(row) for row in rows], batch_tokens):
-        lengths = [len(rows[i]) for i in batch]
+    for batch in batches_by_length([len(ids) for ids in texts], batch_tokens):
+        lengths = [len(texts[i]) for i in batch]
         longest = max(lengths)
-        ids = [[*rows[i], *[pad] * (longest - len(rows[i]))] for i in batch]
+        ids = [[*texts[i], *[pad] * (longest - len(texts[i]))] for i in batch]
         output = decoder(input_ids=torch.tensor(ids, device=device), use_cache=False)
         means = masked_mean(output.last_hidden_state, torch.tensor(lengths, device=device)).cpu()
         if pooled is None:
-            pooled = means.new_empty(len(rows), means.shape[1])
+            pooled = means.new_empty(len(texts), means.shape[1])
         pooled[batch] = means
         done += len(batch)
         if progress:
-            progress(done, len(rows))
-    assert pooled is not None, "no rows"
+            progress(done, len(texts))
+    assert pooled is not None, "no texts"
     return pooled

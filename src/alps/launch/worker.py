@@ -14,7 +14,7 @@ from alps.runs.folder import RunFolder
 
 
 def main() -> None:
-    """Trains and examines the folder's run; an error is left in `ranks/<rank>.error.json`."""
+    """Trains or evaluates the folder's run; writes an error to `ranks/<rank>.error.json`."""
     die_with_parent()
     if os.environ.get("RANK", "0") == "0":
         logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
@@ -24,7 +24,7 @@ def main() -> None:
             evaluate_benchmarks(folder)
         else:
             train(folder)
-        leave_group()
+        leave_process_group()
     except Exception as error:
         traceback.print_exc()
         message = str(error) or type(error).__name__
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def train(folder: RunFolder) -> None:
-    """This rank's part of the folder's run."""
+    """Trains the run on this rank."""
     from alps.evals.callback import Evaluations
     from alps.training.fit import fit
 
@@ -46,7 +46,7 @@ def train(folder: RunFolder) -> None:
 
 
 def evaluate_benchmarks(folder: RunFolder) -> None:
-    """This rank's part of the benchmarks that `examine.yaml` asks for."""
+    """Evaluates the benchmarks of `examine.yaml` on this rank."""
     import torch
     import torch.distributed as dist
 
@@ -60,13 +60,13 @@ def evaluate_benchmarks(folder: RunFolder) -> None:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=RANK_TIMEOUT)
     trained = folder.path != run.base_folder
-    subject = cache(lambda: trained_context(run) if trained else base_context(run))
+    context = cache(lambda: trained_context(run) if trained else base_context(run))
     for place in evaluation_folders(run, trained):
-        evaluate(place.evals, place.folder, place.weights, subject)
+        evaluate(place.evals, place.folder, place.weights, context)
 
 
-def leave_group() -> None:
-    """Ends the group's threads; one that outlives the interpreter aborts a rank that is done."""
+def leave_process_group() -> None:
+    """Ends the process group's threads, which would abort a finished rank at exit."""
     import torch.distributed as dist
 
     if dist.is_initialized():
