@@ -26,7 +26,7 @@ CHECKED = (
     "alps.scores",
     "alps.localization.head_pairs",
     "alps.localization.scores",
-    "alps.embedding.pooled",
+    "alps.embedding.pooling",
     "alps.embedding.measures",
     "alps.models.head_linear",
     "alps.models.loss",

@@ -1,17 +1,11 @@
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
 
-import pytest
-
-from alps.execute import choose_heads, execute, heads_without_training
-from alps.localization import cache as remember
-from alps.models.checkpoint import materialize
+from alps.execute import execute
 from alps.runs.folder import RunFolder
-from alps.runs.result import RunFailed
 from alps.training.fit import fit
 
 
@@ -35,39 +29,6 @@ def test_the_task_model_of_several_methods_is_trained_once(make_run):
     task_run = make_run("method=alps").task_run()
     assert task_run.key == make_run("method=full").key
     assert len((task_run.folder / "fitted").read_text().splitlines()) == 1
-
-
-def test_heads_are_known_without_a_run_that_chooses_them(make_run, monkeypatch):
-    run = make_run("method=alps", "ratio=0.3")
-    with pytest.raises(RunFailed, match="has no trained weights yet"):
-        heads_without_training(run)
-    assert not run.folder.exists()
-    task = make_run("method=full")
-    execute(task, fit)
-    found = heads_without_training(run)
-    assert found == choose_heads(run, counting_fit) and len(found.heads) == 5
-    assert not run.folder.exists()  # nothing trained
-
-    def never(*_, **__):
-        raise AssertionError("computed twice")
-
-    monkeypatch.setattr(remember, "localize_metrics", never)
-    assert heads_without_training(run) == found
-    assert len(heads_without_training(make_run("method=alps", "ratio=0.5")).heads) == 8
-    shutil.rmtree(RunFolder(task.folder).weights_path.parent)
-    assert heads_without_training(run) == found  # the scores are enough
-    shutil.rmtree(run.folder.parents[1] / "scores")
-    with pytest.raises(RunFailed, match=r"weights of .*full-.* were deleted \(weights=drop\)"):
-        heads_without_training(run)
-
-
-def test_the_heads_of_a_run_that_chose_some_are_its_own(make_run):
-    run = make_run("method=alps", "ratio=0.3")
-    execute(run, fit)
-    own = RunFolder(run.folder).read_heads()
-    shutil.rmtree(run.task_run().folder)
-    shutil.rmtree(run.folder.parents[1] / "scores")
-    assert heads_without_training(run) == own
 
 
 def test_another_benchmark_never_trains_again_and_the_first_one_stays(make_run):
@@ -127,19 +88,3 @@ def test_a_given_task_model_is_used_as_it_is(make_run, tmp_path):
     execute(run, fit)
     assert RunFolder(run.folder).read_heads().heads == ((1, 3),)
     assert len(list((tmp_path / "outputs" / "runs").iterdir())) == 1
-
-
-def test_a_revision_that_means_another_commit_is_refused_half_way(make_run, tmp_path):
-    """A folder called snapshots is how the hub's cache keeps commits."""
-    first, second = (tmp_path / "snapshots" / (digit * 40) for digit in "ab")
-    shutil.copytree(materialize(make_run().model), first)
-    settings = ("method=full", "optim.max_steps=1")
-    run = make_run(*settings, f"model.path={first}")
-    key, folder = run.key, RunFolder(run.folder)
-    assert execute(run, fit).commits == {"model": "a" * 40}
-    first.rename(second)
-    moved = make_run(*settings, f"model.path={second}")
-    assert moved.key == key and execute(moved, fit).commits == {"model": "a" * 40}
-    folder.training_path.unlink()
-    with pytest.raises(RunFailed, match=r"was aaaaaaaaaaaa .* set model\.revision=a{40}, or"):
-        execute(moved, fit)

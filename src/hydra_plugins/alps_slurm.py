@@ -30,7 +30,7 @@ class SlurmLauncher(Launcher):
 
         from alps.base.serialization import SettingsError, from_dict
         from alps.config.errors import exit_with_errors
-        from alps.launch.slurm import missing
+        from alps.launch.slurm import missing_requirement
         from alps.launch.slurm_settings import Slurm
 
         self.config, self.loader = config, hydra_context.config_loader
@@ -42,7 +42,7 @@ class SlurmLauncher(Launcher):
             )
         except SettingsError as error:
             exit_with_errors(error.problems)
-        if problem := missing():
+        if problem := missing_requirement():
             exit_with_errors([problem])
 
     def problems(self, runs: Sequence[Any]) -> Iterator[str]:
@@ -69,13 +69,13 @@ class SlurmLauncher(Launcher):
             plan.add(runs, self.config.weights)
         plan.started = True
 
-        def when_some_end() -> None:
+        def on_jobs_ended() -> None:
             if plan.complete:
                 plan.free_disk()
 
         jobs_dir = Path(self.config.hydra.sweep.dir) / "jobs"
         try:
-            failures = run_jobs(runs, self.slurm, jobs_dir, when_some_end)
+            failures = run_jobs(runs, self.slurm, jobs_dir, on_jobs_ended)
         except ValueError as error:
             exit_with_errors([str(error)])
         for key, reason in failures.items():

@@ -1,37 +1,12 @@
 import json
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from alps.base.hashing import (
-    cache_dir,
-    canonical,
-    digest,
-    excluded_at_default,
-    excluded_from_key,
-    file_hash,
-    folder_hash,
-)
+from alps.base.hashing import digest, file_hash, folder_hash
 
 HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"  # sha256sum of "hello"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    size: int = 1
-    where: str = excluded_from_key("here")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Whole:
-    parts: tuple[Part, ...] = (Part(),)
-    more: dict = field(default_factory=dict)
-    path: str = excluded_from_key("a")
-
-    def fingerprint(self) -> str:
-        return "content"
 
 
 @pytest.fixture
@@ -92,13 +67,6 @@ def test_a_damaged_memory_is_made_again(tmp_path, own_cache, damage):
     assert json.loads(memory(own_cache).read_text())["sha256"] == HELLO
 
 
-def test_cache_dir_is_what_the_variable_says(tmp_path, own_cache, monkeypatch):
-    assert cache_dir() == own_cache
-    monkeypatch.delenv("ALPS_CACHE_DIR")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_dir() == tmp_path / "alps"
-
-
 def model_folder(path: Path, **files: str) -> Path:
     path.mkdir()
     for name, text in {"model.safetensors": "w", "config.json": "c", **files}.items():
@@ -132,34 +100,6 @@ def test_folder_hash_of_a_file_is_its_own(tmp_path):
     path = tmp_path / "model.gguf"
     path.write_text("hello")
     assert folder_hash(path) == HELLO
-
-
-def test_canonical_drops_places_and_adds_fingerprints_at_every_depth():
-    whole = Whole(parts=(Part(size=2),), more={1: Part(where="there")})
-    assert canonical([whole]) == [
-        {
-            "class": "Whole",
-            "parts": [{"class": "Part", "size": 2}],
-            "more": {"1": {"class": "Part", "size": 1}},
-            "fingerprint": "content",
-        }
-    ]
-
-
-def test_canonical_is_equal_for_what_differs_in_places_only():
-    moved = Whole(path="b", parts=(Part(where="elsewhere"),))
-    assert canonical(moved) == canonical(Whole())
-    assert canonical(Whole(parts=(Part(size=3),))) != canonical(Whole())
-
-
-@dataclass(frozen=True)
-class Later:
-    since: int = excluded_at_default(3)
-
-
-def test_a_later_setting_counts_only_away_from_its_default():
-    assert canonical(Later()) == canonical(Later(3)) == {"class": "Later"}
-    assert canonical(Later(0)) == {"class": "Later", "since": 0}
 
 
 def test_digest_ignores_the_order_of_names_but_not_of_values():

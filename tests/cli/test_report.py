@@ -354,7 +354,7 @@ def test_transfer_of_one_task_is_drawn_without_the_papers_other_tasks(tmp_path, 
 
 
 def test_a_sheet_shows_the_heads_of_the_first_seed_that_has_some(tmp_path, monkeypatch, capsys):
-    import alps.execute
+    import alps.pipeline.head_selection
     from alps.report.heads import sheet as head_sheet
 
     settings = ["experiment=figure8", "scale=mini", "model=tiny", "data=mini_math", "seed=0,1,2"]
@@ -363,8 +363,10 @@ def test_a_sheet_shows_the_heads_of_the_first_seed_that_has_some(tmp_path, monke
     keep = lambda title, known, folder: drawn.append(known) or []  # noqa: E731
     monkeypatch.setattr(head_sheet, "draw_sheet", keep)
     heads = {0: None, 1: "heads of seed 1", 2: None}
-    monkeypatch.setattr(RunFolder, "trained", lambda folder, needs: True)
-    monkeypatch.setattr(alps.execute, "heads_without_training", lambda run: heads[run.seed])
+    monkeypatch.setattr(RunFolder, "has_weights", lambda folder, needs: True)
+    monkeypatch.setattr(
+        alps.pipeline.head_selection, "heads_without_training", lambda run: heads[run.seed]
+    )
     report([*settings, "to=kept"])
     assert drawn == [{("tiny", "mini_math"): "heads of seed 1"}]
     report(["from=kept"])  # a published table has no scores, and takes none from elsewhere

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from alps.base.hashing import cache_dir
+from alps.base.cache import cache_dir
 from alps.data.example import DropCounts, Example, Split
 from alps.data.sources.jsonl import Jsonl
 from alps.data.subset import (

@@ -121,6 +121,13 @@ def test_one_dataset_has_neighbors_but_no_silhouette():
     assert found["neighbors"]["share"] == [[1.0]] == found["neighbors"]["chance"]
 
 
+def test_an_interval_of_a_dataset_of_one_row_is_a_point():
+    found = measure(parts(1.0, (1, 5)), "pca", 2, seed=0)[1]
+    assert found["neighbors"]["low"][0] == found["neighbors"]["high"][0]
+    low, high = found["silhouette"]["full"]["interval"]
+    assert low < found["silhouette"]["full"]["mean"] < high
+
+
 def test_few_rows_have_few_neighbors():
     found = measure(parts(1.0, (2, 3)), "pca", 10, seed=0)[1]["neighbors"]
     assert found["num_neighbors"] == 4

@@ -20,7 +20,8 @@ from alps.evals.callback import (
     preserve_modes_and_rng,
     with_document_limit,
 )
-from alps.execute import evaluate_base, execute
+from alps.evals.run_models import evaluate_base
+from alps.execute import execute
 from alps.launch.ranks import evaluate_on_devices, fit_on_devices
 from alps.runs.folder import RunFolder
 from alps.training.fit import fit

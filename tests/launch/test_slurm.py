@@ -9,7 +9,14 @@ import pytest
 from alps.execute import execute
 from alps.launch import slurm
 from alps.launch.ranks import fit_on_devices
-from alps.launch.slurm import missing_runs, parameters, queued, submit, too_few_gpus, wait
+from alps.launch.slurm import (
+    executor_parameters,
+    missing_runs,
+    queued_jobs,
+    submit,
+    too_few_gpus,
+    wait_for_jobs,
+)
 from alps.launch.slurm_settings import Slurm
 
 SBATCH = """#!/bin/bash
@@ -39,7 +46,9 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_what_is_left_out_is_not_asked_for():
-    asked = parameters(Slurm(account="lab", mem="8G", setup=("module load cuda",)), after="7_1")
+    asked = executor_parameters(
+        Slurm(account="lab", mem="8G", setup=("module load cuda",)), after="7_1"
+    )
     assert (asked["account"], asked["mem"], asked["dependency"]) == ("lab", "8G", "afterany:7_1")
     assert asked["setup"][0] == "module load cuda"
     assert not {"partition", "gpus_per_node", "qos"} & set(asked)
@@ -119,7 +128,7 @@ def test_runs_on_gpus_need_jobs_with_gpus(make_run, trainer, settings, problem):
 
 def test_a_machine_without_slurm_is_told_so(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "needs sbatch and srun and squeue and scontrol" in slurm.missing()
+    assert "needs sbatch and srun and squeue and scontrol" in slurm.missing_requirement()
 
 
 def test_the_queue_is_asked_until_nobody_is_there(cluster, tmp_path, monkeypatch, caplog):
@@ -137,7 +146,9 @@ def test_the_queue_is_asked_until_nobody_is_there(cluster, tmp_path, monkeypatch
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     with caplog.at_level("INFO"):
         told = []
-        wait({"a": "7_0", "b": "7_1"}, 1, lambda: told.append(len(asked.read_text().splitlines())))
+        wait_for_jobs(
+            {"a": "7_0", "b": "7_1"}, 1, lambda: told.append(len(asked.read_text().splitlines()))
+        )
     assert told == [4, 5]
     assert len(asked.read_text().splitlines()) == 5
     assert "jobs: 1 pending (PartitionTimeLimit), 1 running" in caplog.text
@@ -148,4 +159,4 @@ def test_the_queue_is_asked_until_nobody_is_there(cluster, tmp_path, monkeypatch
 
 def test_elements_of_an_array_are_told_apart(cluster):
     cluster("squeue", "#!/bin/bash\necho '7_0 RUNNING None'\necho '8 PENDING Dependency'\n")
-    assert queued() == {"7_0": "running", "8": "pending (Dependency)"}
+    assert queued_jobs() == {"7_0": "running", "8": "pending (Dependency)"}

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm"), pytest.mark.t
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("model=tiny", "evals=none", "data.max_examples=24", "trainer.progress=off")
 QUEUE = ("hydra/launcher=slurm", "hydra.launcher.cpus=1", "hydra.launcher.poll_seconds=1")
-# No resume point but the one that a signal asks for.
+# No checkpoint but the one that a signal asks for.
 LONG = ("method=full", "optim.epochs=40", "trainer.checkpoint_every_n_steps=1000")
 
 

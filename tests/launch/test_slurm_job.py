@@ -6,7 +6,7 @@ import time
 import pytest
 
 from alps.base.serialization import to_dict
-from alps.launch.slurm_job import Work
+from alps.launch.slurm_job import TrainingJob
 from alps.runs.folder import RunFolder
 from alps.runs.result import Result
 
@@ -24,7 +24,7 @@ def handlers():
 
 
 def test_what_does_not_listen_is_interrupted(handlers):
-    work = Work(1, 60)
+    work = TrainingJob(1, 60)
     with pytest.raises(SystemExit) as stopped, work._stopped_in_time() as requeue:
         signal.raise_signal(signal.SIGUSR2)
     assert work.time_is_up and stopped.value.code == 128 + signal.SIGUSR2
@@ -33,7 +33,7 @@ def test_what_does_not_listen_is_interrupted(handlers):
 
 
 def test_a_training_that_listens_is_asked_and_has_its_time(handlers):
-    work, asked = Work(1, 1), []
+    work, asked = TrainingJob(1, 1), []
     began = time.monotonic()
     with pytest.raises(SystemExit), work._stopped_in_time():
         signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
@@ -45,7 +45,7 @@ def test_a_training_that_listens_is_asked_and_has_its_time(handlers):
 
 def test_nothing_is_left_behind_by_a_run_that_ends_in_time(handlers, make_run):
     run, before = make_run("method=random"), signal.getsignal(signal.SIGUSR2)
-    Work(2, 60)(to_dict(run))
+    TrainingJob(2, 60)(to_dict(run))
     assert Result.read(RunFolder(run.folder).result_path).num_steps == 3
     assert signal.getsignal(signal.SIGUSR2) == before
     assert (run.folder / "train.log").exists()
@@ -54,5 +54,5 @@ def test_nothing_is_left_behind_by_a_run_that_ends_in_time(handlers, make_run):
 def test_a_failure_is_in_the_log_of_the_run(handlers, make_run):
     run = make_run("method=full", "optim.lr=1e30", "optim.clip_norm=null")
     with pytest.raises(RuntimeError, match="nan"):
-        Work(1, 60)(to_dict(run))
+        TrainingJob(1, 60)(to_dict(run))
     assert "Traceback" in (run.folder / "train.log").read_text()

@@ -7,7 +7,8 @@ from torch import nn
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 import alps
-from alps.execute import execute, trained_context
+from alps.evals.run_models import trained_context
+from alps.execute import execute
 from alps.heads.head_set import HeadSet
 from alps.models.apply import apply, cast_frozen, merge
 from alps.models.architecture import read_geometry

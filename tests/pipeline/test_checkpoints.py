@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from alps.base.hashing import cache_dir
+from alps.base.cache import cache_dir
 from alps.config.build import build, compose_config, model_choice
 from alps.execute import execute
 from alps.heads.head_set import HeadSet

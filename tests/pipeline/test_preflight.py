@@ -5,7 +5,7 @@ import shutil
 import pytest
 from safetensors.torch import load_file, save_file
 
-from alps.base.hashing import cache_dir
+from alps.base.cache import cache_dir
 from alps.base.serialization import SettingsError
 from alps.models.checkpoint import materialize
 from alps.pipeline.preflight import RunCheck, check
@@ -156,7 +156,7 @@ def test_vllm_is_looked_for_first(make_run):
 
 def test_what_is_evaluated_already_needs_nothing(make_run, tmp_path, monkeypatch):
     from alps.evals.held_out import HeldOut
-    from alps.execute import evaluate_base
+    from alps.evals.run_models import evaluate_base
 
     run = make_run("evals=mini", "evals.limit=2")
     evaluate_base(run)

@@ -10,7 +10,7 @@ from alps.pipeline.retention import (
     reduce_unneeded,
     with_task_models,
 )
-from alps.plan.stages import planned
+from alps.plan.stages import plan_runs
 from alps.runs.completion import is_finished
 from alps.runs.folder import RunFolder
 from alps.runs.result import RunFailed
@@ -75,7 +75,7 @@ def test_all_but_weights_stays_and_the_run_counts_as_finished(make_run):
     trained = []
     assert is_finished(run, RunFolder(run.folder))
     assert execute(run, counting(trained)) == result and not trained
-    (one,) = planned({"table": [run]}).values()
+    (one,) = plan_runs({"table": [run]}).values()
     assert one.state == "done"
 
 
@@ -112,7 +112,7 @@ def test_weights_that_are_wanted_again_are_trained_again(make_run):
     execute(full, fit)
     first = load_file(RunFolder(full.folder).weights_path)
     reduce(full, "drop")
-    states = {p.run.method.name: p.state for p in planned({"table": [full, alps]}).values()}
+    states = {p.run.method.name: p.state for p in plan_runs({"table": [full, alps]}).values()}
     assert states == {"full": "missing", "alps": "missing"}
     trained = []
     execute(alps, counting(trained))
@@ -129,7 +129,7 @@ def test_benchmarks_of_another_command_stay_valid(make_run):
         execute(asked, counting(trained))
         reduce(run, "drop")
     assert trained == [run.key] * 2  # once, and once more for the second set
-    assert {p.state for p in planned({"a": [first], "b": [second]}).values()} == {"done"}
+    assert {p.state for p in plan_runs({"a": [first], "b": [second]}).values()} == {"done"}
 
 
 def test_heads_are_not_chosen_again_when_weights_are(make_run):
@@ -139,7 +139,7 @@ def test_heads_are_not_chosen_again_when_weights_are(make_run):
     reduce(full, "drop")
     reduce(alps, "drop")
     wanted = make_run("method=alps", "ratio=0.2", *MINI)
-    states = {p.run.method.name: p.state for p in planned({"table": [wanted]}).values()}
+    states = {p.run.method.name: p.state for p in plan_runs({"table": [wanted]}).values()}
     assert states == {"full": "done", "alps": "missing"}
     trained = []
     execute(wanted, counting(trained))
@@ -177,7 +177,7 @@ def test_a_damaged_training_file_is_one_sentence(make_run, text):
     RunFolder(run.folder).training_path.write_text(text)
     with pytest.raises(RunFailed, match=r"training\.json is damaged .* delete it to train again"):
         execute(run, fit)
-    (one,) = planned({"table": [run]}).values()
+    (one,) = plan_runs({"table": [run]}).values()
     assert one.state == "failed" and "training.json is damaged" in one.reason
 
 
@@ -185,7 +185,7 @@ def test_a_benchmark_that_failed_does_not_unmake_a_finished_run(make_run):
     run = make_run("method=full", *MINI)
     result = execute(run, fit)
     RunFolder(run.folder).set_status("failed", "another benchmark did not load")
-    (one,) = planned({"table": [run]}).values()
+    (one,) = plan_runs({"table": [run]}).values()
     assert one.state == "done"
     assert execute(run, fit) == result
     assert RunFolder(run.folder).status()["state"] == "finished"
@@ -195,12 +195,12 @@ def test_q_k_and_v_are_enough_for_scores_and_not_for_a_benchmark(make_run):
     full, alps = make_run("method=full"), make_run("method=alps", "ratio=0.2")
     execute(full, fit)
     reduce(full, "qkv")
-    states = {p.run.method.name: p.state for p in planned({"table": [full, alps]}).values()}
+    states = {p.run.method.name: p.state for p in plan_runs({"table": [full, alps]}).values()}
     assert states == {"full": "done", "alps": "missing"}
     trained = []
     execute(alps, counting(trained))
     assert trained == [alps.key]
-    (one,) = planned({"table": [make_run("method=full", *MINI)]}).values()
+    (one,) = plan_runs({"table": [make_run("method=full", *MINI)]}).values()
     assert one.state == "missing"
     execute(make_run("method=full", *MINI), counting(trained))
     assert trained == [alps.key, full.key]

@@ -5,11 +5,17 @@ import pytest
 
 from alps.config.build import build_assumed, model_choice
 from alps.plan.assumptions import GIB
-from alps.plan.cost import BYTE_TOKENS, Costs, num_training_rows, shape_of, stand_in
+from alps.plan.cost import (
+    BYTE_TOKENS,
+    CostEstimator,
+    model_shape,
+    num_training_examples,
+    sampled_equivalent,
+)
 
 
-def costs(*settings: str) -> Costs:
-    return Costs(build_assumed(settings))
+def costs(*settings: str) -> CostEstimator:
+    return CostEstimator(build_assumed(settings))
 
 
 @pytest.mark.parametrize(
@@ -26,7 +32,7 @@ def costs(*settings: str) -> Costs:
     ],
 )
 def test_the_shapes_in_conf_have_the_published_numbers_of_parameters(model, parameters):
-    assert shape_of(model_choice(model)).num_parameters == parameters
+    assert model_shape(model_choice(model)).num_parameters == parameters
 
 
 def test_a_random_model_s_shape_is_the_one_it_gets(make_run):
@@ -36,38 +42,42 @@ def test_a_random_model_s_shape_is_the_one_it_gets(make_run):
 
     model = make_run().model
     assert len(byte_tokenizer()) == BYTE_TOKENS
-    assert shape_of(model) == ModelShape.read(materialize(model))
+    assert model_shape(model) == ModelShape.read(materialize(model))
     folder = replace(model, path=str(materialize(model)))
-    assert shape_of(folder) == shape_of(model)
-    assert shape_of(replace(model, path="nobody/has-this")) is None
+    assert model_shape(folder) == model_shape(model)
+    assert model_shape(replace(model, path="nobody/has-this")) is None
 
 
 def test_rows_are_those_that_train(make_run):
-    assert num_training_rows(make_run("data=ultrachat", "data.max_examples=null").data) == 205786
+    assert (
+        num_training_examples(make_run("data=ultrachat", "data.max_examples=null").data) == 205786
+    )
     tenth = ("data=alpaca", "data.max_examples=null", "data.fraction=0.1", "data.test_fraction=0")
-    assert num_training_rows(make_run(*tenth).data) == 5201
-    assert num_training_rows(make_run("data.max_examples=50", "data.fraction=0.3").data) == 15
-    assert num_training_rows(make_run("data.max_examples=null").data) == 5000
+    assert num_training_examples(make_run(*tenth).data) == 5201
+    assert num_training_examples(make_run("data.max_examples=50", "data.fraction=0.3").data) == 15
+    assert num_training_examples(make_run("data.max_examples=null").data) == 5000
     Path("rows.jsonl").write_text('{"instruction": "a", "output": "b"}\n')
     own = make_run("data=jsonl", "data.path=rows.jsonl", "data.max_examples=null")
-    assert num_training_rows(own.data) is None
-    assert costs().of(own) is None
+    assert num_training_examples(own.data) is None
+    assert costs().estimate(own) is None
     behind = make_run("data=jsonl", "data.path=rows.jsonl", "data.max_examples=7",
                       "data.skip_examples=7")  # fmt: skip
-    assert num_training_rows(behind.data) == 7  # as many as asked, where nobody knows of how many
+    assert (
+        num_training_examples(behind.data) == 7
+    )  # as many as asked, where nobody knows of how many
     behind = make_run("data.max_examples=4000", "data.skip_examples=2000")
-    assert num_training_rows(behind.data) == 3000
+    assert num_training_examples(behind.data) == 3000
 
 
 def test_operations_follow_rows_epochs_and_steps(make_run):
     count = costs()
-    once = count.of(make_run("method=full", "data.max_examples=64"))
+    once = count.estimate(make_run("method=full", "data.max_examples=64"))
     assert once.tokens == 64 * 97
-    thrice = count.of(make_run("method=full", "data.max_examples=64", "optim.epochs=3"))
+    thrice = count.estimate(make_run("method=full", "data.max_examples=64", "optim.epochs=3"))
     assert thrice.flops == pytest.approx(3 * once.flops)
-    stopped = count.of(make_run("method=full", "data.max_examples=64", "optim.max_steps=2"))
+    stopped = count.estimate(make_run("method=full", "data.max_examples=64", "optim.max_steps=2"))
     assert stopped.flops == pytest.approx(once.flops * 2 * 8 / 64)
-    again = count.of(
+    again = count.estimate(
         make_run("method=full", "data.max_examples=64", "trainer.activation_checkpointing=true")
     )
     assert 1.25 * once.flops < again.flops < 1.4 * once.flops
@@ -75,15 +85,15 @@ def test_operations_follow_rows_epochs_and_steps(make_run):
 
 def test_full_llama_at_fp16_is_six_operations_for_each_weight_and_token(make_run):
     run = make_run("model=llama3_2_1b", "data=ultrachat", "data.max_examples=null", "method=full")
-    cost = costs("answer_share=1").of(run)
+    cost = costs("answer_share=1").estimate(run)
     assert cost.flops == pytest.approx(6 * 1_235_814_400 * cost.tokens, rel=0.1)
 
 
 def test_weights_are_what_trains(make_run):
     count = costs()
-    shape = shape_of(make_run().model)
+    shape = model_shape(make_run().model)
     full, none, heads = (
-        count.of(make_run(*settings))
+        count.estimate(make_run(*settings))
         for settings in (["method=full"], ["method=no_attn"], ["method=alps", "scope=heads_only"])
     )
     assert (full.weights, full.qkv) == (4 * shape.num_parameters, 4 * shape.num_qkv)
@@ -95,8 +105,13 @@ def test_weights_are_what_trains(make_run):
 def test_the_stand_in_for_scored_heads_has_as_many(make_run):
     alps, kl = (make_run(f"method={name}", "ratio=0.3").method for name in ("alps", "kl"))
     random = make_run("method=random").method
-    assert stand_in(alps) == stand_in(kl) and stand_in(random) is random
-    assert (stand_in(alps).ratio, stand_in(alps).scope) == (alps.ratio, alps.scope)
+    assert (
+        sampled_equivalent(alps) == sampled_equivalent(kl) and sampled_equivalent(random) is random
+    )
+    assert (sampled_equivalent(alps).ratio, sampled_equivalent(alps).scope) == (
+        alps.ratio,
+        alps.scope,
+    )
 
 
 PAPER = ("optim=paper", "data=ultrachat", "data.max_examples=null")
@@ -104,13 +119,13 @@ PAPER = ("optim=paper", "data=ultrachat", "data.max_examples=null")
 
 def test_8b_does_not_fit_and_1b_does(make_run):
     count = costs("gpu=a100_80g")
-    small = count.of(make_run("model=llama3_2_1b", "method=full", *PAPER))
+    small = count.estimate(make_run("model=llama3_2_1b", "method=full", *PAPER))
     assert small.fits and 16 * 1.2e9 < small.memory < 0.85 * 80 * GIB
     whole = ("model=llama3_1_8b", "method=full", "trainer.strategy=ddp", *PAPER)
-    large = count.of(make_run(*whole))
+    large = count.estimate(make_run(*whole))
     assert (large.fits, large.fitting) == (False, 0) and large.memory > 128e9
-    one = count.of(make_run(*whole, "trainer.micro_batch_size=1"))
-    auto = count.of(make_run(*whole, "trainer.micro_batch_size=auto"))
+    one = count.estimate(make_run(*whole, "trainer.micro_batch_size=1"))
+    auto = count.estimate(make_run(*whole, "trainer.micro_batch_size=auto"))
     assert (auto.micro_batch, auto.memory, auto.fits) == (1, one.memory, False)
     assert large.one_row == one.one_row == one.memory < large.memory
 
@@ -118,20 +133,22 @@ def test_8b_does_not_fit_and_1b_does(make_run):
 def test_devices_share_weights_gradients_and_averages_of_8b(make_run):
     """Of weights, gradients and AdamW's two averages; activations are each device's own."""
     asked = ("model=llama3_1_8b", "method=full", "trainer.micro_batch_size=1", *PAPER)
-    eighth, whole = (costs().of(make_run(*asked, f"trainer.strategy={s}")) for s in ("auto", "ddp"))
+    eighth, whole = (
+        costs().estimate(make_run(*asked, f"trainer.strategy={s}")) for s in ("auto", "ddp")
+    )
     state = 16 * 8_030_261_248
     copies, gathered = 2 * (8_030_261_248 - 128256 * 4096), 2 * 2 * 128256 * 4096
     assert whole.memory - eighth.memory == pytest.approx(
         state * 7 / 8 + copies - gathered, rel=0.02
     )
-    half = costs("node_devices=4").of(make_run(*asked))
+    half = costs("node_devices=4").estimate(make_run(*asked))
     assert half.memory - eighth.memory == pytest.approx(state / 8, rel=1e-3)
-    assert costs().of(make_run(*asked, "trainer=fsdp", "trainer.devices=4")) == half
+    assert costs().estimate(make_run(*asked, "trainer=fsdp", "trainer.devices=4")) == half
 
 
 def test_auto_takes_as_many_rows_as_fit(make_run):
     asked = ("model=llama3_2_3b", "method=full", *PAPER)
-    fixed = costs().of(make_run(*asked))
+    fixed = costs().estimate(make_run(*asked))
     assert not fixed.fits and fixed.micro_batch == 8 and 0 < fixed.fitting < 8
-    auto = costs().of(make_run(*asked, "trainer.micro_batch_size=auto"))
+    auto = costs().estimate(make_run(*asked, "trainer.micro_batch_size=auto"))
     assert auto.fits and auto.micro_batch == fixed.fitting and auto.memory < 0.85 * 80 * GIB

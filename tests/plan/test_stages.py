@@ -1,10 +1,10 @@
-from alps.plan.stages import in_stages, planned, state_of
+from alps.plan.stages import group_by_stage, plan_runs, run_state
 from alps.runs.folder import RunFolder
 
 
 def test_a_run_that_several_tables_ask_for_is_planned_once(make_run):
     full, alps = make_run("method=full"), make_run("method=alps")
-    found = planned({"a": [full, alps], "b": [full]})
+    found = plan_runs({"a": [full, alps], "b": [full]})
     assert list(found) == [full.key, alps.key]
     assert found[full.key].tables == ["a", "b"]
     assert found[alps.key].needs == full.key
@@ -13,7 +13,7 @@ def test_a_run_that_several_tables_ask_for_is_planned_once(make_run):
 def test_task_models_come_first_and_those_of_no_table_are_added(make_run):
     random = make_run("method=random")
     alps = [make_run("method=alps"), make_run("method=alps", "task_model=fewer_data")]
-    stages = in_stages(planned({"a": [random, *alps]}).values())
+    stages = group_by_stage(plan_runs({"a": [random, *alps]}).values())
     first, second = [[each.key for each in stage] for stage in stages]
     assert first == [run.task_run().key for run in alps]
     assert second == [random.key, *(run.key for run in alps)]
@@ -22,32 +22,32 @@ def test_task_models_come_first_and_those_of_no_table_are_added(make_run):
 
 def test_a_task_model_that_a_table_asks_for_is_no_run_more(make_run):
     alps, full = make_run("method=alps"), make_run("method=full")
-    stages = in_stages(planned({"a": [alps, full]}).values())
+    stages = group_by_stage(plan_runs({"a": [alps, full]}).values())
     assert [[each.key for each in stage] for stage in stages] == [[full.key], [alps.key]]
 
 
 def test_readily_available_models_are_no_runs(make_run):
     run = make_run("task_model=readily", "task_model.path=org/name")
-    assert len(planned({"a": [run]})) == 1
+    assert len(plan_runs({"a": [run]})) == 1
 
 
 def test_states_are_read_from_files(make_run):
     run = make_run("method=full")
-    assert state_of([run]) == ("missing", None)
+    assert run_state([run]) == ("missing", None)
     folder = RunFolder(run.folder)
     folder.set_status("failed", "the loss became nan")
-    assert state_of([run]) == ("failed", "the loss became nan")
+    assert run_state([run]) == ("failed", "the loss became nan")
     folder.set_status("stopped", "by a signal")
-    assert state_of([run]) == ("missing", None)
+    assert run_state([run]) == ("missing", None)
     folder.set_status("running")
     with folder.lock():
-        assert state_of([run]) == ("running", None)
+        assert run_state([run]) == ("running", None)
     folder.set_status("finished")
     folder.training_path.write_text("{}")
-    assert state_of([run]) == ("missing", None)  # its weights were deleted
+    assert run_state([run]) == ("missing", None)  # its weights were deleted
     folder.weights_path.parent.mkdir()
     folder.weights_path.touch()
-    assert state_of([run]) == ("trained", None)
+    assert run_state([run]) == ("trained", None)
     folder.result_path.write_text("{}")
-    state, why = state_of([run])
+    state, why = run_state([run])
     assert state == "failed" and "has schema None" in why

@@ -10,7 +10,7 @@ from alps.config.build import runs_of
 from alps.config.compose import conf_dir
 from alps.config.grid import GridComposer
 from alps.data.subset import training_examples
-from alps.plan.stages import planned
+from alps.plan.stages import plan_runs
 
 PAPER = Path(__file__).resolve().parents[2] / "experiments"
 TABLES = ("table1", "table2", "table3", "table4", "table5", "table10", "table11", "table12")
@@ -63,12 +63,12 @@ def row_of(run):
 
 
 def test_tables_1_to_3_are_108_runs_and_all_tables_182(grids):
-    first = planned({name: grids[name] for name in ("table1", "table2", "table3")})
+    first = plan_runs({name: grids[name] for name in ("table1", "table2", "table3")})
     assert len(first) == 108
-    every = planned({name: grids[name] for name in TABLES})
+    every = plan_runs({name: grids[name] for name in TABLES})
     assert len(every) == 182
     assert sum(not each.tables for each in every.values()) == 8  # task models of Table 10
-    assert planned(grids).keys() == every.keys()  # figures are drawn from the same runs
+    assert plan_runs(grids).keys() == every.keys()  # figures are drawn from the same runs
 
 
 def test_figures_are_drawn_from_table_1(grids):

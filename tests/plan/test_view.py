@@ -5,16 +5,16 @@ import pytest
 
 from alps.base.atomic import write_json
 from alps.config.build import build_assumed, runs_of
-from alps.execute import evaluate_base
+from alps.evals.run_models import evaluate_base
 from alps.plan.assumptions import GIB
-from alps.plan.cost import Costs
-from alps.plan.overview import Vanilla, overview
+from alps.plan.build import VanillaRows, build_plan
+from alps.plan.cost import CostEstimator
 from alps.plan.view import print_plan, summary
 from alps.runs.folder import RunFolder
 
 
 def told(settings: list[str], own: list[str] = (), **tables) -> str:
-    return "\n".join(summary(overview({"table": runs_of(settings)}, build_assumed(list(own)))))
+    return "\n".join(summary(build_plan({"table": runs_of(settings)}, build_assumed(list(own)))))
 
 
 def test_what_does_not_fit_is_said_with_what_would():
@@ -29,7 +29,7 @@ def test_what_no_micro_batch_makes_fit_is_said_with_the_memory_of_one_row(asked,
     grid = ("method=full", "model=llama3_1_8b", "data=ultrachat", "optim=paper", "trainer=ddp")
     grid = (*grid, "trainer.strategy=ddp")
     one_row = make_run(*grid, "trainer.micro_batch_size=1", "data.max_examples=null")
-    cost = Costs(build_assumed([])).of(one_row)
+    cost = CostEstimator(build_assumed([])).estimate(one_row)
     assert cost is not None and cost.micro_batch == 1
     said = told([*grid, f"trainer.micro_batch_size={asked}"])
     assert f"llama3_1_8b (full) needs {cost.memory / GIB:.1f} GiB for one row: a shard on" in said
@@ -62,7 +62,7 @@ def test_numbers_of_the_json_are_those_of_the_runs(tmp_path):
     out = f"output_dir={tmp_path}"
     runs = runs_of(["method=full,alps", "task_model=sft,fewer_data", "model=tiny", out])
     RunFolder(runs[0].folder).set_status("failed", "out of memory")
-    plan = overview({"a": runs, "b": runs[:1]}, build_assumed(["gpu=h100_80g"]))
+    plan = build_plan({"a": runs, "b": runs[:1]}, build_assumed(["gpu=h100_80g"]))
     plain = json.loads(json.dumps(plan.to_json()))
     assert plain["distinct_runs"] == 4 and plain["task_models_more"] == 1
     listed = [run for stage in plain["stages"] for run in stage["runs"]]
@@ -77,7 +77,7 @@ def test_numbers_of_the_json_are_those_of_the_runs(tmp_path):
 
 
 def test_a_stage_is_a_table(capsys):
-    plan = overview({"t": runs_of(["method=full,alps,lora", "model=tiny"])}, build_assumed([]))
+    plan = build_plan({"t": runs_of(["method=full,alps,lora", "model=tiny"])}, build_assumed([]))
     print_plan(plan)
     printed = capsys.readouterr().out
     assert printed.index("stage 1 of 2: task models") < printed.index("stage 2 of 2")
@@ -88,7 +88,7 @@ def test_a_stage_is_a_table(capsys):
 
 def vanilla(run, **changes):
     evals = replace(run.evals, **changes)
-    return Vanilla(runs=[replace(run, evals=evals)], command="alps evaluate -m experiment=a")
+    return VanillaRows(runs=[replace(run, evals=evals)], command="alps evaluate -m experiment=a")
 
 
 def test_models_as_they_are_are_counted_once_and_read_from_their_files(make_run):
@@ -101,7 +101,7 @@ def test_models_as_they_are_are_counted_once_and_read_from_their_files(make_run)
     }
 
     def plan():
-        return overview({"a": [run]}, build_assumed([]), tables)
+        return build_plan({"a": [run]}, build_assumed([]), tables)
 
     assert [(e.tables, e.done) for e in plan().bases] == [(["a", "b"], False), (["c"], False)]
     assert "of models as they are (vanilla rows): 2, of which are done 0" in "\n".join(
@@ -122,7 +122,7 @@ def test_models_as_they_are_are_counted_once_and_read_from_their_files(make_run)
 def test_an_evaluation_that_cannot_be_read_is_told(make_run):
     run = make_run("evals=mini")
     write_json(RunFolder(run.base_folder).result_path, {"schema_version": 99})
-    said = summary(overview({"a": [run]}, build_assumed([]), {"a": vanilla(run)}))
+    said = summary(build_plan({"a": [run]}, build_assumed([]), {"a": vanilla(run)}))
     (line,) = [x for x in said if x.startswith("failed: ")]
     assert run.base_key in line and "schema 99" in line
     assert "to evaluate them: alps evaluate -m experiment=a" in said

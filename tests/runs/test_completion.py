@@ -6,7 +6,7 @@ import pytest
 
 from alps.evals.context import BenchmarkResult
 from alps.evals.held_out import HeldOut
-from alps.execute import evaluate_base
+from alps.evals.run_models import evaluate_base
 from alps.pipeline.preflight import check
 from alps.report.outcomes import RunOutcome
 from alps.runs.completion import base_is_finished, base_result

@@ -88,9 +88,9 @@ def test_a_folder_whose_run_has_another_key_by_now_says_so(make_run, monkeypatch
     run = make_run("method=full")
     folder = RunFolder(run.folder)
     folder.write_run(run)
-    assert folder.outdated(folder.read_run()) is None
+    assert folder.outdated_reason(folder.read_run()) is None
     monkeypatch.setattr("alps.settings.run.ALGORITHM_VERSION", 0)
-    assert "was trained by another version of alps" in folder.outdated(folder.read_run())
+    assert "was trained by another version of alps" in folder.outdated_reason(folder.read_run())
 
 
 def test_find_run_takes_any_unique_part(tmp_path):
@@ -146,9 +146,9 @@ def test_a_running_status_that_nobody_holds_is_stopped(tmp_path):
     folder = RunFolder(tmp_path)
     with folder.lock():
         folder.set_status("running")
-        assert folder.locked()
+        assert folder.is_locked()
         assert folder.status()["state"] == "running"
-    assert not folder.locked()
+    assert not folder.is_locked()
     assert folder.status()["state"] == "stopped"
     assert folder.status()["reason"]
 
@@ -157,7 +157,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from alps.runs.folder import RunFolder
-with RunFolder(Path(sys.argv[1])).lock(waiting=lambda: print("waiting", flush=True)):
+with RunFolder(Path(sys.argv[1])).lock(on_wait=lambda: print("waiting", flush=True)):
     print("in", flush=True)
     sys.stdin.readline()
 """
@@ -174,7 +174,7 @@ def test_a_second_process_waits_until_the_first_is_done(tmp_path):
         assert other.stdout and other.stdout.readline() == "waiting\n"
         assert other.poll() is None
     assert other.stdout.readline() == "in\n"
-    assert RunFolder(tmp_path).locked()
+    assert RunFolder(tmp_path).is_locked()
     other.communicate("\n", timeout=60)
     assert other.returncode == 0
 
@@ -194,4 +194,4 @@ def test_the_lock_is_released_when_the_block_raises(tmp_path):
     folder = RunFolder(tmp_path)
     with pytest.raises(KeyError), folder.lock():
         raise KeyError
-    assert not folder.locked()
+    assert not folder.is_locked()

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from alps.base.hashing import canonical
+from alps.base.key import canonical
 from alps.base.serialization import SettingsError, from_dict, to_dict
 from alps.data.sources.mini import Mini
 from alps.settings.interfaces import PromptFile

@@ -1,4 +1,5 @@
 import json
+import logging
 from dataclasses import replace
 
 import pytest
@@ -81,13 +82,13 @@ def test_training_equals_a_plain_loop(make_run):
     from alps.data.encoding.encode import encode
     from alps.data.subset import training_examples
     from alps.models.load import load_tokenizer
-    from alps.training.fit import schedule_of
+    from alps.training.fit import step_schedule
     from alps.training.optimizer import build_optimizer, build_schedule
 
     run = make_run("method=full", "trainer.micro_batch_size=4")
     base = materialize(run.model)
     rows, _ = encode(training_examples(run.data), load_tokenizer(base), "alpaca", 512)
-    schedule = schedule_of(run, len(rows), 4)
+    schedule = step_schedule(run, len(rows), 4)
     model = load_model(base)
     optimizer = build_optimizer(model.parameters(), run.optim, fused=True)
     rate = build_schedule(optimizer, run.optim, schedule.num_steps)
@@ -221,3 +222,10 @@ def fit_in_folder(run) -> None:
     if heads is not None:
         write_json(folder.heads_path, heads.to_json())
     fit(run)
+
+
+def test_lightning_is_quiet_and_its_log_level_is_given_back(make_run, caplog):
+    caplog.set_level(logging.INFO, logger="pytorch_lightning")
+    execute(make_run("method=full", "optim.max_steps=1"), fit)
+    assert not [r for r in caplog.records if r.name.startswith("pytorch_lightning")]
+    assert logging.getLogger("pytorch_lightning").level == logging.INFO

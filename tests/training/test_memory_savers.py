@@ -5,7 +5,8 @@ import torch
 from safetensors.torch import load_file
 
 from alps.base.serialization import SettingsError
-from alps.execute import execute, trained_context
+from alps.evals.run_models import trained_context
+from alps.execute import execute
 from alps.models.apply import merge
 from alps.models.architecture import read_geometry
 from alps.models.checkpoint import materialize

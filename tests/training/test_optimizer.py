@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from alps.settings.run import Optim
-from alps.training.optimizer import build_optimizer, build_schedule, rate_factor
+from alps.training.optimizer import build_optimizer, build_schedule, lr_factor
 
 OPTIM = Optim(lr=0.5, batch_size=1, epochs=1)
 
@@ -38,7 +38,7 @@ def test_a_training_of_one_step_moves(ratio):
 
 
 def test_no_step_without_warm_up_exceeds_the_peak():
-    assert max(rate_factor(k, 0, 10, 0.1) for k in range(10)) <= 1
+    assert max(lr_factor(k, 0, 10, 0.1) for k in range(10)) <= 1
 
 
 @pytest.mark.parametrize(("num_steps", "warmup"), [(20, 2), (21, 3), (5, 1)])

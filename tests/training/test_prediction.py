@@ -8,7 +8,7 @@ from alps.data.encoding.dataset import EncodedDataset
 from alps.data.encoding.encode import EncodedExample
 from alps.models.checkpoint import materialize
 from alps.models.training_plan import TrainingPlan
-from alps.training.prediction import micro_batch_size, predict_cost
+from alps.training.prediction import predict_cost, resolve_micro_batch_size
 
 PLAN = TrainingPlan(qkv="all", rest=True)
 ROWS = EncodedDataset.of([EncodedExample(list(range(n)), n - n // 4) for n in (8, 40, 12, 32, 16)])
@@ -30,4 +30,4 @@ def test_memory_is_that_of_the_longest_rows(make_run, batching, tokens):
 @pytest.mark.parametrize(("devices", "size"), [(1, 8), (2, 4), (3, 3)])
 def test_an_automatic_micro_batch_is_at_most_a_ranks_share_of_a_step(make_run, devices, size):
     run = make_run("method=full", "trainer.micro_batch_size=auto", f"trainer.devices={devices}")
-    assert micro_batch_size(run, materialize(run.model), PLAN, ROWS) == size
+    assert resolve_micro_batch_size(run, materialize(run.model), PLAN, ROWS) == size

@@ -25,13 +25,13 @@ def test_weights_made_again_keep_the_name_of_their_training(make_run):
     names = []
     for _ in range(2):
         fit(run)
-        names.append(folder.training)
+        names.append(folder.training_id)
         folder.weights_path.unlink()
     assert names[0] == names[1]
     other = make_run(*LORA, "output_dir=other")
     RunFolder(other.folder).write_run(other)
     fit(other)
-    assert RunFolder(other.folder).training != names[0]
+    assert RunFolder(other.folder).training_id != names[0]
 
 
 def test_adapters_begin_with_the_runs_seed_whatever_was_drawn_before(make_run):

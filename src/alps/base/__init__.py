@@ -1,1 +1,1 @@
-"""Atomic writes, hashing, serialization of settings, progress: knows nothing of heads."""
+"""Atomic writes, hashes, keys, serialization of settings and progress; nothing about heads."""

@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all."""
+"""Atomic file writes: a reader sees the old file or the complete new one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 MAX_NAME_BYTES = 255
-"""Longest name of a file on the usual file systems."""
+"""Longest file name of common file systems."""
 
 
 def can_hold_files(folder: Path) -> bool:
-    """Whether a folder is, or can be made, where files can be written."""
+    """Whether files can be written to the folder, which may have to be created."""
     place = folder.absolute()
     there = next(p for p in (place, *place.parents) if os.path.exists(p))
     new = place.relative_to(there).parts
@@ -23,20 +23,20 @@ def can_hold_files(folder: Path) -> bool:
     return possible and os.path.isdir(there) and os.access(there, os.W_OK)
 
 
-def write_json(path: Path, plain: Any) -> None:
-    """Writes JSON to a temporary name beside `path` and renames it."""
-    write_text(path, json.dumps(plain, indent=2, allow_nan=True) + "\n")
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON to a temporary file next to `path` and renames it."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=True) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes text to a temporary name beside `path` and renames it."""
+    """Writes text to a temporary file next to `path` and renames it."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path that becomes `path` when the block ends well, flushed to disk first."""
+    """A temporary path, flushed and renamed to `path` if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
     try:

@@ -1,4 +1,4 @@
-"""How far a long work has come: a bar on a terminal, lines elsewhere, nothing if it is short."""
+"""Progress of long tasks: a bar on a terminal, log lines elsewhere; none for short tasks."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def track_progress(
-    title: str, total: int | None, show: ProgressMode, what: str = "rows", known: int = 0
+    title: str, total: int | None, show: ProgressMode, unit: str = "rows", initial: int = 0
 ) -> Iterator[Callable[[int], None]]:
-    """Something to tell how much is done, once it takes long.
+    """Yields a function that reports the number of units done; shown after a few seconds.
 
     Args:
-        title: Names the work.
-        total: How much there is, or None if nobody knows.
-        show: A bar on a terminal and lines elsewhere, lines, or nothing.
-        what: Is counted.
-        known: Done before: it says nothing about the speed.
+        title: Name of the task.
+        total: Number of units, or None if unknown.
+        show: A bar on a terminal and lines elsewhere, lines only, or nothing.
+        unit: Name of the units.
+        initial: Units done earlier, excluded from the speed.
     """
     from rich.console import Console
     from rich.progress import (
@@ -50,14 +50,14 @@ def track_progress(
             if show == "off" or now - began < SECONDS_OF_SILENCE:
                 return
             if on_terminal:
-                tasks[:] = tasks or [bar.add_task(title, total=total, completed=known)]
+                tasks[:] = tasks or [bar.add_task(title, total=total, completed=initial)]
                 bar.update(tasks[0], completed=done)
             elif now - printed >= SECONDS_BETWEEN_LINES:
                 printed = now
-                pace = (now - began) / max(1, done - known)
+                pace = (now - began) / max(1, done - initial)
                 share, left = "", ""
                 if total:
                     share, left = f" of {total}", f", {pace * (total - done):.0f} s left"
-                log.info("%s: %d%s %s%s", title, done, share, what, left)
+                log.info("%s: %d%s %s%s", title, done, share, unit, left)
 
         yield report

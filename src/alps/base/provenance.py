@@ -1,4 +1,4 @@
-"""Where results come from: installed versions, the commit of the code, and the time."""
+"""Provenance of results: package versions, commit of the code, and time."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ PACKAGES = ("alps", "torch", "transformers", "pytorch-lightning", "hydra-core", 
 
 
 def utc_now() -> str:
-    """ISO time in UTC, to the second."""
+    """Current time in UTC, in ISO format, to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of the packages that shape a result."""
+    """Installed versions of the packages that affect results."""
     return versions_of(PACKAGES)
 
 
@@ -43,7 +43,7 @@ def git_state() -> tuple[str | None, bool | None]:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", __file__)  # not a checkout of something else around us
+        git("ls-files", "--error-unmatch", __file__)  # not inside another checkout
         return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.CalledProcessError):
         return None, None

@@ -1,7 +1,7 @@
-"""Settings as plain values and back: what `run.yaml` holds and what a composed config becomes.
+"""Serialization of settings: dataclasses to `run.yaml`, and from it or a composed config.
 
-A dataclass becomes a mapping with its class under `_target_`. On the way back, values are checked
-against the annotations, and every problem is collected, in the user's words.
+A dataclass becomes a mapping with its class under `_target_`. Deserialization checks values against
+the annotations and collects every problem, in terms of the user's settings.
 """
 
 import re
@@ -33,14 +33,14 @@ MOVED = {
     "alps.evals.mini_tasks": "alps.evals.mini.benchmark",
     "alps.evals.evalplus_mini": "alps.evals.mini.code_benchmark",
 }
-"""Module that a `_target_` was once written with -> where its classes are now."""
+"""Module in an old `_target_` -> the module with its classes now."""
 
 MAX_SEED = 2**32 - 1
 """Largest seed of numpy's generators."""
 
 
 class SettingsError(ValueError):
-    """The settings cannot be used; each problem is one sentence."""
+    """Invalid settings; each problem is one sentence."""
 
     def __init__(self, problems: Iterable[str]):
         self.problems = list(dict.fromkeys(problems))
@@ -48,7 +48,7 @@ class SettingsError(ValueError):
 
 
 def to_dict(value: Any) -> Any:
-    """Nested dataclasses as mappings that name their class, tuples as lists."""
+    """Nested dataclasses as mappings with their class, tuples as lists."""
     if is_dataclass(value) and not isinstance(value, type):
         cls = type(value)
         plain = {f.name: to_dict(getattr(value, f.name)) for f in fields(value)}
@@ -63,13 +63,13 @@ def to_dict(value: Any) -> Any:
 def from_dict(
     plain: Mapping[str, Any], cls: type | None = None, where: str = "", check: bool = True
 ) -> Any:
-    """Builds the dataclass that `plain` describes.
+    """Builds a dataclass from its serialized form.
 
     Args:
-        plain: Field values; `_target_` names the class where `cls` is a family or None.
+        plain: Field values; `_target_` names the class if `cls` is abstract or None.
         cls: The expected class.
-        where: Dotted name of this place in the settings, for messages.
-        check: Whether each part is asked for its `problems()`; types are checked always.
+        where: Dotted name of these settings, for messages.
+        check: Whether to collect the `problems()` of each part; types are always checked.
 
     Raises:
         SettingsError: All problems together.
@@ -77,37 +77,37 @@ def from_dict(
     problems: list[str] = []
     value = _component(plain, cls, where, problems)
     if check and not problems:
-        problems += _told_by_parts(value)
+        problems += _problems_of_parts(value)
     if problems:
         raise SettingsError(problems)
     return value
 
 
-def target_class(path: str, family: type | None = None) -> type:
-    """Imports the dataclass a `_target_` names.
+def target_class(path: str, interface: type | None = None) -> type:
+    """Imports the dataclass of a `_target_`.
 
     Raises:
-        ValueError: If it does not exist or does not belong to the family.
+        ValueError: If it does not exist or does not implement the interface.
     """
     module, _, name = current_target(str(path)).rpartition(".")
     try:
         cls = getattr(import_module(module), name)
     except Exception as error:  # importing a module runs it
         raise ValueError(f"{TARGET}: {path} cannot be imported ({error})") from None
-    if not (isinstance(cls, type) and is_dataclass(cls) and issubclass(cls, family or object)):
-        wanted = family.__name__ if family else "dataclass"
+    if not (isinstance(cls, type) and is_dataclass(cls) and issubclass(cls, interface or object)):
+        wanted = interface.__name__ if interface else "dataclass"
         raise ValueError(f"{TARGET}: {path} is not a {wanted}")
     return cls
 
 
 def current_target(path: str) -> str:
-    """The `_target_` by which this version calls a class that an earlier one wrote."""
+    """The `_target_` of this version for one of an earlier version."""
     module, _, name = path.rpartition(".")
     return f"{MOVED.get(module, module)}.{name}"
 
 
 def with_current_targets(plain: Any) -> Any:
-    """Serialized settings of an earlier version as this one would write them."""
+    """Serialized settings with the `_target_`s of this version."""
     if isinstance(plain, Mapping):
         return {
             k: current_target(v) if k == TARGET and isinstance(v, str) else with_current_targets(v)
@@ -119,10 +119,10 @@ def with_current_targets(plain: Any) -> Any:
 
 
 def value_problems(value: Any, hint: Any, where: str) -> list[str]:
-    """Sentences about a value that is not of the annotated type.
+    """Sentences about a value that does not have the annotated type.
 
     Args:
-        value: As it stands in a config.
+        value: Value from a config.
         hint: The annotation.
         where: Name of the setting, for messages.
     """
@@ -132,9 +132,9 @@ def value_problems(value: Any, hint: Any, where: str) -> list[str]:
 
 
 def argument_types(function: Callable[..., Any]) -> dict[str, Any]:
-    """Name of each option of a function -> its type; the first argument is what it works on.
+    """Option of a function -> its type; the first argument is no option.
 
-    An option without an annotation has the type of its default.
+    An option without annotation has the type of its default.
     """
     hints = typing.get_type_hints(function)
     options = list(signature(function).parameters.values())[1:]
@@ -143,19 +143,19 @@ def argument_types(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def seed_problems(seed: int, where: str) -> Iterator[str]:
-    """A sentence about a seed that no generator takes."""
+    """A sentence about a seed out of range."""
     if not 0 <= seed <= MAX_SEED:
         yield f"{where} must lie in [0, {MAX_SEED}], got {seed}"
 
 
 def name_problems(name: str, where: str) -> Iterator[str]:
-    """A sentence about a name that cannot be part of a folder's name."""
+    """A sentence about a name that cannot be part of a folder name."""
     if not re.fullmatch(r"[\w.+-]{1,100}", name) or name.startswith("."):
         yield f"{where} must be up to 100 letters, digits and ._+-, got {name!r}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`, did you mean 'x'?` for the closest known word, else the list of them."""
+    """`, did you mean 'x'?` for the closest known word, else the list of known words."""
     known = sorted(known)
     close = get_close_matches(word, known, n=1, cutoff=0.6)
     return f", did you mean '{close[0]}'?" if close else f" (one of: {', '.join(known)})"
@@ -194,15 +194,15 @@ def _component(plain: Any, cls: type | None, where: str, problems: list[str]) ->
     return cls(**values)
 
 
-def _told_by_parts(value: Any) -> list[str]:
+def _problems_of_parts(value: Any) -> list[str]:
     if isinstance(value, tuple):
-        return [p for part in value for p in _told_by_parts(part)]
+        return [p for part in value for p in _problems_of_parts(part)]
     if not is_dataclass(value):
         return []
-    inner = [p for f in fields(value) for p in _told_by_parts(getattr(value, f.name))]
-    tell = getattr(value, "problems", None)
+    inner = [p for f in fields(value) for p in _problems_of_parts(getattr(value, f.name))]
+    own = getattr(value, "problems", None)
     try:
-        return [*inner, *(tell() if tell else ())]
+        return [*inner, *(own() if own else ())]
     except (OSError, ValueError) as error:  # a path that no file can have, for example
         return [*inner, str(error)]
 

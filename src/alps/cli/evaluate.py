@@ -52,7 +52,8 @@ def evaluate(arguments: Sequence[str]) -> None:
 
 
 def _evaluate(run: Run, trained: bool) -> None:
-    from alps.execute import evaluate_base, execute
+    from alps.evals.run_models import evaluate_base
+    from alps.execute import execute
     from alps.launch.ranks import evaluate_on_devices, fit_on_devices
     from alps.report.runs.evaluations import print_evaluations
     from alps.runs.completion import evaluation_folders
@@ -97,14 +98,14 @@ def _model(arguments: Sequence[str]) -> tuple[Run, bool]:
     trainer = from_dict(settings["trainer"], Trainer, "trainer")
     folder = find_run(Path(str(settings.get("output_dir"))), str(settings["run"]))
     run = folder.read_run()
-    if outdated := folder.outdated(run):
+    if outdated := folder.outdated_reason(run):
         raise ValueError(outdated)
     problems: list[str] = []
     evals = build_evals(settings["evals"], run.data.task, problems)
     if evals is None:
         raise SettingsError(problems)
     run = replace(run, evals=evals, trainer=trainer)
-    if not is_finished(run, folder) and (reason := folder.lacks()):
+    if not is_finished(run, folder) and (reason := folder.missing_weights_reason()):
         raise ValueError(reason)
     return run, True
 

@@ -41,7 +41,7 @@ def export(arguments: Sequence[str]) -> None:
         to = Path(settings.to)
         folder = find_run(Path(settings.output_dir), settings.run)
         run = folder.read_run()
-        if reason := folder.lacks():
+        if reason := folder.missing_weights_reason():
             raise ValueError(reason)
         if to.exists():
             raise ValueError(f"{to} exists already; nothing is overwritten: choose another folder")

@@ -15,7 +15,7 @@ from alps.cli.command import Sections, SettingsCommand
 from alps.cli.messages import problem_list
 
 if TYPE_CHECKING:
-    from alps.plan.overview import Vanilla
+    from alps.plan.build import VanillaRows
     from alps.report.table.paper import PaperNumber
     from alps.settings.run import Run
 
@@ -34,10 +34,10 @@ def plan(arguments: Sequence[str]) -> None:
     try:
         own, grid = split_plan_settings(without_multirun(arguments))
         assumed = build_assumed(own)
-        from alps.plan.overview import overview
+        from alps.plan.build import build_plan
 
         runs = experiment_runs(grid)
-        summary = overview(runs, assumed, base_evaluations(runs, grid))
+        summary = build_plan(runs, assumed, base_evaluations(runs, grid))
     except (ValueError, OSError) as error:
         exit_with_errors(problem_list(error))
     if assumed.format == "json":
@@ -54,11 +54,11 @@ def split_plan_settings(arguments: Sequence[str]) -> tuple[list[str], list[str]]
     Raises:
         ValueError: If an argument is no setting, or nothing names the runs to plan.
     """
-    from alps.plan.assumptions import Assumed
+    from alps.plan.assumptions import Assumptions
 
     for argument in split_settings(arguments).others:
         raise ValueError(f"'{argument}' is not understood: settings are name=value")
-    names = {f.name for f in fields(Assumed)}
+    names = {f.name for f in fields(Assumptions)}
     own = [a for a in arguments if top_level_name(a) in names]
     grid = [a for a in arguments if a not in own]
     if not grid:
@@ -92,17 +92,15 @@ def experiment_runs(arguments: Sequence[str]) -> dict[str, list[Run]]:
 
 def base_evaluations(
     experiments: Mapping[str, Sequence[Run]], arguments: Sequence[str]
-) -> dict[str, Vanilla]:
+) -> dict[str, VanillaRows]:
     """Rows of base models in the table of each experiment, by its name.
 
     Args:
         experiments: Name -> runs of its grid.
         arguments: Settings of all grids.
     """
-    from alps.plan.overview import Vanilla
-
     return {
-        name: Vanilla(runs=own, command=_evaluate_command(name, own, arguments))
+        name: VanillaRows(runs=own, command=_evaluate_command(name, own, arguments))
         for name, runs in experiments.items()
         if (own := _base_runs(name, runs))
     }
@@ -153,13 +151,13 @@ def paper_cells(experiment: str) -> list[PaperNumber]:
 def sections() -> Sections:
     """Settings of the command."""
     from alps.cli.setting_docs import group_settings, read_yaml, root_settings
-    from alps.plan.assumptions import Assumed
+    from alps.plan.assumptions import Assumptions
 
     gpus = {"gpu": read_yaml("plan")[0]["gpus"]}
     return {
         "Settings": [
             *group_settings("experiment", "scale"),
-            *root_settings("plan", Assumed, skip=TABLES, choices=gpus),
+            *root_settings("plan", Assumptions, skip=TABLES, choices=gpus),
         ],
     }
 

@@ -148,14 +148,14 @@ def _heads(runs: Sequence[Run]) -> dict[tuple[str, str], HeadSet]:
     Raises:
         RunFailed: If a task model's weights were deleted before they were scored, or are damaged.
     """
-    from alps.execute import heads_without_training
+    from alps.pipeline.head_selection import heads_without_training
     from alps.runs.folder import RunFolder
 
     sets: dict[tuple[str, str], HeadSet] = {}
     for run in runs:
         task, panel = run.task_run(), (run.model.name, run.data.name)
         chosen = RunFolder(run.folder).heads_path.exists()
-        trained = task is None or RunFolder(task.folder).trained("drop")
+        trained = task is None or RunFolder(task.folder).has_weights("drop")
         if panel in sets or not (chosen or trained):
             continue  # the table reports runs that are missing
         if (heads := heads_without_training(run)) is not None:

@@ -22,7 +22,7 @@ from alps.config.grid import GridComposer
 from alps.config.method_styles import without_report
 from alps.config.overrides import check_overrides
 from alps.localization.request import Request
-from alps.plan.assumptions import Assumed
+from alps.plan.assumptions import Assumptions
 from alps.settings.infrastructure import Evals, Logger, Trainer
 from alps.settings.interfaces import Method, Protocol, Scope, Source, Task
 from alps.settings.model import DEFAULT_REVISION, Model
@@ -140,13 +140,13 @@ def build_request(config: DictConfig) -> Request:
     return from_dict({**own, "options": settings}, Request)
 
 
-def build_assumed(overrides: Sequence[str]) -> Assumed:
+def build_assumed(overrides: Sequence[str]) -> Assumptions:
     """Assumptions of `alps plan`.
 
     Raises:
         SettingsError: All problems together.
     """
-    return from_dict(config_to_dict(compose_config(overrides, "plan")), Assumed)
+    return from_dict(config_to_dict(compose_config(overrides, "plan")), Assumptions)
 
 
 def model_choice(name: str) -> Model | None:

@@ -1,1 +1,1 @@
-"""What a training costs, counted before it runs: operations and memory, without torch."""
+"""Predicted FLOPs and memory of a training, without torch."""

@@ -1,8 +1,8 @@
-"""What autograd has to do under a plan, layer by layer.
+"""The backward pass under a training plan, layer by layer.
 
-It goes down from the loss to the lowest thing that trains and stops there. So each linear layer is
-asked three questions: does a gradient pass to its input, which of its rows train, and does it have
-an adapter. Operations and memory follow from the answers.
+Autograd goes from the loss down to the lowest trainable parameter. Three properties of each linear
+layer determine FLOPs and memory: whether its input needs a gradient, which of its rows train, and
+whether it has an adapter.
 """
 
 from __future__ import annotations
@@ -17,44 +17,44 @@ from alps.models.training_plan import TrainingPlan
 
 @dataclass(frozen=True, kw_only=True)
 class Linear:
-    """A linear layer under a plan; operations are for each token.
+    """A linear layer under a plan; FLOPs are per token.
 
     Attributes:
-        inputs: Width of its input.
-        outputs: Width of its output.
-        num_rows: Rows (outputs) that train.
-        by_rows: Whether they are a parameter of their own, beside a frozen matrix (`HeadLinear`).
-        rank: Rank of its adapter, or 0.
+        inputs: Input width.
+        outputs: Output width.
+        num_rows: Trainable rows (outputs).
+        separate_rows: Whether these rows are a parameter beside a frozen matrix (`HeadLinear`).
+        rank: Rank of the adapter, or 0.
         passes_gradient: Whether its input needs a gradient.
     """
 
     inputs: int
     outputs: int
     num_rows: int = 0
-    by_rows: bool = False
+    separate_rows: bool = False
     rank: int = 0
     passes_gradient: bool
 
     @property
     def trains(self) -> bool:
-        """Whether anything of it trains; then its input is kept for the backward pass."""
+        """Whether any parameter trains; if so, the input is saved for the backward pass."""
         return self.num_rows > 0 or self.rank > 0
 
     @property
     def forward(self) -> int:
-        """Operations of the forward pass."""
+        """FLOPs of the forward pass."""
         return 2 * self.inputs * self.outputs + 2 * self.rank * (self.inputs + self.outputs)
 
     @property
     def backward_inputs(self) -> int:
-        """Operations of gradients passed on; within an adapter they are needed in any case."""
+        """FLOPs of input gradients; an adapter needs those between its matrices in any case."""
         between = 2 * self.rank * self.outputs
         below = 2 * self.inputs * (self.outputs + self.rank)
         return between + below * self.passes_gradient
 
     @property
     def backward_weights(self) -> int:
-        """Operations of gradients of what trains."""
+        """FLOPs of parameter gradients."""
         return 2 * self.inputs * self.num_rows + 2 * self.rank * (self.inputs + self.outputs)
 
 
@@ -63,11 +63,11 @@ class Block:
     """A transformer layer under a plan.
 
     Attributes:
-        linears: Its linear layers by name, from the bottom up.
-        passes_gradient: Whether its input needs a gradient.
-        query_gradient: Whether the queries need one; keys and values likewise.
-        key_gradient: Of the keys.
-        value_gradient: Of the values.
+        linears: Linear layers by name, in forward order.
+        passes_gradient: Whether the input needs a gradient.
+        query_gradient: Whether queries need a gradient.
+        key_gradient: Whether keys need a gradient.
+        value_gradient: Whether values need a gradient.
     """
 
     linears: Mapping[str, Linear]
@@ -78,23 +78,23 @@ class Block:
 
     @property
     def in_graph(self) -> bool:
-        """Whether the backward pass visits it at all."""
+        """Whether the backward pass reaches it."""
         return self.passes_gradient or any(m.trains for m in self.linears.values())
 
     @property
     def attention_gradient(self) -> bool:
-        """Whether the backward pass visits its attention."""
+        """Whether the backward pass reaches its attention."""
         return self.query_gradient or self.key_gradient or self.value_gradient
 
     @property
     def num_attention_gradients(self) -> int:
-        """Products in the backward pass of attention: of probabilities, queries, keys, values."""
+        """Matrix products in the backward pass of attention."""
         scores = self.query_gradient or self.key_gradient
         return scores + self.query_gradient + self.key_gradient + self.value_gradient
 
 
 def blocks(shape: ModelShape, plan: TrainingPlan) -> Iterator[Block]:
-    """The layers of the model under a plan, from the bottom up."""
+    """Transformer layers under a plan, in forward order."""
     below = plan.rest  # the embedding trains
     for layer in range(shape.geometry.num_layers):
         block = _block(shape, plan, layer, below)
@@ -103,7 +103,7 @@ def blocks(shape: ModelShape, plan: TrainingPlan) -> Iterator[Block]:
 
 
 def output_layer(shape: ModelShape, plan: TrainingPlan) -> Linear:
-    """The layer that makes logits: frozen or not, a gradient passes through it."""
+    """The layer that computes logits; a gradient passes through it even if it is frozen."""
     rows = shape.vocab * plan.rest
     return Linear(inputs=shape.hidden, outputs=shape.vocab, num_rows=rows, passes_gradient=True)
 
@@ -112,14 +112,14 @@ def _block(shape: ModelShape, plan: TrainingPlan, layer: int, below: bool) -> Bl
     rows, found = _trainable_rows(shape, plan, layer), {}
 
     def add(name: str, gradient: bool) -> bool:
-        """Whether the output needs a gradient, given whether the input does."""
+        """Adds a linear layer; returns whether its output needs a gradient."""
         inputs, outputs = shape.matrices[name]
         rank = plan.lora.rank if plan.lora and name in plan.lora.targets else 0
         found[name] = linear = Linear(
             inputs=inputs,
             outputs=outputs,
             num_rows=rows[name],
-            by_rows=plan.heads is not None and name in QKV and rows[name] > 0,
+            separate_rows=plan.heads is not None and name in QKV and rows[name] > 0,
             rank=rank,
             passes_gradient=gradient,
         )
@@ -139,7 +139,7 @@ def _block(shape: ModelShape, plan: TrainingPlan, layer: int, below: bool) -> Bl
 
 
 def _trainable_rows(shape: ModelShape, plan: TrainingPlan, layer: int) -> dict[str, int]:
-    """Rows of each linear layer that train; norms train with the rest, but multiply nothing."""
+    """Trainable rows of each linear layer; norms are not linear layers."""
     every = {name: outputs for name, (_, outputs) in shape.matrices.items()}
     if plan.heads is not None:
         heads, g = plan.heads.by_layer().get(layer, []), shape.geometry

@@ -1,4 +1,4 @@
-"""Floating-point operations of a training step, and how few of `full`'s a plan needs."""
+"""FLOPs of a training step, absolute and relative to full fine-tuning."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from alps.cost.shape import ModelShape
 from alps.models.training_plan import TrainingPlan
 
 ADAMW_FLOPS = 14
-"""Of one step, for each parameter: decay 1, averages 3 and 4, denominator 3, update 3."""
+"""Per parameter and step: decay 1, moments 3 and 4, denominator 3, update 3."""
 
 FULL = TrainingPlan(qkv="all", rest=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """What the batches of a training look like; padding is not counted.
+    """Statistics of training batches, without padding.
 
     Attributes:
-        mean_length: Mean number of tokens in a sample.
-        mean_square_length: Mean of its square: attention grows with it.
+        mean_length: Mean number of tokens in an example.
+        mean_square_length: Mean of its square, which attention grows with.
         answer_share: Share of the tokens whose logits are computed, in [0, 1].
         tokens_per_step: Tokens in one optimizer step.
     """
@@ -33,12 +33,12 @@ class Workload:
 
     @classmethod
     def of(cls, lengths: Sequence[int], num_answers: Sequence[int], batch_size: int) -> Workload:
-        """The workload of these samples.
+        """Workload of these examples.
 
         Args:
-            lengths: Tokens of each sample; at least one sample.
-            num_answers: Answer tokens of each sample.
-            batch_size: Samples in one optimizer step.
+            lengths: Tokens of each example; at least one example.
+            num_answers: Answer tokens of each example.
+            batch_size: Examples per optimizer step.
         """
         mean = sum(lengths) / len(lengths)
         return cls(
@@ -50,19 +50,19 @@ class Workload:
 
     @property
     def pairs_per_token(self) -> float:
-        """Positions a token attends to, itself included, on average."""
+        """Mean number of positions that a token attends to, including itself."""
         return (self.mean_square_length / self.mean_length + 1) / 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flops:
-    """Floating-point operations for each token; a multiplication with its addition counts as 2.
+    """FLOPs per token; a multiply-add counts as 2.
 
     Attributes:
-        forward: Of the forward pass.
-        backward_inputs: Of gradients that are passed on, attention's included.
-        backward_weights: Of gradients of what trains.
-        optimizer: Of AdamW (`ADAMW_FLOPS`), spread over the tokens of a step.
+        forward: Forward pass.
+        backward_inputs: Gradients of inputs, including those inside attention.
+        backward_weights: Gradients of trainable parameters.
+        optimizer: AdamW (`ADAMW_FLOPS`), divided by the tokens of a step.
     """
 
     forward: float
@@ -72,25 +72,25 @@ class Flops:
 
     @property
     def backward(self) -> float:
-        """Of the whole backward pass."""
+        """FLOPs of the backward pass."""
         return self.backward_inputs + self.backward_weights
 
     @property
     def total(self) -> float:
-        """Of the whole step."""
+        """FLOPs of the step."""
         return self.forward + self.backward + self.optimizer
 
 
 def step_flops(shape: ModelShape, plan: TrainingPlan, workload: Workload) -> Flops:
-    """Operations of a training step, for each token.
+    """FLOPs per token of a training step.
 
-    Counted are all matrix products (adapters included), causal attention within a sample, logits at
-    answer positions only, and the optimizer. Left out: everything elementwise (norms, softmax,
-    activations, rotary embedding, clipping), padding, and what fused attention or activation
-    checkpointing computes a second time.
+    Included: matrix products (with adapters), causal attention within an example, logits at answer
+    positions only, and the optimizer. Excluded: elementwise operations (norms, softmax,
+    activations, rotary embedding, clipping), padding, and recomputation by fused attention or
+    activation checkpointing.
     """
     forward = inputs = weights = 0.0
-    pair = 2 * shape.query_width * workload.pairs_per_token  # of one attention product
+    pair = 2 * shape.query_width * workload.pairs_per_token  # one matrix product of attention
     for block in blocks(shape, plan):
         forward += sum(m.forward for m in block.linears.values()) + 2 * pair
         inputs += sum(m.backward_inputs for m in block.linears.values())
@@ -106,9 +106,8 @@ def step_flops(shape: ModelShape, plan: TrainingPlan, workload: Workload) -> Flo
 
 
 def flops_vs_full(shape: ModelShape, plan: TrainingPlan, workload: Workload) -> float:
-    """Operations of this plan over those of `method=full` on the same batches.
+    """FLOPs of this plan over those of `method=full` on the same batches.
 
-    The share of time that remains if time follows operations; a measured share below it owes the
-    difference to something that is not counted.
+    Expected ratio of times if time is proportional to FLOPs.
     """
     return step_flops(shape, plan, workload).total / step_flops(shape, FULL, workload).total

@@ -1,31 +1,33 @@
-"""Memory of a training on one device, and the micro-batch that fits.
+"""Predicted memory of a training on one device, and the micro-batch size that fits.
 
-What is counted, for T tokens of a micro-batch (padding included), A answer tokens among them, d the
-width of the residual stream, q and k the widths of queries and keys, f the width inside the MLP:
+Notation: T tokens of a micro-batch (with padding), A answer tokens among them, d the width of the
+residual stream, q and k the widths of queries and keys, f the intermediate width of the MLP. The
+prediction includes:
 
-- In full precision and with everything training, autograd keeps 6d + 2q + 2k + 4f numbers for each
-  token and layer: for each of two norms its input, its normalized input and its output (6d);
-  queries, keys, values and outputs of fused attention (2q + 2k); gate, its activation, up, and
-  their product (4f). Two norms and the softmax add a number for each norm and head.
-- Where weights are frozen but a gradient passes, 2d + 2q + 2k + 3f: the inputs of layers whose
-  weights don't train are not needed. Chosen heads or adapters on q, k and v bring back d.
-- Below the lowest layer with something trainable nothing is kept; in that layer, the first norm
-  keeps nothing.
-- With activation checkpointing, only the input of each layer that a gradient visits.
-- Gradients are there from the start, as when a step has several micro-batches.
-- For a moment, the largest of: log-probabilities with their gradient and that of the logits, 3 A
-  vocab numbers in float32; the gradient of the output layer's matrix and that of the logits; 3f
-  numbers for each token in the MLP of the layer whose backward pass runs (under checkpointing, with
-  all that the layer keeps). At the very end, when all else is freed, the gradient of the embedding,
-  of a tied one three times: from below, from above, and their sum.
+- In full precision and with all parameters training, 6d + 2q + 2k + 4f saved elements per token and
+  layer: input, normalized input and output of two norms (6d); queries, keys, values and output of
+  fused attention (2q + 2k); gate, its activation, up, and their product (4f). Norms and softmax add
+  one element per norm and head.
+- In layers with frozen weights that a gradient passes, 2d + 2q + 2k + 3f: inputs of frozen linear
+  layers are not saved. Trainable heads or adapters on q, k and v add d.
+- Nothing below the lowest layer with trainable parameters; in that layer, nothing for the first
+  norm.
+- With activation checkpointing, only the input of each layer in the backward pass.
+- Gradients throughout the step, as with several micro-batches.
+- Temporarily, the largest of: log-probabilities with their gradient and that of the logits, 3 A
+  vocab elements in float32; the gradients of the output matrix and of the logits; 3f elements per
+  token in the MLP of the layer in its backward pass (with checkpointing, plus the saved elements of
+  the layer). At the end, with all else freed, the gradient of the embedding; of tied embeddings
+  three times: from the output, from the input, and their sum.
 
-Under mixed precision the residual stream and the norms stay in float32, matrix products keep
-half-precision copies of their inputs (q, k and v one each) and of the weights a gradient passes.
+Under mixed precision the residual stream and norms stay in float32; matrix products save
+half-precision copies of their inputs (one each for q, k and v) and of weights that a gradient
+passes.
 
-Left out: a second output of attention where samples are packed, scores that attention keeps where
-it is not fused, copies of gradients between devices, temporary results of an optimizer that is not
-fused, workspace of libraries and fragmentation (a few hundred MB on a GPU), and on a CPU the
-program itself. Leave some room for them.
+Excluded: a second output of attention with packed examples, attention scores without fused
+attention, copies of gradients between devices, temporary results of an unfused optimizer, library
+workspaces and fragmentation (a few hundred MB on a GPU), and on a CPU the program itself.
+`USABLE_MEMORY` leaves space for them.
 """
 
 from __future__ import annotations
@@ -40,25 +42,25 @@ from alps.cost.shape import ModelShape
 from alps.models.training_plan import TrainingPlan
 from alps.settings.run import Run
 
-FULL_BYTES = 4
-"""Of a float32 number, in which norms and the loss are computed under any precision."""
+FLOAT32_BYTES = 4
+"""Bytes of a float32 element; norms and the loss are float32 under any precision."""
 
-ROOM = 0.85
-"""Share of a device's memory that a prediction may fill: it leaves out some of what there is."""
+USABLE_MEMORY = 0.85
+"""Share of a device's memory that a prediction may use, as predictions are incomplete."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Storage:
-    """How the numbers of a training are kept.
+    """Bytes per element of parameters and activations.
 
     Attributes:
-        trainable_bytes: Of a parameter that trains; its gradient and each optimizer state likewise.
-        frozen_bytes: Of a frozen parameter.
-        matrix_bytes: Of a number in a layer's frozen matrix, where that is another one: 0.5625 in
-            4 bits with a float32 scale for each block of 64.
-        activation_bytes: Of a number that a matrix product takes or gives: 2 under mixed precision.
-        optimizer_states: Numbers the optimizer keeps for each trainable parameter: AdamW's two.
-        checkpointing: Whether activations inside a layer are computed again in the backward pass.
+        trainable_bytes: Trainable parameters, their gradients and optimizer states.
+        frozen_bytes: Frozen parameters.
+        matrix_bytes: Frozen matrices of layers, if different: 0.5625 in 4 bits with a float32 scale
+            per block of 64.
+        activation_bytes: Inputs and outputs of matrix products: 2 under mixed precision.
+        optimizer_states: Optimizer states per trainable parameter: AdamW's two moments.
+        checkpointing: Whether activations inside a layer are recomputed in the backward pass.
         shards: Devices that share weights, gradients and optimizer states (FSDP); 1 for none.
     """
 
@@ -72,16 +74,16 @@ class Storage:
 
     @property
     def mixed(self) -> bool:
-        """Whether matrix products work on copies of lower precision."""
+        """Whether matrix products use copies in lower precision."""
         return self.activation_bytes < self.trainable_bytes
 
 
 def storage(run: Run, precision: str) -> Storage:
-    """How a run keeps its numbers.
+    """Storage of a run.
 
     Args:
         run: The run.
-        precision: What its trainer really uses.
+        precision: Precision that its trainer uses.
     """
     return Storage(
         frozen_bytes=4 if run.optim.frozen_dtype == "float32" else 2,
@@ -93,14 +95,14 @@ def storage(run: Run, precision: str) -> Storage:
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes at the peak of a training step, where the forward pass ends.
+    """Bytes at the peak of a training step, at the end of the forward pass.
 
     Attributes:
-        weights: All parameters, those of chosen rows and adapters and copies in half precision too.
-        gradients: Of what trains.
-        optimizer: States of the optimizer.
-        activations: What autograd keeps of the layers.
-        working: What is needed for a moment, beyond that.
+        weights: All parameters, with separate rows, adapters and half-precision copies.
+        gradients: Gradients of trainable parameters.
+        optimizer: Optimizer states.
+        activations: Activations saved by autograd.
+        working: Temporary memory beyond these.
     """
 
     weights: int
@@ -122,51 +124,51 @@ def peak_memory(
     num_answers: int,
     storage: Storage = Storage(),
 ) -> Memory:
-    """Predicted memory of a training step, as the module describes it.
+    """Predicted memory of a training step, as described in the module docstring.
 
     Args:
         shape: Sizes of the model.
-        plan: What trains.
-        num_tokens: Tokens of a micro-batch, padding included: rows times the longest, or those of a
-            packed row.
+        plan: Parameters to train.
+        num_tokens: Tokens of a micro-batch with padding: examples times the longest, or the packed
+            tokens.
         num_answers: Tokens among them whose logits are computed.
-        storage: How numbers are kept.
+        storage: Bytes per element.
     """
     trainable = shape.num_trainable(plan)
     inside = trainable if plan.lora is None and plan.heads is None else 0
-    if plan.heads is not None and plan.rest:  # a HeadLinear keeps the frozen matrix whole
+    if plan.heads is not None and plan.rest:  # HeadLinear keeps the full frozen matrix
         inside = shape.num_parameters - shape.num_qkv
     frozen = shape.num_parameters - inside
-    layers = [_kept(shape, plan, b, storage) for b in blocks(shape, plan) if b.in_graph]
+    layers = [_saved(shape, plan, b, storage) for b in blocks(shape, plan) if b.in_graph]
     one_layer = 3 * shape.intermediate * storage.activation_bytes
     if storage.checkpointing:
         one_layer += max(layers)
-        layers = [shape.hidden * FULL_BYTES for _ in layers]
-    kept = num_tokens * (sum(layers) + _norm(shape.hidden, True, plan.rest))
-    kept += num_answers * _inputs_kept([output_layer(shape, plan)], storage)
-    logits = num_answers * shape.vocab * FULL_BYTES
+        layers = [shape.hidden * FLOAT32_BYTES for _ in layers]
+    saved = num_tokens * (sum(layers) + _norm(shape.hidden, True, plan.rest))
+    saved += num_answers * _inputs_saved([output_layer(shape, plan)], storage)
+    logits = num_answers * shape.vocab * FLOAT32_BYTES
     matrix = shape.vocab * shape.hidden * storage.trainable_bytes * plan.rest
-    at_the_end = matrix * (3 if shape.tied else 1) - kept
+    at_the_end = matrix * (3 if shape.tied else 1) - saved
     weights = trainable * storage.trainable_bytes + frozen * storage.frozen_bytes
-    if storage.matrix_bytes is not None:  # only where no whole matrix trains
+    if storage.matrix_bytes is not None:  # only if no full matrix trains
         in_layers = shape.num_matmul - shape.vocab * shape.hidden
         weights += round(in_layers * (storage.matrix_bytes - storage.frozen_bytes))
     shards = storage.shards
     copies, gathered = _weight_copies(shape, plan, storage), 0
-    if shards > 1:  # copies last as long as a layer is gathered: the present one and the next
+    if shards > 1:  # copies live as long as gathered layers: the current and the next
         copies, gathered = 0, 2 * _largest_unit(shape) * storage.activation_bytes
     return Memory(
         weights=math.ceil(weights / shards) + copies,
         gradients=math.ceil(trainable * storage.trainable_bytes / shards),
         optimizer=math.ceil(trainable * storage.trainable_bytes / shards)
         * storage.optimizer_states,
-        activations=kept,
+        activations=saved,
         working=max(3 * logits, logits + matrix, num_tokens * one_layer, at_the_end) + gathered,
     )
 
 
 def _largest_unit(shape: ModelShape) -> int:
-    """Parameters that FSDP gathers at once: of a layer, or of the embedding."""
+    """Largest number of parameters that FSDP gathers at once: a layer or the embedding."""
     embedding = shape.vocab * shape.hidden
     layer = (shape.num_matmul - embedding) // shape.geometry.num_layers
     return max(layer, embedding)
@@ -180,22 +182,22 @@ def largest_micro_batch(
     budget: int,
     storage: Storage = Storage(),
 ) -> int:
-    """Most rows of `length` tokens whose predicted peak fits into `budget` bytes.
+    """Largest number of examples of `length` tokens with a predicted peak within `budget` bytes.
 
     Args:
         shape: Sizes of the model.
-        plan: What trains.
-        length: Tokens of the longest row.
+        plan: Parameters to train.
+        length: Tokens of the longest example.
         answer_share: Share of the tokens whose logits are computed, in [0, 1].
-        budget: Bytes there are, less the room for what the prediction leaves out.
-        storage: How numbers are kept.
+        budget: Usable memory in bytes.
+        storage: Bytes per element.
 
     Raises:
-        ValueError: If not even one row fits, with what to change.
+        ValueError: If not even one example fits; one sentence with remedies.
     """
 
-    def peak(rows: int) -> int:
-        tokens = rows * length
+    def peak(size: int) -> int:
+        tokens = size * length
         return peak_memory(shape, plan, tokens, math.ceil(answer_share * tokens), storage).total
 
     if peak(1) > budget:
@@ -206,52 +208,54 @@ def largest_micro_batch(
     return bisect_right(range(fits, too_many), budget, key=peak) + fits - 1
 
 
-def _kept(shape: ModelShape, plan: TrainingPlan, block: Block, storage: Storage) -> int:
-    """Bytes for each token that autograd keeps of one layer."""
-    m, g, number = block.linears, shape.geometry, storage.activation_bytes
+def _saved(shape: ModelShape, plan: TrainingPlan, block: Block, storage: Storage) -> int:
+    """Bytes per token that autograd saves of one layer."""
+    m, g, size = block.linears, shape.geometry, storage.activation_bytes
     queries, keys = m["q_proj"].outputs, m["k_proj"].outputs
     middle = m["gate_proj"].passes_gradient
-    kept = _norm(shape.hidden, block.passes_gradient, plan.rest)
-    kept += _inputs_kept([m["q_proj"], m["k_proj"], m["v_proj"]], storage)
+    saved = _norm(shape.hidden, block.passes_gradient, plan.rest)
+    saved += _inputs_saved([m["q_proj"], m["k_proj"], m["v_proj"]], storage)
     if shape.head_norms:
-        kept += _norm(queries, block.query_gradient, plan.rest, g.num_heads)
-        kept += _norm(keys, block.key_gradient, plan.rest, g.num_kv_heads)
+        saved += _norm(queries, block.query_gradient, plan.rest, g.num_heads)
+        saved += _norm(keys, block.key_gradient, plan.rest, g.num_kv_heads)
     if block.attention_gradient:
-        kept += number * 2 * (queries + keys) + FULL_BYTES * g.num_heads
-    # What attention gives is kept already, but peft converts it for an adapter.
+        saved += size * 2 * (queries + keys) + FLOAT32_BYTES * g.num_heads
+    # The output of attention is saved already, but peft converts it for an adapter.
     if not block.attention_gradient or (storage.mixed and m["o_proj"].rank):
-        kept += _inputs_kept([m["o_proj"]], storage)
-    kept += _norm(shape.hidden, middle, plan.rest)
-    kept += _inputs_kept([m["gate_proj"], m["up_proj"]], storage)
+        saved += _inputs_saved([m["o_proj"]], storage)
+    saved += _norm(shape.hidden, middle, plan.rest)
+    saved += _inputs_saved([m["gate_proj"], m["up_proj"]], storage)
     if m["down_proj"].passes_gradient:
-        kept += number * 3 * shape.intermediate
-    kept += _inputs_kept([m["down_proj"]], storage)
+        saved += size * 3 * shape.intermediate
+    saved += _inputs_saved([m["down_proj"]], storage)
     if shape.post_norms:
-        kept += _norm(shape.hidden, middle, plan.rest)
-        kept += _norm(shape.hidden, middle or m["down_proj"].trains, plan.rest)
-    return kept + number * sum(linear.rank for linear in m.values())
+        saved += _norm(shape.hidden, middle, plan.rest)
+        saved += _norm(shape.hidden, middle or m["down_proj"].trains, plan.rest)
+    return saved + size * sum(linear.rank for linear in m.values())
 
 
 def _norm(width: int, passes_gradient: bool, trains: bool, num_heads: int = 1) -> int:
-    """Bytes that an RMS norm keeps: input, its scales, and the normalized input for its weight."""
-    return FULL_BYTES * ((width + num_heads) * passes_gradient + width * trains)
+    """Bytes saved by an RMS norm: input, scales, and the normalized input for its weight."""
+    return FLOAT32_BYTES * ((width + num_heads) * passes_gradient + width * trains)
 
 
-def _inputs_kept(linears: Iterable[Linear], storage: Storage) -> int:
-    """Bytes that linear layers of one common input keep of it, for weights that train."""
-    keeping = [linear for linear in linears if linear.trains]
-    if not keeping:
+def _inputs_saved(linears: Iterable[Linear], storage: Storage) -> int:
+    """Bytes of a shared input that trainable linear layers save."""
+    training = [linear for linear in linears if linear.trains]
+    if not training:
         return 0
-    width = keeping[0].inputs
+    width = training[0].inputs
     if not storage.mixed:
         return width * storage.activation_bytes
-    copies = sum(not linear.by_rows for linear in keeping)
-    shared = any(linear.by_rows for linear in keeping)  # a HeadLinear keeps the input as it is
-    return width * (copies * storage.activation_bytes + shared * FULL_BYTES)
+    copies = sum(not linear.separate_rows for linear in training)
+    shared = any(
+        linear.separate_rows for linear in training
+    )  # HeadLinear saves the input in float32
+    return width * (copies * storage.activation_bytes + shared * FLOAT32_BYTES)
 
 
 def _weight_copies(shape: ModelShape, plan: TrainingPlan, storage: Storage) -> int:
-    """Bytes of the half-precision matrices that mixed precision keeps until the backward pass."""
+    """Bytes of half-precision matrices that mixed precision keeps until the backward pass."""
     if not storage.mixed:
         return 0
     layers = [list(block.linears.values()) for block in blocks(shape, plan)]
@@ -261,16 +265,16 @@ def _weight_copies(shape: ModelShape, plan: TrainingPlan, storage: Storage) -> i
 
 
 def _copy(linear: Linear, storage: Storage) -> int:
-    """Bytes of the copies of a layer's weights; a HeadLinear keeps its matrix as it is."""
+    """Bytes of half-precision copies of a layer's weights; HeadLinear needs none."""
     stored = storage.trainable_bytes if linear.num_rows else storage.frozen_bytes
     needed = linear.passes_gradient or linear.num_rows > 0
-    copied = needed and not linear.by_rows and storage.activation_bytes < stored
+    copied = needed and not linear.separate_rows and storage.activation_bytes < stored
     adapter = linear.rank * (linear.inputs + linear.outputs)
     return storage.activation_bytes * (linear.inputs * linear.outputs * copied + adapter)
 
 
 def _too_large(fixed: int, one_row: int, budget: int, length: int) -> str:
-    """Why nothing fits, and what to change."""
+    """Sentence on what does not fit, with remedies."""
     gib = 2**30
     if fixed > budget:
         what, shorter = f"weights, gradients and optimizer need {fixed / gib:.1f}", ""

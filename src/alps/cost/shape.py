@@ -1,4 +1,4 @@
-"""Sizes of a model, read from its `config.json`: parameters are counted without loading any."""
+"""Sizes of a model from its `config.json`, to count parameters without loading weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ModelShape:
         geometry: Shape of the attention.
         hidden: Width of the residual stream (d_model).
         intermediate: Width inside the MLP.
-        vocab: Rows of the embedding.
+        vocab: Size of the vocabulary.
         tied: Whether embedding and output layer are one matrix.
         qkv_bias: Whether q, k and v have biases.
         output_bias: Whether o has one.
@@ -42,20 +42,20 @@ class ModelShape:
 
     @classmethod
     def read(cls, folder: Path) -> ModelShape:
-        """The shape of the model in `folder`, from its `config.json`.
+        """Shape of the model in `folder`, from its `config.json`.
 
         Raises:
-            ValueError: If there is none, or its architecture is not supported; one sentence.
+            ValueError: If the file is missing or the architecture not supported; one sentence.
         """
         return cls.of(read_config(folder), folder)
 
     @classmethod
     def of(cls, config: Mapping[str, Any], folder: Path | str) -> ModelShape:
-        """The shape that a `config.json` describes.
+        """Shape from the contents of a `config.json`.
 
         Args:
-            config: What is in it.
-            folder: Where it is, for messages.
+            config: Contents of the file.
+            folder: Its folder, for messages.
 
         Raises:
             ValueError: If its architecture is not supported; one sentence.
@@ -81,12 +81,12 @@ class ModelShape:
 
     @property
     def query_width(self) -> int:
-        """Width of all queries of a token, and of attention's output."""
+        """Width of all queries of a token, and of the output of attention."""
         return self.geometry.num_heads * self.geometry.head_dim
 
     @property
     def matrices(self) -> dict[str, tuple[int, int]]:
-        """(inputs, outputs) of each linear layer of one block, from the bottom up."""
+        """(inputs, outputs) of each linear layer of a block, in forward order."""
         d, f, queries = self.hidden, self.intermediate, self.query_width
         keys = self.geometry.num_kv_heads * self.geometry.head_dim
         return {
@@ -96,18 +96,18 @@ class ModelShape:
 
     @property
     def num_qkv(self) -> int:
-        """Parameters of all q, k and v, biases included: what `method=no_attn` freezes."""
+        """Parameters of all q, k and v with biases, which `method=no_attn` freezes."""
         return self.geometry.qkv_rows * (self.hidden + self.qkv_bias)
 
     @property
     def num_matmul(self) -> int:
-        """Parameters that multiply: all matrices, the output layer too if it is tied."""
+        """Parameters in matrix products: all matrices, with the output layer even if tied."""
         block = sum(inputs * outputs for inputs, outputs in self.matrices.values())
         return self.geometry.num_layers * block + self.vocab * self.hidden
 
     @property
     def num_parameters(self) -> int:
-        """All parameters; tied ones count once."""
+        """All parameters; tied embeddings count once."""
         g, d = self.geometry, self.hidden
         norms = (4 if self.post_norms else 2) * d + 2 * g.head_dim * self.head_norms
         biases = self.output_bias * d + self.mlp_bias * (2 * self.intermediate + d)
@@ -116,7 +116,7 @@ class ModelShape:
         return self.num_matmul + embedding + g.num_layers * (norms + biases) + d
 
     def num_trainable(self, plan: TrainingPlan) -> int:
-        """Parameters that train under a plan."""
+        """Trainable parameters under a plan."""
         if plan.lora is not None:
             widths = sum(sum(self.matrices[name]) for name in plan.lora.targets)
             return self.geometry.num_layers * plan.lora.rank * widths

@@ -21,7 +21,9 @@ import numpy as np
 from jaxtyping import Int, UInt64
 
 from alps.base.atomic import replacing
-from alps.base.hashing import cache_dir, canonical, digest
+from alps.base.cache import cache_dir
+from alps.base.hashing import digest
+from alps.base.key import canonical
 from alps.data.example import DropCounts, Example, Split
 from alps.settings.interfaces import Source
 

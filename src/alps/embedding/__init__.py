@@ -1,1 +1,1 @@
-"""Where datasets lie in a model's representation space (Figure 7)."""
+"""Datasets in a model's representation space (Figure 7)."""

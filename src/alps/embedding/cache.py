@@ -1,4 +1,4 @@
-"""`outputs/embeddings`: a dataset as a model sees it, computed once for every picture it is in."""
+"""Cache of embeddings in `outputs/embeddings`, shared by all reports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from alps.base.atomic import replacing
 from alps.base.provenance import git_state, versions
 from alps.data.example import Example
-from alps.embedding.pooled import Encoded, Progress, encode_texts, mean_pooled
+from alps.embedding.pooling import Progress, TokenizedTexts, mean_pooled, tokenize_texts
 from alps.embedding.request import Request
 from alps.models.checkpoint import materialize
 from alps.models.load import (
@@ -31,24 +31,24 @@ from alps.models.load import (
 )
 
 Bar = Callable[[str], AbstractContextManager[Progress]]
-"""Makes a progress bar with that title."""
+"""Opens a progress bar with a title."""
 
 
 def embed_all(
     request: Request, examples: Mapping[str, Sequence[Example]], bar: Bar
 ) -> tuple[dict[str, Float[np.ndarray, "_ d"]], dict[str, Any]]:
-    """Embeddings of every dataset, and where they come from.
+    """Embeddings of every dataset, and their provenance.
 
-    The model is loaded only if a dataset's embeddings are missing.
+    The model is loaded only if embeddings are missing.
 
     Args:
-        request: What is asked for.
-        examples: Rows of each dataset, by its name.
+        request: The request.
+        examples: Dataset -> examples.
         bar: Shows the progress of a dataset.
 
     Raises:
-        ValueError: If the model cannot be had, its context is too short, or its hidden states are
-            no numbers.
+        ValueError: If the model is not available, its context is too short, or its hidden states
+            are not finite.
     """
     s, place = request.settings, materialize(request.model)
     check_loadable(place)
@@ -57,43 +57,45 @@ def embed_all(
     @cache
     def model() -> Any:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        whole: Any = load_model(place, getattr(torch, s.dtype))
-        return whole.eval().to(device)
+        loaded: Any = load_model(place, getattr(torch, s.dtype))
+        return loaded.eval().to(device)
 
     vectors, encoded = {}, {}
     for source in request.sources:
-        rows = encode_texts(examples[source.name], tokenizer, s.template, s.text, s.max_length)
-        if context is not None and max(map(len, rows.ids)) > context:
+        texts = tokenize_texts(examples[source.name], tokenizer, s.template, s.text, s.max_length)
+        if context is not None and max(map(len, texts.ids)) > context:
             raise ValueError(
                 f"rows of {source.name} are longer than the model's context of {context} tokens: "
                 f"set max_length={context} or less"
             )
 
-        def compute(rows: Encoded = rows, title: str = f"embedding {source.name}") -> Tensor:
-            whole = model()  # before there is a bar, which loading would stand still
+        def compute(
+            texts: TokenizedTexts = texts, title: str = f"embedding {source.name}"
+        ) -> Tensor:
+            loaded = model()  # before the bar is shown
             with bar(title) as progress:
-                return mean_pooled(whole, rows.ids, pad_id(tokenizer), s.batch_tokens, progress)
+                return mean_pooled(loaded, texts.ids, pad_id(tokenizer), s.batch_tokens, progress)
 
         path = request.embeddings_path(source)
-        vectors[source.name] = embed_cached(path, len(rows.ids), compute)
-        encoded[source.name] = rows
-    return vectors, about(request, encoded)
+        vectors[source.name] = embed_cached(path, len(texts.ids), compute)
+        encoded[source.name] = texts
+    return vectors, provenance(request, encoded)
 
 
 def embed_cached(
-    path: Path, num_rows: int, compute: Callable[[], Float[Tensor, "rows d"]]
-) -> Float[np.ndarray, "rows d"]:
-    """What `path` holds, else what `compute` gives, which is then kept there (float32).
+    path: Path, num_rows: int, compute: Callable[[], Float[Tensor, "n d"]]
+) -> Float[np.ndarray, "n d"]:
+    """Cached embeddings (float32), computed and stored if missing.
 
-    A damaged file, or one of another number of rows, counts as nothing and is written again.
+    A file that is damaged or has another number of rows is replaced.
 
     Raises:
         ValueError: If a number is NaN or infinite.
     """
     try:
-        known = load_file(path)["embeddings"]
-        if len(known) == num_rows:
-            return known
+        cached = load_file(path)["embeddings"]
+        if len(cached) == num_rows:
+            return cached
     except (SafetensorError, OSError, KeyError):
         pass
     vectors = compute().numpy()
@@ -104,8 +106,8 @@ def embed_cached(
     return vectors
 
 
-def about(request: Request, encoded: Mapping[str, Encoded]) -> dict[str, Any]:
-    """Where the numbers come from: model, settings, content of the data, versions."""
+def provenance(request: Request, encoded: Mapping[str, TokenizedTexts]) -> dict[str, Any]:
+    """Model, settings, content of the data, and versions."""
     s = request.settings
     shared = ("num_rows", "seed", "text", "template", "max_length", "dtype")
     commit, dirty = git_state()

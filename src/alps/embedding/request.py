@@ -1,4 +1,4 @@
-"""What `alps embed` is asked for."""
+"""Settings of `alps embed`, and the files that follow from them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from alps.base.atomic import can_hold_files
-from alps.base.hashing import canonical, digest
+from alps.base.hashing import digest
+from alps.base.key import canonical
 from alps.base.serialization import seed_problems
 from alps.settings.interfaces import Source
 from alps.settings.model import Model
@@ -17,20 +18,20 @@ from alps.settings.run import ALGORITHM_VERSION
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What `conf/embed.yaml` holds, but for data and model.
+    """Settings in `conf/embed.yaml` except data and model.
 
     Attributes:
-        num_rows: Rows of each dataset, the same that a training with this many uses.
-        seed: Of these rows, of t-SNE, and of the intervals.
-        text: What is embedded: `row` (prompt and answer, as trained) or `instruction` (the prompt).
-        template: As in training.
-        max_length: Tokens after which a row is cut.
+        num_rows: Examples per dataset, those of a training with this `data.max_examples`.
+        seed: Seed of the subset, of t-SNE, and of intervals.
+        text: Text to embed: `row` (prompt and answer, as in training) or `instruction` (prompt).
+        template: Prompt template, as in training.
+        max_length: Maximum number of tokens; longer texts are truncated.
         projection: `pca` or `tsne`, to three dimensions.
-        num_neighbors: Nearest neighbors of a row that are looked at.
-        batch_tokens: Tokens in one forward pass, padding included; changes nothing but speed.
-        dtype: Of the model's weights; sums are float32 in any case.
-        to: Folder of the report, or None for one named by what is in it.
-        output_dir: Embeddings go to `embeddings` below it.
+        num_neighbors: Nearest neighbors to consider.
+        batch_tokens: Tokens per forward pass with padding; affects speed only.
+        dtype: Dtype of the model's weights; sums are float32 in any case.
+        to: Folder of the report, or None for one named by its content.
+        output_dir: Parent of the folder `embeddings`.
     """
 
     num_rows: int
@@ -46,7 +47,7 @@ class Settings:
     output_dir: str
 
     def problems(self) -> Iterator[str]:
-        """Sentences about settings that cannot be used."""
+        """Sentences about invalid settings."""
         least = {"num_rows": 2, "num_neighbors": 1, "max_length": 8, "batch_tokens": 1}
         for name, low in least.items():
             if getattr(self, name) < low:
@@ -59,29 +60,29 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Everything `alps embed` is asked for."""
+    """Settings, model and datasets of a report."""
 
     settings: Settings
     model: Model
     sources: tuple[Source, ...]
 
     def identity(self, source: Source) -> Mapping[str, Any]:
-        """What a dataset's embeddings depend on."""
+        """Content that determines a dataset's embeddings."""
         own = {name: getattr(self.settings, name) for name in ("text", "dtype")}
         parts = {"model": canonical(self.model), "data": canonical(source), **own}
         return {"algorithm": ALGORITHM_VERSION, **parts}
 
     def embeddings_path(self, source: Source) -> Path:
-        """Where a dataset's embeddings are remembered, whatever picture they are for."""
+        """File of a dataset's embeddings, shared by all reports."""
         name = f"{source.name}-{digest(self.identity(source))[:12]}.safetensors"
         return Path(self.settings.output_dir) / "embeddings" / name
 
     @property
     def folder(self) -> Path:
-        """Where the report goes."""
+        """Folder of the report."""
         s = self.settings
         if s.to is not None:
             return Path(s.to)
-        picture = [[x.name, self.identity(x)] for x in self.sources]
-        key = digest([picture, self.model.name, s.projection, s.num_neighbors, s.seed])[:12]
+        content = [[x.name, self.identity(x)] for x in self.sources]
+        key = digest([content, self.model.name, s.projection, s.num_neighbors, s.seed])[:12]
         return Path(s.output_dir) / "reports" / f"figure7-{key}"

@@ -20,7 +20,7 @@ from alps.runs.folder import RunFolder
 from alps.settings.infrastructure import Evals
 from alps.settings.run import Run
 from alps.training.metrics import Metrics
-from alps.training.save_weights import completed
+from alps.training.save_weights import training_complete
 from alps.training.step_callback import StepCallback
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class EvaluationCallback(StepCallback):
         """Evaluates at the end of every `every_n_epochs`th epoch but the last."""
         every, steps = self.run.evals.every_n_epochs, module.schedule.steps_per_epoch
         epoch, rest = divmod(trainer.global_step, steps)
-        if every is None or rest or epoch % every or completed(trainer, module):
+        if every is None or rest or epoch % every or training_complete(trainer, module):
             return
         folder = RunFolder(self.run.folder / "epochs" / f"{epoch:03d}")
         evals = with_document_limit(self.run.evals, self.run.evals.epoch_limit)
@@ -50,7 +50,7 @@ class EvaluationCallback(StepCallback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Evaluates the trained model."""
-        if self.run.evals.allowed and completed(trainer, pl_module):
+        if self.run.evals.allowed and training_complete(trainer, pl_module):
             folder = RunFolder(self.run.folder)
             weights = weights_fingerprint(self.run)
             self._evaluate(trainer, pl_module, self.run.evals, folder, weights)

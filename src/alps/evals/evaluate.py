@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,18 +64,6 @@ def evaluate(
         (b, cached_evaluation(b, folder, weights, evals.documents_dir)) for b in evals.benchmarks
     ]
     return {benchmark.name: evaluation for benchmark, evaluation in pairs if evaluation}
-
-
-def metrics_of(found: Mapping[str, Evaluation]) -> dict[str, Mapping[str, float]]:
-    """Benchmark -> metric -> value."""
-    return {name: evaluation.metrics for name, evaluation in found.items()}
-
-
-def uncertainty_of(
-    found: Mapping[str, Evaluation],
-) -> dict[str, Mapping[str, Mapping[str, float]]]:
-    """Benchmark -> metric -> standard error and interval."""
-    return {name: evaluation.uncertainty for name, evaluation in found.items()}
 
 
 def unsafe_code_problems(evals: Evals, folder: RunFolder, weights: str) -> list[str]:

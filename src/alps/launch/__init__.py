@@ -1,1 +1,1 @@
-"""Processes: local ranks of one run, and (later) whole tables on a cluster."""
+"""Processes of runs: local ranks, and SLURM jobs of a sweep."""

@@ -1,7 +1,7 @@
-"""Trains and examines a run on its devices: here for one, in torchrun's workers for several.
+"""Training and evaluation of a run on its devices: in this process, or in torchrun workers.
 
-Workers start from the *resolved* run folder. Lightning's own launcher would run the command line
-again in each of them, which under `-m` is the whole sweep.
+Workers start from the *resolved* run folder. Lightning's launcher would repeat the command line in
+each worker, which under `-m` is the whole sweep.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from alps.runs.folder import RunFolder
 from alps.runs.result import RunFailed
 from alps.settings.run import Run
 
-FOREIGN = (
+LAUNCHER_VARIABLES = (
     "RANK",
     "WORLD_SIZE",
     "LOCAL_RANK",
@@ -36,15 +36,15 @@ FOREIGN = (
     "TORCHELASTIC_",
     "SLURM_",
 )
-"""Variables of a surrounding launcher that must not reach our ranks."""
+"""Environment variables of a surrounding launcher, hidden from our ranks."""
 
 
 def fit_on_devices(run: Run) -> None:
-    """Trains `run` on `run.trainer.devices` local devices, which then share its benchmarks.
+    """Trains and evaluates `run` on `run.trainer.devices` local devices.
 
     Raises:
         RunFailed: With the message of the rank that failed first.
-        SystemExit: If a signal stopped the training; a resume point was written.
+        SystemExit: If a signal stopped the training; a checkpoint was written.
     """
     if run.trainer.devices == 1:
         from alps.evals.callback import EvaluationCallback
@@ -56,11 +56,11 @@ def fit_on_devices(run: Run) -> None:
 
 
 def evaluate_on_devices(run: Run, trained: bool) -> None:
-    """Evaluates the benchmarks of `run.evals` on several local devices; for one there is nothing.
+    """Evaluates `run.evals` on several local devices; does nothing for one device.
 
     Args:
-        run: The run; how it is to be examined.
-        trained: Whether its trained model is examined, or its base model.
+        run: The run.
+        trained: Whether the trained model is evaluated, or the base model.
 
     Raises:
         RunFailed: With the message of the rank that failed first.
@@ -88,17 +88,17 @@ def _on_ranks(run: Run, folder: RunFolder, *arguments: str) -> None:
 
 
 def first_error(logs: Path) -> str | None:
-    """The message of the rank that failed first; the others only lost their connection."""
+    """Message of the rank that failed first; later errors are lost connections."""
     errors = [json.loads(p.read_text()) for p in logs.glob("*.error.json")]
     return min(errors, key=lambda e: e["time"])["message"] if errors else None
 
 
 def die_with_parent(parent: int | None = None) -> None:
-    """Asks Linux to send SIGTERM to this process when its parent ends, however it ends."""
+    """Makes Linux send SIGTERM to this process when its parent ends for any reason."""
     try:
         ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))
     except (OSError, AttributeError):
-        return  # another system: workers may outlive a parent that was killed
+        return  # not Linux: workers may outlive a killed parent
     if parent is not None and os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -110,21 +110,21 @@ def _command(run: Run, folder: Path) -> list[str]:
 
 
 def _environment(devices: int) -> Mapping[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
-    source = str(Path(alps.__file__).parents[1])  # a checkout that isn't installed works too
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(LAUNCHER_VARIABLES)}
+    source = str(Path(alps.__file__).parents[1])  # supports a checkout that is not installed
     path = os.pathsep.join(p for p in (source, os.environ.get("PYTHONPATH")) if p)
-    threads = max(1, (os.cpu_count() or 1) // devices)  # torchrun would say one
+    threads = max(1, (os.cpu_count() or 1) // devices)  # torchrun's default is one
     return {"OMP_NUM_THREADS": str(threads), **kept, "PYTHONPATH": path}
 
 
 def _prepare(parent: int) -> None:
-    # SLURM signals every process of a job before its time limit; only our parent answers to it.
+    # SLURM signals every process of a job before its time limit; only the parent handles it.
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     die_with_parent(parent)
 
 
 def _run_workers(command: list[str], environment: Mapping[str, str]) -> int:
-    """Runs torchrun in a session of its own; our signals are passed on, and it dies with us."""
+    """Runs torchrun in its own session, forwards signals to it, and ends it with this process."""
     me = os.getpid()
     process = subprocess.Popen(
         command,

@@ -1,7 +1,7 @@
-"""The runs of a sweep as SLURM jobs: submitted in order, waited for.
+"""The runs of a sweep as SLURM jobs, submitted by dependency.
 
-What came of a run is read from its folder; the queue is asked only whether a job is still there.
-So nothing depends on the cluster's accounting (`sacct`), which small clusters do not have.
+Results are read from run folders; the queue only says whether a job is still there. Nothing depends
+on the cluster's accounting (`sacct`), which small clusters do not have.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 import alps
 from alps.base.serialization import to_dict
-from alps.launch.slurm_job import Work
+from alps.launch.slurm_job import TrainingJob
 from alps.launch.slurm_settings import Slurm, minutes
 from alps.runs.folder import RunFolder
 from alps.settings.run import Run
@@ -29,8 +29,8 @@ from alps.settings.run import Run
 log = logging.getLogger(__name__)
 
 
-def missing() -> str | None:
-    """What this machine lacks to submit jobs, as a sentence with the remedy."""
+def missing_requirement() -> str | None:
+    """Why this machine cannot submit jobs, as one sentence with the remedy, or None."""
     if find_spec("submitit") is None:
         return "hydra/launcher=slurm needs submitit: pip install 'alps[slurm]'"
     gone = [c for c in ("sbatch", "srun", "squeue", "scontrol") if shutil.which(c) is None]
@@ -40,43 +40,42 @@ def missing() -> str | None:
 
 
 def run_jobs(
-    runs: Sequence[Run], slurm: Slurm, jobs_dir: Path, when_some_end: Callable[[], None]
+    runs: Sequence[Run], slurm: Slurm, jobs_dir: Path, on_jobs_ended: Callable[[], None]
 ) -> Mapping[str, str]:
-    """Submits every run that is not finished, waits for all, and says which failed.
+    """Submits every unfinished run, waits for all, and returns the failures.
 
-    A task model that several runs need is a job of its own, and theirs wait for it in the queue
-    without holding a GPU. They start however it ended: a task model that is still missing is then
-    trained by the first of them.
+    A task model is a job of its own; the jobs of runs that need it wait in the queue without a GPU.
+    They start even if it failed: the first of them then trains the task model.
 
     Args:
-        runs: Points of a sweep; two that are one run become one job.
-        slurm: What to ask the cluster for.
-        jobs_dir: Where submitit keeps scripts and logs.
-        when_some_end: Called whenever jobs have left the queue.
+        runs: Points of a sweep; equal runs become one job.
+        slurm: Resources of a job.
+        jobs_dir: Folder of submitit's scripts and logs.
+        on_jobs_ended: Called whenever jobs have left the queue.
 
     Returns:
-        Key of each run asked for that failed -> reason.
+        Key of each failed run of the sweep -> reason.
 
     Raises:
-        ValueError: If the cluster takes none of them.
+        ValueError: If the cluster rejects all jobs.
     """
     if problem := too_few_gpus(runs, slurm):
         raise ValueError(problem)
-    asked = {run.key: run for run in runs}
-    jobs, refused = submit(missing_runs(asked.values()), slurm, jobs_dir)
+    requested = {run.key: run for run in runs}
+    jobs, refused = submit(missing_runs(requested.values()), slurm, jobs_dir)
     try:
-        wait(jobs, slurm.poll_seconds, when_some_end)
+        wait_for_jobs(jobs, slurm.poll_seconds, on_jobs_ended)
     except KeyboardInterrupt:
         ids = sorted({job.split("_")[0] for job in jobs.values()})
         log.warning("no longer waiting; the jobs go on. To end them: scancel %s", " ".join(ids))
         raise
-    told = {key: failure(run, jobs.get(key), jobs_dir) for key, run in asked.items()}
-    told.update(refused)
-    return {key: reason for key, reason in told.items() if reason is not None and key in asked}
+    reasons = {key: failure_reason(run, jobs.get(key), jobs_dir) for key, run in requested.items()}
+    reasons.update(refused)
+    return {key: r for key, r in reasons.items() if r is not None and key in requested}
 
 
 def too_few_gpus(runs: Iterable[Run], slurm: Slurm) -> str | None:
-    """Why a job has fewer GPUs than its run uses, as a sentence with the remedy."""
+    """Why a job has too few GPUs for its run, as one sentence with the remedy, or None."""
     trainers = [run.trainer for run in runs]
     if slurm.gpus is None:
         on_gpus = [t for t in trainers if t.accelerator == "gpu" and not slurm.asks_for_gpus]
@@ -96,29 +95,29 @@ def too_few_gpus(runs: Iterable[Run], slurm: Slurm) -> str | None:
 
 
 def missing_runs(runs: Iterable[Run]) -> list[Run]:
-    """Runs with something left to do, and the task models that they need and nobody has made."""
+    """Unfinished runs, and the missing task models that they need."""
     found: dict[str, Run] = {}
     for run in runs:
         if _finished(run):
             continue
         task = run.task_run()
-        chosen = RunFolder(run.folder).training_path.exists()  # its heads are known
-        if task is not None and not chosen and not RunFolder(task.folder).trained("qkv"):
+        chosen = RunFolder(run.folder).training_path.exists()  # its heads are selected
+        if task is not None and not chosen and not RunFolder(task.folder).has_weights("qkv"):
             found.setdefault(task.key, task)
-        found[run.key] = run  # as asked for, benchmarks included
+        found[run.key] = run  # with the requested benchmarks
     return list(found.values())
 
 
 def submit(
     runs: Sequence[Run], slurm: Slurm, jobs_dir: Path
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """One array for the runs that need nothing, and one for those behind each task model.
+    """Submits one array of independent runs, and one per task model of the runs that need it.
 
     Returns:
-        Key -> job, and key -> why the cluster refused it.
+        Key -> job, and key -> reason of a rejection.
 
     Raises:
-        ValueError: If it refused all.
+        ValueError: If the cluster rejects all jobs.
     """
     import submitit
     from submitit.core.utils import FailedJobError
@@ -130,11 +129,11 @@ def submit(
         groups.setdefault(task.key if task and task.key in keys else None, []).append(run)
     jobs: dict[str, str] = {}
     refused: dict[str, str] = {}
-    for needed in sorted(groups, key=lambda k: k is not None):  # first those that need nothing
+    for needed in sorted(groups, key=lambda k: k is not None):  # independent runs first
         executor = submitit.SlurmExecutor(jobs_dir, max_num_timeout=slurm.max_timeouts)
-        executor.update_parameters(**parameters(slurm, jobs.get(needed or "")))
+        executor.update_parameters(**executor_parameters(slurm, jobs.get(needed or "")))
         members = groups[needed]
-        work = Work(slurm.cpus, slurm.signal_seconds)
+        work = TrainingJob(slurm.cpus, slurm.signal_seconds)
         try:
             with _outside_of_jobs():
                 submitted = executor.map_array(work, [to_dict(run) for run in members])
@@ -149,16 +148,16 @@ def submit(
     return jobs, refused
 
 
-def parameters(slurm: Slurm, after: str | None = None) -> dict[str, Any]:
-    """What submitit's executor is told.
+def executor_parameters(slurm: Slurm, after: str | None = None) -> dict[str, Any]:
+    """Parameters of submitit's executor.
 
     Args:
-        slurm: What to ask for.
-        after: Job to wait for, however it ends.
+        slurm: Resources of a job.
+        after: Job to wait for, whether it succeeds or fails.
     """
-    # A checkout that isn't installed works too, and a script that cleans the environment.
+    # Supports a checkout that is not installed, and scripts that clean the environment.
     path = f'export PYTHONPATH="{Path(alps.__file__).parents[1]}${{PYTHONPATH:+:$PYTHONPATH}}"'
-    asked = {
+    options = {
         "job_name": slurm.name,
         "account": slurm.account,
         "partition": slurm.partition,
@@ -170,7 +169,7 @@ def parameters(slurm: Slurm, after: str | None = None) -> dict[str, Any]:
         "dependency": f"afterany:{after}" if after else None,
     }
     return {
-        **{name: value for name, value in asked.items() if value is not None},
+        **{name: value for name, value in options.items() if value is not None},
         "time": minutes(slurm.time),
         "nodes": 1,
         "ntasks_per_node": 1,  # ranks are workers of that one task
@@ -182,21 +181,23 @@ def parameters(slurm: Slurm, after: str | None = None) -> dict[str, Any]:
     }
 
 
-def wait(jobs: Mapping[str, str], poll_seconds: float, when_some_end: Callable[[], None]) -> None:
-    """Returns when no job is in the queue any more; says which run is through.
+def wait_for_jobs(
+    jobs: Mapping[str, str], poll_seconds: float, on_jobs_ended: Callable[[], None]
+) -> None:
+    """Waits until no job is in the queue, and logs each run that has ended.
 
     Args:
         jobs: Key of a run -> its job.
-        poll_seconds: Longest pause between two looks.
-        when_some_end: Called whenever jobs have left the queue.
+        poll_seconds: Maximum interval between queries.
+        on_jobs_ended: Called whenever jobs have left the queue.
     """
-    left, pause, silent, told = dict(jobs), 1.0, False, ""
+    left, pause, silent, logged = dict(jobs), 1.0, False, ""
     gone_before: set[str] = set()
     while left:
         time.sleep(min(pause, poll_seconds))
         pause *= 1.5
         try:
-            there = queued()
+            there = queued_jobs()
         except (OSError, subprocess.SubprocessError) as error:
             if not silent:
                 said = (getattr(error, "stderr", None) or str(error)).strip()
@@ -204,23 +205,23 @@ def wait(jobs: Mapping[str, str], poll_seconds: float, when_some_end: Callable[[
             silent = True
             continue
         silent = False
-        # A job that is being requeued may be missing for an instant.
+        # A job that is being requeued may be missing briefly.
         gone = {key for key, job in left.items() if job not in there}
         for key in sorted(gone & gone_before):
             log.info("job %s ended: %s", left.pop(key), key)
         if gone & gone_before:
-            when_some_end()
+            on_jobs_ended()
         gone_before = gone
-        # A job that asks for more than there is waits for ever; its reason tells.
+        # A job that requests too much waits for ever; the logged reason says so.
         counts = Counter(there[job] for job in left.values() if job in there)
         summary = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
-        if summary not in ("", told):
+        if summary not in ("", logged):
             log.info("jobs: %s", summary)
-            told = summary
+            logged = summary
 
 
-def queued() -> dict[str, str]:
-    """This user's jobs that wait or run -> state; elements of an array one by one, as 7_0."""
+def queued_jobs() -> dict[str, str]:
+    """This user's pending and running jobs -> state; array elements one by one, as 7_0."""
     command = ["squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i %T %r"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     found = {}
@@ -230,12 +231,12 @@ def queued() -> dict[str, str]:
     return found
 
 
-def failure(run: Run, job: str | None, jobs_dir: Path) -> str | None:
-    """Why a run is not finished, or None if it is; what SLURM did is put into its status."""
+def failure_reason(run: Run, job: str | None, jobs_dir: Path) -> str | None:
+    """Why a run is not finished, or None; the end of its job is recorded in its status."""
     if _finished(run):
         return None
     folder = RunFolder(run.folder)
-    status, state = folder.status(), state_of(job) if job else None
+    status, state = folder.status(), job_state(job) if job else None
     if status["state"] == "running":
         return "another process is running it"
     if status["state"] == "failed" and state in (None, "COMPLETED", "FAILED"):
@@ -249,8 +250,8 @@ def failure(run: Run, job: str | None, jobs_dir: Path) -> str | None:
     return reason
 
 
-def state_of(job: str) -> str | None:
-    """How a job ended, as long as the controller remembers it (minutes)."""
+def job_state(job: str) -> str | None:
+    """Final state of a job, while the controller still knows it (minutes)."""
     command = ["scontrol", "show", "job", "--oneliner", job]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     found = re.search(r"JobState=(\w+)", done.stdout)
@@ -259,12 +260,12 @@ def state_of(job: str) -> str | None:
 
 @contextmanager
 def _outside_of_jobs() -> Iterator[None]:
-    """Hides the job that we may be in ourselves, but not what the user told SLURM."""
+    """Hides variables of a surrounding job, but not the user's settings of SLURM."""
     from submitit.helpers import clean_env
 
-    told = {n: v for n, v in os.environ.items() if n == "SLURM_CONF" or n.startswith("SBATCH_")}
+    settings = {n: v for n, v in os.environ.items() if n == "SLURM_CONF" or n.startswith("SBATCH_")}
     with clean_env():
-        os.environ.update(told)
+        os.environ.update(settings)
         yield
 
 

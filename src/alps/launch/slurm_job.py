@@ -1,7 +1,7 @@
-"""What happens inside a SLURM job: one run, stopped in time and put back into the queue.
+"""A run inside a SLURM job: stopped before the time limit and requeued.
 
 submitit starts this on a compute node. SLURM sends SIGUSR2 before the time limit; the training
-then writes a resume point, and the requeued job goes on from there.
+writes a checkpoint, and the requeued job resumes from it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ Handler = Callable[[int, Any], Any]
 
 
 @dataclass
-class Work:
-    """Trains and examines a run in a job; submitit pickles it.
+class TrainingJob:
+    """Trains and evaluates a run in a job; submitit pickles it.
 
     Attributes:
-        cpus: CPUs of the job; its ranks share them.
-        signal_seconds: How long before the limit SLURM says so.
-        time_is_up: Whether it did.
+        cpus: CPUs of the job, shared by its ranks.
+        signal_seconds: Time of SLURM's signal before the limit.
+        time_is_up: Whether the signal has arrived.
     """
 
     cpus: int
@@ -37,9 +37,9 @@ class Work:
     time_is_up: bool = field(default=False, init=False)
 
     def __call__(self, plain: Mapping[str, Any]) -> None:
-        """Does the run that `plain` describes; what it leaves is in its folder."""
+        """Executes the serialized run; results are in its folder."""
         run = from_dict(plain, Run, check=False)
-        # Threads for the CPUs we have, not for all the node has; before torch is imported.
+        # Threads for the CPUs of the job, not of the node; set before torch is imported.
         threads = max(1, self.cpus // run.trainer.devices)
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
         from alps.execute import execute
@@ -55,22 +55,23 @@ class Work:
                 raise
 
     def checkpoint(self, plain: Mapping[str, Any]) -> Any:
-        """What submitit starts when the job is requeued: the same; the run's folder knows more."""
+        """Submission of the requeued job: the same run, whose folder has the checkpoint."""
         from submitit.helpers import DelayedSubmission
 
-        return DelayedSubmission(Work(self.cpus, self.signal_seconds), plain)
+        return DelayedSubmission(TrainingJob(self.cpus, self.signal_seconds), plain)
 
     @contextmanager
     def _stopped_in_time(self) -> Iterator[Handler]:
-        """Turns SIGUSR2 into a stop; yields submitit's own handler, which requeues the job.
+        """Turns SIGUSR2 into a stop; yields submitit's handler, which requeues the job.
 
-        That handler ends the process where it stands. A training that listens to SIGTERM is told
-        that way and completes its step; anything else, and one that does not stop, is interrupted.
+        That handler ends the process at once. A training with a SIGTERM handler receives SIGTERM
+        instead and completes its step; anything else, and a training that does not stop in time, is
+        interrupted.
         """
         requeue: Any = signal.getsignal(signal.SIGUSR2)
         idle = signal.getsignal(signal.SIGTERM)
         me = os.getpid()
-        # Daemonic: does not keep a process alive that has stopped.
+        # A daemon does not keep a stopped process alive.
         again = threading.Timer(0.7 * self.signal_seconds, os.kill, (me, signal.SIGUSR2))
         again.daemon = True
 
@@ -105,7 +106,7 @@ class Work:
 
 @contextmanager
 def _logged(folder: RunFolder) -> Iterator[None]:
-    """Logs to the job's own output and to `train.log`, as a run without a job does."""
+    """Logs to the job's output and to `train.log`, as without a job."""
     folder.path.mkdir(parents=True, exist_ok=True)
     handlers = [logging.StreamHandler(), logging.FileHandler(folder.path / "train.log")]
     line = logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")

@@ -1,4 +1,4 @@
-"""What a SLURM job asks the cluster for: `conf/hydra/launcher/slurm.yaml`, checked."""
+"""Settings of SLURM jobs (`conf/hydra/launcher/slurm.yaml`), validated."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Slurm:
-    """What each job asks the cluster for.
+    """Resources of a job, and how it is submitted.
 
     Attributes:
-        name: Of the jobs, as `squeue` shows them.
-        account: Who pays.
-        partition: Queue; None for the cluster's default.
+        name: Job name in `squeue`.
+        account: Account to charge.
+        partition: Partition; None for the cluster's default.
         qos: Quality of service.
-        constraint: Features a node must have.
-        gpus: GPUs of a job; a run uses `trainer.devices` of them.
-        cpus: CPUs of a job.
-        mem: Memory of a job with its unit; None for the cluster's default.
-        time: Limit in minutes, or as sbatch reads it.
-        setup: Lines of shell before Python.
-        additional: Any other option of sbatch.
+        constraint: Required node features.
+        gpus: GPUs per job; a run uses `trainer.devices` of them.
+        cpus: CPUs per job.
+        mem: Memory per job with its unit; None for the cluster's default.
+        time: Time limit in minutes, or in sbatch's format.
+        setup: Shell lines before Python.
+        additional: Further options of sbatch.
         parallel: Jobs of one array that may run at once.
-        max_timeouts: How often a run whose time is up goes back into the queue.
-        signal_seconds: How long before the limit a resume point is written.
-        poll_seconds: Longest pause between two looks at the queue.
+        max_timeouts: How often a run is requeued after its time limit.
+        signal_seconds: Time of the checkpoint before the limit.
+        poll_seconds: Maximum interval between queries of the queue.
     """
 
     name: str = "alps"
@@ -49,7 +49,7 @@ class Slurm:
 
     @property
     def asks_for_gpus(self) -> bool:
-        """Whether a job gets GPUs: by `gpus`, or by other options and variables of sbatch."""
+        """Whether a job has GPUs: by `gpus`, or by other options and variables of sbatch."""
         own = {
             n.removeprefix("SBATCH_"): v for n, v in os.environ.items() if n.startswith("SBATCH_")
         }
@@ -60,7 +60,7 @@ class Slurm:
         return bool(self.gpus) or gres or any(n.split("-")[0] == "gpus" for n in options)
 
     def problems(self) -> list[str]:
-        """What cannot be asked for."""
+        """Sentences about invalid settings."""
         where, found = "hydra.launcher", []
         for name in ("cpus", "parallel", "signal_seconds", "poll_seconds"):
             if getattr(self, name) < 1:

@@ -14,17 +14,17 @@ from alps.runs.folder import RunFolder
 
 
 def main() -> None:
-    """Trains and examines the folder's run; an error is left in `ranks/<rank>.error.json`."""
+    """Trains or evaluates the folder's run; writes an error to `ranks/<rank>.error.json`."""
     die_with_parent()
     if os.environ.get("RANK", "0") == "0":
         logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     folder = RunFolder(Path(sys.argv[1]))
     try:
         if sys.argv[2:] == ["examine"]:
-            examine(folder)
+            evaluate_benchmarks(folder)
         else:
             train(folder)
-        leave_group()
+        leave_process_group()
     except Exception as error:
         traceback.print_exc()
         message = str(error) or type(error).__name__
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def train(folder: RunFolder) -> None:
-    """This rank's part of the folder's run."""
+    """Trains the run on this rank."""
     from alps.evals.callback import EvaluationCallback
     from alps.training.fit import fit
 
@@ -45,28 +45,28 @@ def train(folder: RunFolder) -> None:
     fit(run, [EvaluationCallback(run)])
 
 
-def examine(folder: RunFolder) -> None:
-    """This rank's part of the benchmarks that `examine.yaml` asks for."""
+def evaluate_benchmarks(folder: RunFolder) -> None:
+    """Evaluates the benchmarks of `examine.yaml` on this rank."""
     import torch
     import torch.distributed as dist
 
     from alps.evals.evaluate import evaluate
-    from alps.execute import base_context, trained_context
+    from alps.evals.run_models import base_context, trained_context
     from alps.runs.completion import evaluation_folders
-    from alps.training.fit import PATIENCE
+    from alps.training.fit import RANK_TIMEOUT
 
     run = RunFolder(folder.path).read_run("examine.yaml")
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=RANK_TIMEOUT)
     trained = folder.path != run.base_folder
-    subject = cache(lambda: trained_context(run) if trained else base_context(run))
+    context = cache(lambda: trained_context(run) if trained else base_context(run))
     for place in evaluation_folders(run, trained):
-        evaluate(place.evals, place.folder, place.weights, subject)
+        evaluate(place.evals, place.folder, place.weights, context)
 
 
-def leave_group() -> None:
-    """Ends the group's threads; one that outlives the interpreter aborts a rank that is done."""
+def leave_process_group() -> None:
+    """Ends the process group's threads, which would abort a finished rank at exit."""
     import torch.distributed as dist
 
     if dist.is_initialized():

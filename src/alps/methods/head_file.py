@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from alps.base.hashing import excluded_from_key
+from alps.base.key import excluded_from_key
 from alps.heads.geometry import Geometry
 from alps.heads.head_set import HeadSet
 from alps.methods.context import Context

@@ -24,7 +24,7 @@ class LoRA(Method):
     targets: tuple[str, ...] = QKV
 
     @property
-    def freezes_the_rest(self) -> bool:
+    def freezes_rest(self) -> bool:
         """Only adapters train."""
         return True
 

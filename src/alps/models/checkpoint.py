@@ -12,7 +12,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from alps.base.hashing import cache_dir, cache_lock, digest
+from alps.base.cache import cache_dir, cache_lock
+from alps.base.hashing import digest
 from alps.models.architecture import is_multimodal, read_config, stored_in_float8
 from alps.settings.model import Model
 

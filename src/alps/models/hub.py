@@ -29,7 +29,7 @@ from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 
 from alps.base.atomic import replacing, write_json
-from alps.base.hashing import cache_dir, cache_lock
+from alps.base.cache import cache_dir, cache_lock
 from alps.models.architecture import read_geometry
 from alps.models.hub_repo import (
     INDEX,

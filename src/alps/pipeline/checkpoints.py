@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import yaml
 
-from alps.base.hashing import cache_dir, cheap_fingerprint
+from alps.base.cache import cache_dir
+from alps.base.hashing import cheap_fingerprint
 from alps.heads.geometry import Geometry
 from alps.runs.folder import RunFolder, list_runs
 from alps.settings.model import Model
@@ -84,7 +85,7 @@ def _of_run(folder: RunFolder) -> ResolvedCheckpoint:
         run = folder.read_run()
     except yaml.YAMLError:
         raise ValueError(f"{folder.settings_path} is damaged: it is no YAML") from None
-    if reason := folder.lacks("qkv"):
+    if reason := folder.missing_weights_reason("qkv"):
         raise ValueError(reason)
     geometry = read_geometry(materialize(run.model))
     return ResolvedCheckpoint(scorable_checkpoint(run, folder), folder.path.name, geometry)

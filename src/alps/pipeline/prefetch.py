@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from alps.base.hashing import canonical, digest
+from alps.base.hashing import digest
+from alps.base.key import canonical
 from alps.base.progress import ProgressMode
 from alps.base.serialization import to_dict
 from alps.models.architecture import read_geometry

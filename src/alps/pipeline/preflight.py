@@ -7,7 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from alps.base.atomic import can_hold_files
-from alps.base.hashing import canonical, digest
+from alps.base.hashing import digest
+from alps.base.key import canonical
 from alps.base.serialization import SettingsError, to_dict
 from alps.data.subset import training_examples
 from alps.evals.context import context_overflow_reason

@@ -10,7 +10,7 @@ import logging
 import shutil
 from collections.abc import Container, Iterable, Iterator
 
-from alps.cost.memory import FULL_BYTES
+from alps.cost.memory import FLOAT32_BYTES
 from alps.cost.shape import ModelShape
 from alps.models.checkpoint import materialize
 from alps.runs.completion import is_finished
@@ -26,7 +26,7 @@ def already_trained_task_models(runs: Iterable[Run]) -> set[str]:
     planned = list(runs)
     own = {run.key for run in planned}
     tasks = {t.key: t for run in planned for t in with_task_models(run) if t.key not in own}
-    return {key for key, task in tasks.items() if RunFolder(task.folder).kept != "drop"}
+    return {key for key, task in tasks.items() if RunFolder(task.folder).stored_weights != "drop"}
 
 
 def reduce_unneeded(
@@ -59,11 +59,11 @@ def reduce(run: Run, policy: Weights) -> None:
     Under `qkv`, weights smaller than q, k and v stay as they are.
     """
     folder = RunFolder(run.folder)
-    if policy == "keep" or folder.locked():
+    if policy == "keep" or folder.is_locked():
         return
     with folder.lock():
         before = _size(folder)
-        if policy == "qkv" and folder.kept == "keep":
+        if policy == "qkv" and folder.stored_weights == "keep":
             if before <= _qkv_size(run):
                 return
             from alps.training.restore import qkv_checkpoint
@@ -93,7 +93,7 @@ def _is_finished(run: Run) -> bool:
 
 
 def _qkv_size(run: Run) -> int:
-    return FULL_BYTES * ModelShape.read(materialize(run.model)).num_qkv
+    return FLOAT32_BYTES * ModelShape.read(materialize(run.model)).num_qkv
 
 
 def _size(folder: RunFolder) -> int:

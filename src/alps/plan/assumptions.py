@@ -1,4 +1,4 @@
-"""What a plan takes for granted: devices, how well they are used, and how long rows are."""
+"""Assumptions of a plan: devices, their utilisation, and lengths of examples."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ GIB = 2**30
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """Something that trains.
+    """A training device.
 
     Attributes:
-        memory: In GiB.
-        peak: TFLOP/s of 16-bit matrix products.
+        memory: Memory in GiB.
+        peak: Peak of 16-bit matrix products in TFLOP/s.
     """
 
     memory: float
@@ -26,13 +26,13 @@ class Device:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RowLength:
-    """How long the rows of a dataset are, in tokens.
+class ExampleLength:
+    """Lengths of a dataset's examples in tokens.
 
     Attributes:
-        tokens: On average.
-        longest: The longest, or None for the longest that is allowed.
-        counted: Whether somebody counted, or this is a guess.
+        tokens: Mean.
+        longest: Maximum, or None for the maximum allowed.
+        counted: Whether the lengths were counted; else they are a guess.
     """
 
     tokens: float
@@ -41,19 +41,19 @@ class RowLength:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Assumed:
+class Assumptions:
     """The settings of `alps plan` (conf/plan.yaml).
 
     Attributes:
-        gpu: The device, a name in `gpus`.
+        gpu: Name of the device, one of `gpus`.
         utilisation: Share of its peak that a training reaches, in (0, 1].
-        node_devices: Devices that share a sharded run where `trainer.devices` says no other number.
-        weights: What stays of a finished run's weights once nothing planned needs them.
+        node_devices: Devices of a sharded run if `trainer.devices` is 1.
+        weights: Weights to keep of finished runs that no planned run needs.
         format: `text`, or `json` for other programs.
-        gpus: Known devices.
-        rows: Dataset -> length of its rows.
-        other_rows: Of any other dataset.
-        answer_share: Share of a row's tokens that belong to the answer, in (0, 1].
+        gpus: Name -> device.
+        rows: Dataset -> lengths of its examples.
+        other_rows: Lengths of any other dataset's examples.
+        answer_share: Share of an example's tokens that belong to the answer, in (0, 1].
     """
 
     gpu: str
@@ -62,12 +62,12 @@ class Assumed:
     weights: Weights
     format: Literal["text", "json"]
     gpus: Mapping[str, Device]
-    rows: Mapping[str, RowLength]
-    other_rows: RowLength
+    rows: Mapping[str, ExampleLength]
+    other_rows: ExampleLength
     answer_share: float
 
     def problems(self) -> Iterator[str]:
-        """Sentences about settings that cannot be used."""
+        """Sentences about invalid settings."""
         if self.gpu not in self.gpus:
             yield f"gpu={self.gpu} is not known{did_you_mean(self.gpu, self.gpus)}"
         if self.node_devices < 2:
@@ -78,13 +78,13 @@ class Assumed:
 
     @property
     def device(self) -> Device:
-        """The one named."""
+        """The selected device."""
         return self.gpus[self.gpu]
 
-    def rows_of(self, data: str) -> RowLength:
-        """Length of the rows of a dataset."""
+    def lengths_of(self, data: str) -> ExampleLength:
+        """Lengths of a dataset's examples."""
         return self.rows.get(data, self.other_rows)
 
     def hours(self, flops: float) -> float:
-        """Device hours that so many operations take."""
+        """Device hours of these FLOPs."""
         return flops / (self.device.peak * 1e12 * self.utilisation) / 3600

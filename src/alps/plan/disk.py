@@ -1,4 +1,4 @@
-"""How much disk the weights of a plan take at most, by what stays of those that nobody needs."""
+"""Peak disk usage of the weights of a plan, by policy for weights no longer needed."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Mapping, Sequence
 from typing import get_args
 
 from alps.plan.cost import Cost
-from alps.plan.stages import Planned
+from alps.plan.stages import PlannedRun
 from alps.settings.run import Weights
 
 
-def peaks(
-    stages: Sequence[Sequence[Planned]], costs: Mapping[str, Cost | None]
+def peak_disk_bytes(
+    stages: Sequence[Sequence[PlannedRun]], costs: Mapping[str, Cost | None]
 ) -> dict[Weights, int]:
-    """Bytes at most, for each policy; runs are done one after the other and examined at once."""
+    """Policy -> peak bytes, for sequential runs that are evaluated right after training."""
     return {policy: _peak(stages, costs, policy) for policy in get_args(Weights)}
 
 
 def _peak(
-    stages: Sequence[Sequence[Planned]], costs: Mapping[str, Cost | None], policy: Weights
+    stages: Sequence[Sequence[PlannedRun]], costs: Mapping[str, Cost | None], policy: Weights
 ) -> int:
     runs = [each for stage in stages for each in stage]
     waiting = Counter(each.needs for each in runs if each.needs)

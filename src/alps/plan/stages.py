@@ -1,4 +1,4 @@
-"""The distinct runs of several tables, task models first, and what is there of each already."""
+"""The distinct runs of several tables, task models first, and their current states."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ State = Literal["done", "trained", "failed", "running", "missing"]
 
 
 @dataclass(kw_only=True)
-class Planned:
-    """A training that is needed once, whoever asks for it.
+class PlannedRun:
+    """A run that one or several tables need.
 
     Attributes:
         run: The run.
-        key: Its key, which takes a while to compute.
-        variants: The same run with the benchmarks that each table asks for.
-        tables: Tables that ask for it; none for a task model that is no row of any.
+        key: Its key, stored because it is slow to compute.
+        variants: The same run with the benchmarks of each table.
+        tables: Tables with this run; empty for a task model that is no row of a table.
         needs: Key of its task model's run, or None.
-        stage: 0 for runs that nothing else waits for, 1 for their task models, and so on.
-        state: `done`; `trained`, some benchmarks missing; `failed`; `running`; `missing`.
-        reason: Why it failed.
+        stage: 0 for runs that no other run needs, 1 for their task models, and so on.
+        state: `done`; `trained`, with benchmarks missing; `failed`; `running`; `missing`.
+        reason: Reason of a failure.
     """
 
     run: Run
@@ -39,37 +39,39 @@ class Planned:
     reason: str | None = None
 
 
-def planned(tables: Mapping[str, Iterable[Run]]) -> dict[str, Planned]:
-    """The trainings that tables need together, by key; task models included.
+def plan_runs(tables: Mapping[str, Iterable[Run]]) -> dict[str, PlannedRun]:
+    """Key -> run that the tables need, including task models.
 
     Args:
         tables: Name of a table -> runs of its grid.
     """
-    found: dict[str, Planned] = {}
+    found: dict[str, PlannedRun] = {}
     for table, runs in tables.items():
         for run in runs:
             _add(found, run, 0, table)
     for each in found.values():
-        each.state, each.reason = state_of(each.variants)
-    for each in sorted(found.values(), key=lambda each: each.stage):  # who needs comes first
-        chosen = RunFolder(each.run.folder).training_path.exists()  # its heads are known
+        each.state, each.reason = run_state(each.variants)
+    for each in sorted(found.values(), key=lambda each: each.stage):  # before their task models
+        chosen = RunFolder(each.run.folder).training_path.exists()  # its heads are selected
         if each.needs and each.state in ("failed", "running", "missing") and not chosen:
             task = found[each.needs]
-            if task.state in ("done", "trained") and RunFolder(task.run.folder).lacks("qkv"):
+            if task.state in ("done", "trained") and RunFolder(
+                task.run.folder
+            ).missing_weights_reason("qkv"):
                 task.state, task.reason = "missing", None
     return found
 
 
-def in_stages(runs: Iterable[Planned]) -> list[list[Planned]]:
-    """The runs by stage, those that others wait for first."""
+def group_by_stage(runs: Iterable[PlannedRun]) -> list[list[PlannedRun]]:
+    """The runs by stage, task models first."""
     stages = defaultdict(list)
     for each in runs:
         stages[each.stage].append(each)
     return [stages[number] for number in sorted(stages, reverse=True)]
 
 
-def state_of(variants: Sequence[Run]) -> tuple[State, str | None]:
-    """What is there of a run, by the files it left, and why it failed."""
+def run_state(variants: Sequence[Run]) -> tuple[State, str | None]:
+    """State of a run by its files, and the reason of a failure."""
     folder = RunFolder(variants[0].folder)
     if not folder.path.is_dir():
         return "missing", None
@@ -85,12 +87,12 @@ def state_of(variants: Sequence[Run]) -> tuple[State, str | None]:
         return "failed", status["reason"]
     if status["state"] == "running":
         return "running", None
-    return ("trained" if folder.trained() else "missing"), None
+    return ("trained" if folder.has_weights() else "missing"), None
 
 
-def _add(found: dict[str, Planned], run: Run, stage: int, table: str | None) -> str:
+def _add(found: dict[str, PlannedRun], run: Run, stage: int, table: str | None) -> str:
     key = run.key
-    each = found.setdefault(key, Planned(run=run, key=key))
+    each = found.setdefault(key, PlannedRun(run=run, key=key))
     each.variants.append(run)
     each.stage = max(each.stage, stage)
     if table is not None:

@@ -1,4 +1,4 @@
-"""A plan on the terminal: a table for each stage, sums, and what was assumed."""
+"""A plan on the terminal: a table per stage, totals and assumptions."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from alps.plan.assumptions import GIB
+from alps.plan.build import STATES, Plan
 from alps.plan.cost import Cost
-from alps.plan.overview import STATES, Overview
-from alps.plan.stages import Planned
+from alps.plan.stages import PlannedRun
 
 DASH = "—"
 
 
-def print_plan(plan: Overview) -> None:
-    """Prints it."""
+def print_plan(plan: Plan) -> None:
+    """Prints the plan."""
     from rich.console import Console
     from rich.table import Table
 
@@ -22,7 +22,7 @@ def print_plan(plan: Overview) -> None:
     console = console if console.is_terminal else Console(width=120)
     for number, stage in enumerate(plan.stages, start=1):
         grid = Table(show_edge=False, pad_edge=False, title_justify="left")
-        grid.title = f"stage {number} of {len(plan.stages)}{_what(stage, plan)}"
+        grid.title = f"stage {number} of {len(plan.stages)}{_stage_title(stage)}"
         for name in ("model", "method"):
             grid.add_column(name)
         states = [s for s in STATES if any(each.state == s for each in stage)]
@@ -42,8 +42,8 @@ def print_plan(plan: Overview) -> None:
     print("\n".join(summary(plan)))
 
 
-def summary(plan: Overview) -> list[str]:
-    """The lines below the tables."""
+def summary(plan: Plan) -> list[str]:
+    """Lines below the tables."""
     runs = plan.runs
     more = sum(not each.tables for each in runs)
     asked = ", ".join(f"{name} {count}" for name, count in plan.tables.items())
@@ -64,7 +64,7 @@ def summary(plan: Overview) -> list[str]:
     return [*lines, *_assumptions(plan)]
 
 
-def _cells(runs: Sequence[Planned], states: Sequence[str], plan: Overview) -> list[str]:
+def _cells(runs: Sequence[PlannedRun], states: Sequence[str], plan: Plan) -> list[str]:
     costs = [c for r in runs if (c := plan.costs[r.key])]
     count = Counter(each.state for each in runs)
     cells = [str(len(runs)), *(str(count[state] or DASH) for state in states)]
@@ -85,11 +85,11 @@ def _kept(cost: Cost, weights: str) -> int:
     return {"keep": cost.weights, "qkv": cost.qkv, "drop": 0}[weights]
 
 
-def _what(stage: Sequence[Planned], plan: Overview) -> str:
+def _stage_title(stage: Sequence[PlannedRun]) -> str:
     return ": task models" if stage and stage[0].stage else ""
 
 
-def _vanilla(plan: Overview) -> list[str]:
+def _vanilla(plan: Plan) -> list[str]:
     if not plan.bases:
         return []
     done = sum(each.done for each in plan.bases)
@@ -100,14 +100,14 @@ def _vanilla(plan: Overview) -> list[str]:
     ]
 
 
-def _failures(plan: Overview) -> list[str]:
+def _failures(plan: Plan) -> list[str]:
     failed = [(each.key, each.reason) for each in plan.runs if each.state == "failed"]
     failed += [(each.key, each.reason) for each in plan.bases if each.reason]
     return [f"failed: {key}: {reason}" for key, reason in failed]
 
 
-def _too_large(plan: Overview) -> list[str]:
-    """What does not fit and what would, runs of one model and remedy on one line."""
+def _too_large(plan: Plan) -> list[str]:
+    """Methods that do not fit and the remedy, one line per model and remedy."""
     found = defaultdict(list)
     for (model, method), cost in plan.too_large().items():
         memory = cost.memory if cost.fitting else cost.one_row
@@ -125,8 +125,8 @@ def _too_large(plan: Overview) -> list[str]:
     return lines
 
 
-def _sharded(plan: Overview) -> list[str]:
-    """Whose memory is that of a shard, and that nothing trains so yet."""
+def _sharded(plan: Plan) -> list[str]:
+    """Sharded runs, which no trainer supports yet."""
     runs = [each.run for each in plan.runs if each.run.sharded]
     found = defaultdict(list)
     for run in runs:
@@ -140,18 +140,18 @@ def _sharded(plan: Overview) -> list[str]:
     ]
 
 
-def _unknown(plan: Overview) -> list[str]:
+def _unknown(plan: Plan) -> list[str]:
     runs = [r.run for r in plan.runs if plan.costs[r.key] is None]
     unknown = sorted({f"{run.model.name} with {run.data.name}" for run in runs})
     why = "not counted, as the model's shape or the number of rows is not known here"
     return [f"{why}: {', '.join(unknown)}"] if unknown else []
 
 
-def _assumptions(plan: Overview) -> list[str]:
+def _assumptions(plan: Plan) -> list[str]:
     assumed = plan.assumed
     lengths = []
     for name in sorted({r.run.data.name for r in plan.runs}):
-        rows = assumed.rows_of(name)
+        rows = assumed.lengths_of(name)
         lengths.append(f"{name} {rows.tokens:g}{'' if rows.counted else ' (a guess)'}")
     return [
         f"assumed: {assumed.device.peak:g} TFLOP/s and {assumed.device.memory:g} GiB a device, "

@@ -1,1 +1,1 @@
-"""What a run leaves on disk: its folder, result, evaluations, and which weights stay."""
+"""The files of a run: its folder, result and evaluations."""

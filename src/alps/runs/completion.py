@@ -1,4 +1,4 @@
-"""What of a run is done already, and where the evaluations of its models are kept."""
+"""Which parts of a run are done, and where evaluations of its models are stored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from alps.settings.run import Run
 
 
 def is_finished(run: Run, folder: RunFolder) -> bool:
-    """Whether weights, result and every benchmark asked for are there."""
+    """Whether the training, the result and every requested benchmark are done."""
     return (
         folder.result_path.exists()
         and folder.training_path.exists()
@@ -25,18 +25,18 @@ def is_finished(run: Run, folder: RunFolder) -> bool:
 
 
 def base_is_finished(run: Run) -> bool:
-    """Whether every benchmark asked for is there of the base model."""
+    """Whether every requested benchmark of the base model is done."""
     return all(map(is_evaluated, evaluation_folders(run, trained=False)))
 
 
 def is_evaluated(place: EvaluationFolder) -> bool:
-    """Whether every benchmark of the place has a result."""
+    """Whether every benchmark of the folder has a result."""
     done = place.folder.result_path.exists()
     return done and all_evaluated(place.evals, place.folder, place.weights)
 
 
 def missing_benchmarks(evals: Evals, folder: RunFolder, weights: str) -> Sequence[Benchmark]:
-    """Benchmarks that may run and have no result of these weights yet."""
+    """Benchmarks that may run and have no result for these weights."""
     place = evals.documents_dir
     return [b for b in evals.allowed if cached_evaluation(b, folder, weights, place) is None]
 
@@ -48,11 +48,11 @@ def all_evaluated(evals: Evals, folder: RunFolder, weights: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationFolder:
-    """Where some benchmarks of a model are kept.
+    """A folder with results of a model.
 
     Attributes:
         folder: The folder.
-        weights: Names the weights; empty for those that no training has made yet.
+        weights: Fingerprint of the weights; empty before the training.
         evals: The benchmarks.
     """
 
@@ -62,14 +62,14 @@ class EvaluationFolder:
 
 
 def evaluation_folders(run: Run, trained: bool) -> list[EvaluationFolder]:
-    """Where the run's benchmarks are kept.
+    """Folders with results of the run's benchmarks.
 
-    A base model answers the same prompts whatever the data, so one evaluation serves the runs of
-    all data; benchmarks that read the data have a folder of their own for each.
+    Prompts do not depend on the data, so runs on any data share one evaluation of a base model;
+    benchmarks that read the data have one folder per dataset.
 
     Args:
         run: The run.
-        trained: Whether its trained model is examined, or its base model.
+        trained: Whether the trained model is evaluated, or the base model.
     """
     if trained:
         folder = RunFolder(run.folder)
@@ -85,7 +85,7 @@ def evaluation_folders(run: Run, trained: bool) -> list[EvaluationFolder]:
 
 
 def base_result(run: Run) -> Result | None:
-    """What is known of the run's base model, the benchmarks that read the run's data included.
+    """All results of the run's base model, including benchmarks that read the run's data.
 
     Raises:
         RunFailed: If a file cannot be read.
@@ -98,11 +98,11 @@ def base_result(run: Run) -> Result | None:
         found[-1],
         data=run.data.name,
         data_hash=run.data.fingerprint(),
-        evals={name: scores for each in found for name, scores in each.evals.items()},
-        uncertainty={name: sure for each in found for name, sure in each.uncertainty.items()},
+        evals={name: scores for f in found for name, scores in f.evals.items()},
+        uncertainty={name: each for f in found for name, each in f.uncertainty.items()},
     )
 
 
 def weights_fingerprint(run: Run) -> str:
-    """Names the weights a training made: the run, and which of its trainings."""
-    return digest([run.key, RunFolder(run.folder).training])
+    """Fingerprint of trained weights: the run and its training."""
+    return digest([run.key, RunFolder(run.folder).training_id])

@@ -1,4 +1,4 @@
-"""`evals/<benchmark>/<protocol>.json`: what came out of one benchmark, and of what."""
+"""`evals/<benchmark>/<protocol>.json`: results of one benchmark and what was evaluated."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ class Evaluation:
     """One benchmark under one protocol.
 
     Attributes:
-        benchmark: Its settings, limit and protocol among them.
-        weights: Hash of what was examined.
-        documents: Content of the documents, or None where it was not known.
+        benchmark: Its settings, including limit and protocol.
+        weights: Fingerprint of the evaluated weights.
+        documents: Hash of the documents, or None if unknown.
         metrics: Name -> value; the first is the headline.
         uncertainty: Metric -> `stderr`, `low` and `high` of the 95 % interval.
         num_documents: Documents judged.
-        details: What the benchmark adds.
-        backend: What generated.
-        seconds: Wall time of this evaluation; of the last attempt, if it was interrupted.
+        details: Further results of the benchmark.
+        backend: What generated the answers.
+        seconds: Wall time of the last attempt.
         generation: In that attempt, over all ranks: `answers` and their `tokens`, the longest
             rank's `seconds`, and `tokens_per_second` of generated text.
         versions: Package -> version.
         finished_at: UTC time.
-        schema_version: Of this file.
+        schema_version: Version of this file's schema.
     """
 
     benchmark: Mapping[str, Any]
@@ -56,31 +56,31 @@ class Evaluation:
 
     @property
     def name(self) -> str:
-        """Of the benchmark."""
+        """Name of the benchmark."""
         return self.benchmark["name"]
 
     @property
     def protocol(self) -> str:
-        """How it was asked."""
+        """Protocol of the prompts."""
         return self.benchmark["protocol"]
 
-    def of(self, benchmark: Benchmark, weights: str, data_dir: Path | None) -> bool:
-        """Whether it answers the same question about the same model."""
+    def matches(self, benchmark: Benchmark, weights: str, data_dir: Path | None) -> bool:
+        """Whether benchmark settings, documents and weights are the same."""
         documents = benchmark.fingerprint(data_dir)
         same_documents = None in (documents, self.documents) or documents == self.documents
-        asked = json.loads(json.dumps(to_dict(benchmark)))
-        return self.weights == weights and self.benchmark == asked and same_documents
+        settings = json.loads(json.dumps(to_dict(benchmark)))
+        return self.weights == weights and self.benchmark == settings and same_documents
 
     def write(self, folder: RunFolder) -> None:
-        """Writes it, whole or not at all."""
+        """Writes the file atomically."""
         write_json(folder.evaluation_path(self.name, self.protocol), asdict(self))
 
 
 def read_evaluation(folder: RunFolder, benchmark: str, protocol: str) -> Evaluation | None:
-    """What is there, or None.
+    """The stored evaluation, or None.
 
     Raises:
-        RunFailed: If it is damaged or of another schema.
+        RunFailed: If the file is damaged or has another schema.
     """
     path = folder.evaluation_path(benchmark, protocol)
     try:
@@ -98,19 +98,19 @@ def read_evaluation(folder: RunFolder, benchmark: str, protocol: str) -> Evaluat
 def cached_evaluation(
     benchmark: Benchmark, folder: RunFolder, weights: str, data_dir: Path | None
 ) -> Evaluation | None:
-    """The stored evaluation, if it was made under the same settings from the same documents."""
+    """The stored evaluation, if settings, documents and weights are the same."""
     try:
         found = read_evaluation(folder, benchmark.name, benchmark.protocol)
-    except RunFailed:  # it is made again
+    except RunFailed:  # evaluated again
         return None
-    return found if found and found.of(benchmark, weights, data_dir) else None
+    return found if found and found.matches(benchmark, weights, data_dir) else None
 
 
 def _evaluation(plain: Any) -> Evaluation:
-    """The evaluation that a file holds.
+    """Parses an evaluation.
 
     Raises:
-        ValueError: If it holds none of this schema.
+        ValueError: If it has another schema.
     """
     if not isinstance(plain, Mapping):
         raise ValueError("it holds no evaluation")

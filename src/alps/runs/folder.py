@@ -1,11 +1,11 @@
-"""The folder of a run: the places of its files, its status, and the lock of who works on it."""
+"""The folder of a run: paths of its files, its status, and its lock."""
 
 from __future__ import annotations
 
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from alps.settings.run import Run, Weights
 
 @dataclass(frozen=True)
 class RunFolder:
-    """`outputs/runs/<key>`: the places of a run's files."""
+    """`outputs/runs/<key>`: a run's files, status and lock."""
 
     path: Path
 
@@ -41,27 +41,27 @@ class RunFolder:
 
     @property
     def weights_path(self) -> Path:
-        """The trained parameters, and nothing else."""
+        """Trained parameters; frozen ones are the base model's."""
         return self.path / "weights" / "trained.safetensors"
 
     @property
     def qkv_path(self) -> Path:
-        """q, k and v of the trained model under their plain names, where something wanted them."""
+        """q, k and v of the trained model under the base model's names; written on demand."""
         return self.path / "weights" / "qkv.safetensors"
 
     @property
     def training_path(self) -> Path:
-        """`training.json`: what the training measured; written after the weights."""
+        """`training.json`: measurements of the training; written after the weights."""
         return self.path / "training.json"
 
     @property
     def checkpoint_path(self) -> Path:
-        """The last resume point."""
+        """The last training checkpoint."""
         return self.path / "checkpoint" / "last.ckpt"
 
     @property
     def commits_path(self) -> Path:
-        """Commits of model and data on the hub, as they were when the run began."""
+        """`commits.json`: commits of model and data on the hub when the run began."""
         return self.path / "commits.json"
 
     @property
@@ -78,10 +78,10 @@ class RunFolder:
         write_text(self.settings_path, yaml.safe_dump(to_dict(run), sort_keys=False))
 
     def read_run(self, name: str = "run.yaml") -> Run:
-        """Reads `run.yaml`; a data file or package that is gone by now doesn't matter here.
+        """Reads `run.yaml`, even if its data file or a package no longer exists.
 
-        The run's outputs are those around this folder, also if they were moved or copied, or named
-        from another working directory, since.
+        `output_dir` becomes the folder around this one, in case outputs were moved or copied, or
+        their relative path started from another working directory.
         """
         run: Run = from_dict(yaml.safe_load((self.path / name).read_text()), check=False)
         here = Path(os.path.abspath(self.path))
@@ -90,8 +90,8 @@ class RunFolder:
             return run
         return replace(run, output_dir=str(here.parents[1]))
 
-    def outdated(self, run: Run) -> str | None:
-        """Why the run that was read here would be another one now, in a sentence; or None."""
+    def outdated_reason(self, run: Run) -> str | None:
+        """Why the run read here has another key now, as one sentence, or None."""
         if run.key == self.path.name:
             return None
         return (
@@ -100,10 +100,10 @@ class RunFolder:
         )
 
     def check_base(self, run: Run) -> None:
-        """Refuses a base model that has other contents than the one that was trained.
+        """Refuses a base model whose content differs from the one that was trained.
 
         Args:
-            run: The run that was read here.
+            run: The run read here.
 
         Raises:
             ValueError: One sentence.
@@ -119,15 +119,19 @@ class RunFolder:
                 f"{run.model.name} is {now} by now: bring the old base back"
             )
 
+    def read_commits(self) -> Mapping[str, str]:
+        """Reads `commits.json`; empty if model and data are not from the hub."""
+        return json.loads(self.commits_path.read_text()) if self.commits_path.exists() else {}
+
     def read_heads(self) -> HeadSet | None:
         """Reads `heads.json`, if the method chose heads."""
         return HeadSet.read(self.heads_path) if self.heads_path.exists() else None
 
     @property
-    def training(self) -> str:
-        """Names the training that made the weights, for what was measured on them.
+    def training_id(self) -> str:
+        """Identifies the training behind the weights, for results measured on them.
 
-        A training that makes deleted weights again keeps the name: same settings, rows and seed.
+        Training deleted weights again keeps the id: settings, examples and seed are the same.
 
         Raises:
             RunFailed: If `training.json` is damaged.
@@ -139,27 +143,28 @@ class RunFolder:
             raise RunFailed(f"{path} is damaged ({error}); delete it to train again") from None
 
     @property
-    def kept(self) -> Weights:
-        """How much of its weights is here; `drop` before the training, too."""
+    def stored_weights(self) -> Weights:
+        """Which weights are on disk; `drop` if none are, before the training too."""
         if self.weights_path.exists():
             return "keep"
         return "qkv" if self.qkv_path.exists() else "drop"
 
-    def trained(self, needs: Weights = "keep") -> bool:
-        """Whether its training is done and so much of its weights is still here."""
+    def has_weights(self, needs: Weights = "keep") -> bool:
+        """Whether the training is done and these weights are still on disk."""
         enough = get_args(Weights)[: get_args(Weights).index(needs) + 1]
-        return self.training_path.exists() and self.kept in enough
+        return self.training_path.exists() and self.stored_weights in enough
 
-    def lacks(self, needs: Weights = "keep") -> str | None:
-        """Why the weights that something needs are not here, in a sentence; or None."""
+    def missing_weights_reason(self, needs: Weights = "keep") -> str | None:
+        """Why these weights are not on disk, as one sentence, or None if they are."""
         if not self.training_path.exists():
             return f"{self.path} has no trained weights yet: train it first"
-        if self.trained(needs):
+        if self.has_weights(needs):
             return None
-        left = {"qkv": "but for q, k and v", "drop": "", "keep": ""}[self.kept]
+        left = {"qkv": "but for q, k and v", "drop": "", "keep": ""}[self.stored_weights]
         return (
             f"the trained weights of {self.path} were deleted{left and ' '}{left} (weights="
-            f"{self.kept}): delete {self.training_path} and repeat its command to train it again"
+            f"{self.stored_weights}): delete {self.training_path} and repeat its command to train "
+            "it again"
         )
 
     def set_status(self, state: str, reason: str | None = None) -> None:
@@ -167,46 +172,60 @@ class RunFolder:
         place = {"host": socket.gethostname(), "pid": os.getpid(), "time": utc_now()}
         write_json(self.path / "status.json", {"state": state, "reason": reason, **place})
 
-    def status(self) -> Mapping[str, Any]:
-        """State and reason; a run that says `running` while nobody holds its lock is `stopped`."""
+    @contextmanager
+    def record_status(self) -> Iterator[None]:
+        """Status of the work inside the block: `running`, then how it ended."""
+        self.set_status("running")
         try:
-            told = json.loads((self.path / "status.json").read_text())
-            status = {"reason": None, **told, "state": told["state"]}
+            yield
+        except (Exception, KeyboardInterrupt) as error:
+            self.set_status("failed", str(error) or type(error).__name__)
+            raise
+        except SystemExit:
+            self.set_status("stopped", "stopped by a signal; the same command goes on from here")
+            raise
+        self.set_status("finished")
+
+    def status(self) -> Mapping[str, Any]:
+        """State and reason; `running` becomes `stopped` if no process holds the lock."""
+        try:
+            stored = json.loads((self.path / "status.json").read_text())
+            status = {"reason": None, **stored, "state": stored["state"]}
         except (OSError, ValueError, TypeError, KeyError):
             return {"state": "unknown", "reason": None}
-        if status["state"] == "running" and not self.locked():
+        if status["state"] == "running" and not self.is_locked():
             return {**status, "state": "stopped", "reason": "ended without finishing"}
         return status
 
-    def locked(self) -> bool:
-        """Whether a process works on this run now."""
+    def is_locked(self) -> bool:
+        """Whether a process is working on this run."""
         try:
             with FileLock(self.path / ".lock", timeout=0):
                 return False
         except Timeout:
             return True
-        except OSError:  # somebody else's folder, which we may only read
+        except OSError:  # another user's folder, readable only
             return False
 
-    def remove_torn_files(self) -> None:
-        """Deletes what a killed process left half written; only the holder of the lock may."""
-        for torn in self.path.rglob("*.tmp"):
-            torn.unlink(missing_ok=True)
+    def remove_partial_files(self) -> None:
+        """Deletes partial files of killed processes; requires the lock."""
+        for partial in self.path.rglob("*.tmp"):
+            partial.unlink(missing_ok=True)
 
     @contextmanager
-    def lock(self, waiting: Any = None) -> Iterator[None]:
-        """Holds the run; a second process waits here until the first is done.
+    def lock(self, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+        """Holds the lock of the run; a second process waits for it.
 
         Args:
-            waiting: Called once with no argument if another process holds the run.
+            on_wait: Called once if another process holds the lock.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / ".lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            if waiting:
-                waiting()
+            if on_wait:
+                on_wait()
             lock.acquire()
         try:
             yield

@@ -1,4 +1,4 @@
-"""`result.json`: what a run was and what came out, and which code and packages it came from."""
+"""`result.json`: settings and results of a run, with versions of code and packages."""
 
 from __future__ import annotations
 
@@ -14,55 +14,54 @@ SCHEMA_VERSION = 1
 
 
 class RunFailed(RuntimeError):
-    """A run that had started could not go on; the message is one sentence."""
+    """A started run cannot go on; the message is one sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """`result.json`: what a run was and what came out.
+    """Settings and results of a run.
 
     Attributes:
         key: Name of the run's folder.
         model: Name of the base model.
         data: Name of the training data.
-        method: How heads were chosen and what was trained; `base` if nothing was.
-        ratio: Share of heads asked for, or None where the method ignores it.
-        scope: What trained besides heads, or None where the method ignores it.
+        method: Name of the method; `base` for an untrained model.
+        ratio: Requested share of heads, or None if the method ignores it.
+        scope: What trained besides heads, or None if the method ignores it.
         seed: Seed of the training.
         num_trainable: Trainable parameters.
-        trainable_fraction: Those over all parameters of the base model.
-        qkv_fraction: Trainable parameters of Q/K/V, adapters beside them included, over all
-            parameters of Q/K/V in the base model: the paper's `Attn%`. None in results of older
-            versions.
+        trainable_fraction: Trainable parameters over all parameters of the base model.
+        qkv_fraction: Trainable parameters of Q/K/V, including their adapters, over all parameters
+            of Q/K/V in the base model: the paper's `Attn%`. None in results of older versions.
         num_heads_selected: Chosen heads, or None for a method without heads.
         train_seconds: Wall time in optimizer steps, over all attempts.
         tokens_per_second: Input tokens (padding excluded) over `train_seconds`.
-        peak_memory_bytes: Largest resident memory of the training process (on GPU: of the device);
-            of rank 0 if there are several.
+        peak_memory_bytes: Peak resident memory of the training process (on GPU: of the device), on
+            rank 0.
         final_train_loss: Mean loss per answer token of the last tenth of the steps.
-        precision: What the trainer really used.
-        deviations: Where that is not what was asked for, and why; sentences.
+        precision: Precision that the trainer used.
+        deviations: Sentences on settings that the trainer could not follow.
         evals: benchmark -> metric -> value.
         uncertainty: benchmark -> metric -> `stderr`, and `low` and `high` of the 95 % interval.
         versions: Package -> version.
         git_commit: Commit of the code, or None outside a checkout.
         git_dirty: Whether the code differed from that commit, or None.
-        data_hash: Content of the training data.
-        base_hash: Content of the base model.
-        commits: Commits that model and data had on the hub, where they are from there.
+        data_hash: Content hash of the training data.
+        base_hash: Content hash of the base model.
+        commits: Commits of model and data on the hub, for those from the hub.
         num_steps: Optimizer steps.
-        num_examples: Training rows used.
-        num_dropped: Rows of the training data that were left out, but for a fraction asked for.
-        dropped: Those by reason.
-        num_truncated: Training rows whose instruction was cut to fit.
-        devices: Ranks that trained.
-        flops_per_token_forward: Operations of a forward pass (`alps.cost`), multiply-adds as 2.
-        flops_per_token_backward: Operations of a backward pass.
-        flops_vs_full: Operations of a step over those of full fine-tuning on the same rows.
-        predicted_memory_bytes: Peak memory of a device as `alps.cost` counts it.
-        score_mass: Share of the sum of all scores that the chosen heads hold.
+        num_examples: Training examples used.
+        num_dropped: Training examples left out for a reason other than a requested subset.
+        dropped: Reason -> their number.
+        num_truncated: Training examples with a truncated instruction.
+        devices: Number of ranks.
+        flops_per_token_forward: FLOPs of a forward pass (`alps.cost`), a multiply-add counted as 2.
+        flops_per_token_backward: FLOPs of a backward pass.
+        flops_vs_full: FLOPs of a step over those of full fine-tuning on the same examples.
+        predicted_memory_bytes: Peak memory of a device, as predicted by `alps.cost`.
+        score_mass: Share of the sum of all scores that lies in the chosen heads.
         finished_at: UTC time.
-        schema_version: Of this file.
+        schema_version: Version of this file's schema.
     """
 
     key: str
@@ -105,7 +104,7 @@ class Result:
     schema_version: int = SCHEMA_VERSION
 
     def write(self, path: Path) -> None:
-        """Writes `result.json`, whole or not at all."""
+        """Writes `result.json` atomically."""
         write_json(path, asdict(self))
 
     @classmethod
@@ -113,7 +112,7 @@ class Result:
         """Reads a `result.json`.
 
         Raises:
-            RunFailed: If it is damaged or of another schema.
+            RunFailed: If it is damaged or has another schema.
         """
         try:
             plain = json.loads(path.read_text())

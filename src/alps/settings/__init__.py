@@ -1,1 +1,1 @@
-"""What a run is: frozen settings, their interfaces, and the key that names the run."""
+"""Settings of a run: frozen dataclasses, their interfaces, and the key of the run."""

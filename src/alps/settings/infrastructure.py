@@ -1,4 +1,4 @@
-"""Settings of where and how a run is done: never part of its key.
+"""Infrastructure settings: devices, loggers and evaluation; never part of a key.
 
 Nothing here imports torch.
 """
@@ -17,20 +17,20 @@ from alps.settings.interfaces import Benchmark
 
 @dataclass(frozen=True, kw_only=True)
 class Trainer:
-    """Infrastructure of a training; never part of a key.
+    """Infrastructure of a training.
 
     Attributes:
         name: Name of the choice.
         accelerator: `auto`, `cpu` or `gpu`.
         devices: Number of local devices (ranks).
-        strategy: `ddp`: each device has the whole model; `fsdp`: a shard of it; `auto`: a shard
-            where the model is `sharded` and more than heads or adapters train, else the whole.
-        micro_batch_size: Rows in one forward pass per device, or `auto` for as many as fit into its
-            memory; the effective batch is optim's.
-        activation_checkpointing: Compute the activations of each layer again in the backward pass
-            instead of keeping them: less memory, about a third more time.
-        checkpoint_every_n_steps: Optimizer steps between two checkpoints.
-        progress: `auto` (a bar on a terminal, plain lines elsewhere), `lines` or `off`.
+        strategy: `ddp` replicates the model on each device, `fsdp` shards it; `auto` shards models
+            marked `sharded` if more than heads or adapters train.
+        micro_batch_size: Examples per forward pass and device, or `auto` for the most that fit into
+            memory; the effective batch size is `optim.batch_size`.
+        activation_checkpointing: Recompute the activations of each layer in the backward pass: less
+            memory, about a third more time.
+        checkpoint_every_n_steps: Optimizer steps between checkpoints.
+        progress: `auto` (a bar on a terminal, lines elsewhere), `lines` or `off`.
     """
 
     name: str = "auto"
@@ -43,7 +43,7 @@ class Trainer:
     progress: Literal["auto", "lines", "off"] = "auto"
 
     def problems(self) -> Iterator[str]:
-        """Sentences about settings that cannot be used."""
+        """Sentences about invalid settings."""
         for name in ("devices", "micro_batch_size", "checkpoint_every_n_steps"):
             value = getattr(self, name)
             if value != "auto" and value < 1:
@@ -52,10 +52,10 @@ class Trainer:
 
 @dataclass(frozen=True, kw_only=True)
 class Logger:
-    """Where curves go besides `metrics.csv`, which is always written.
+    """Logger of training curves beside `metrics.csv`, which is always written.
 
     Attributes:
-        name: `csv` (nothing else) or `wandb`.
+        name: `csv` (no other logger) or `wandb`.
         project: W&B project.
         entity: W&B team or user, or None for the default.
         group: W&B group, or None.
@@ -67,7 +67,7 @@ class Logger:
     group: str | None = None
 
     def problems(self) -> Iterator[str]:
-        """Sentences about settings that cannot be used."""
+        """Sentences about invalid settings."""
         from importlib.util import find_spec
 
         if self.name == "wandb" and find_spec("wandb") is None:
@@ -76,19 +76,19 @@ class Logger:
 
 @dataclass(frozen=True, kw_only=True)
 class Evals:
-    """Which benchmarks follow a training, and how they are asked.
+    """Benchmarks after a training, and how they are run.
 
     Attributes:
-        name: Name of the set.
-        benchmarks: The set.
-        batch_size: Prompts generated side by side, or `auto` for as many as memory holds.
-        backend: What generates: `hf`, or `vllm` (needs that package, and one device).
-        data_dir: Folder with the benchmarks' documents as local files, or None for the hub's.
-        every_n_epochs: Examine during the training too, after so many epochs; or None.
-        epoch_limit: Documents of every benchmark then.
-        allow_unsafe_code: Where there is no sandbox, execute generated code without protection.
-        skip_unprotected: Without either, leave such benchmarks out with a warning instead of
-            refusing the run: for sets of which nobody asked for one by name.
+        name: Name of the set of benchmarks.
+        benchmarks: The benchmarks.
+        batch_size: Prompts per batch, or `auto` for as many as fit into memory.
+        backend: Generation backend: `hf`, or `vllm` (requires that package and one device).
+        data_dir: Folder with local files of the benchmarks' documents, or None for the hub.
+        every_n_epochs: Also evaluate during the training, after every n epochs; or None.
+        epoch_limit: Documents per benchmark during the training.
+        allow_unsafe_code: Execute generated code without protection if there is no sandbox.
+        skip_unprotected: Without sandbox or consent, skip such benchmarks with a warning instead of
+            refusing the run: for sets in which no such benchmark was requested by name.
     """
 
     name: str = "none"
@@ -103,15 +103,15 @@ class Evals:
 
     @property
     def allowed(self) -> tuple[Benchmark, ...]:
-        """Those that may run: generated code needs a sandbox or the user's consent."""
+        """Benchmarks that may run: generated code requires a sandbox or the user's consent."""
         consent = self.allow_unsafe_code
         return tuple(b for b in self.benchmarks if consent or b.protected())
 
     @property
     def refused(self) -> tuple[Benchmark, ...]:
-        """Those that were asked for and may not run."""
-        asked = () if self.skip_unprotected else self.benchmarks
-        return tuple(b for b in asked if b not in self.allowed)
+        """Requested benchmarks that may not run."""
+        requested = () if self.skip_unprotected else self.benchmarks
+        return tuple(b for b in requested if b not in self.allowed)
 
     @property
     def documents_dir(self) -> Path | None:
@@ -119,7 +119,7 @@ class Evals:
         return Path(self.data_dir).expanduser() if self.data_dir else None
 
     def problems(self) -> Iterator[str]:
-        """Sentences about settings that cannot be used."""
+        """Sentences about invalid settings."""
         for name in ("batch_size", "every_n_epochs", "epoch_limit"):
             value = getattr(self, name)
             if value not in (None, "auto") and value < 1:

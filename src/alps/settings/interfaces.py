@@ -1,7 +1,7 @@
-"""The three families of settings whose variants are classes of their own.
+"""Abstract base classes of data sources, methods and benchmarks.
 
-A data source, a method or a benchmark is a subclass in `alps.data`, `alps.methods` or `alps.evals`,
-named by the `_target_` of its YAML; no shared file knows it. Nothing here imports torch.
+A subclass in `alps.data`, `alps.methods` or `alps.evals` is selected by the `_target_` of its YAML;
+no shared file lists it. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from alps.base.hashing import excluded_at_default, excluded_from_key, file_hash
+from alps.base.hashing import file_hash
+from alps.base.key import excluded_at_default, excluded_from_key
 
 if TYPE_CHECKING:  # types only: never executed, so the import law holds
     from alps.data.example import DropCounts, Example, Split
@@ -33,7 +34,7 @@ Protocol = Literal["alpaca", "plain", "meta", "answer_tokens"]
 
 @dataclass(frozen=True)
 class PromptFile:
-    """A file of benchmark prompts; in a run's key it stands with its content, not its place.
+    """A file of benchmark prompts; a run's key contains its content, not its path.
 
     Attributes:
         path: The file.
@@ -42,35 +43,34 @@ class PromptFile:
     path: str = excluded_from_key("")
 
     def fingerprint(self) -> str:
-        """Hash of the file."""
+        """Hash of the file's content."""
         return file_hash(Path(self.path))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source(ABC):
-    """Where rows come from. A subclass says how; the fields here are common to all.
+    """Source of training examples; fields of all sources.
 
     Attributes:
         name: Name of the choice, for tables.
-        task: What the rows teach; decides which benchmarks follow.
+        task: Task of the examples; selects the benchmarks.
         path: Local file, for sources that read one.
-        max_examples: Use only so many training rows, or None for all.
-        fraction: Use this share of the training rows (nested: 0.1 lies inside 0.3).
+        max_examples: Maximum number of training examples, or None for all.
+        fraction: Share of the training examples to use (nested: 0.1 lies inside 0.3).
         subset_seed: Seed of that subset.
         skip_examples: Number of examples to leave out: those that a run with the same `subset_seed`
-            and this `max_examples` trains on, so that the two share none.
-        template: How a prompt is written: `alpaca`, `chat` (the model's own) or `plain`.
-        max_length: Longest sequence in tokens; the model's context, if that is shorter.
-        too_long: What happens to a longer row: `truncate` cuts the end of its instruction, so that
-            template, answer and end-of-text stay whole (and drops it if nothing of the instruction
-            would stay), `drop` drops it. Both are counted.
-        deduplicate: Leave out rows whose instruction and answer came before, whatever their case
-            and white space.
-        decontaminate: Files of benchmark prompts: rows that share an n-gram of words with one of
+            and this `max_examples` trains on, so that the two runs share none.
+        template: Template of a prompt: `alpaca`, `chat` (the model's own) or `plain`.
+        max_length: Maximum sequence length in tokens, at most the model's context.
+        too_long: Treatment of longer examples: `truncate` cuts the end of the instruction and keeps
+            template, answer and end of text (and drops the example if no instruction would remain),
+            `drop` drops the example. Both are counted.
+        deduplicate: Leave out repetitions of instruction and answer, ignoring case and white space.
+        decontaminate: Files of benchmark prompts: examples that share a word n-gram with one of
             them are left out and counted.
-        ngram: Words in such an n-gram.
-        batching: How a micro-batch stands in memory: `packed` (no padding), `grouped` (rows of
-            similar length), `padded` (rows as drawn), or `auto`, which is `packed`.
+        ngram: Number of words in such an n-gram.
+        batching: Layout of a micro-batch: `packed` (no padding), `grouped` (examples of similar
+            length), `padded` (examples in sampled order), or `auto`, which is `packed`.
     """
 
     name: str = excluded_from_key("data")
@@ -89,7 +89,7 @@ class Source(ABC):
     batching: Literal["auto", "packed", "grouped", "padded"] = excluded_from_key("auto")
 
     def __post_init__(self) -> None:
-        """Paths become files that have a content."""
+        """Turns paths into `PromptFile`s, so that keys contain their content."""
         files = (PromptFile(f) if isinstance(f, str) else f for f in self.decontaminate)
         object.__setattr__(self, "decontaminate", tuple(files))
 
@@ -99,7 +99,7 @@ class Source(ABC):
         return tuple(Path(f if isinstance(f, str) else f.path) for f in self.decontaminate)
 
     def problems(self) -> Iterator[str]:
-        """Sentences about settings that cannot be used."""
+        """Sentences about invalid settings."""
         if self.max_examples is not None and self.max_examples < 1:
             yield f"data.max_examples must be at least 1, got {self.max_examples}"
         if self.skip_examples < 0:
@@ -116,62 +116,62 @@ class Source(ABC):
 
     @abstractmethod
     def examples(self, split: Split, dropped: DropCounts | None = None) -> Iterator[Example]:
-        """All usable rows of a split, in a fixed order, one at a time.
+        """All usable examples of a split, in a fixed order.
 
         Args:
-            split: `train`, or `test`: rows held out.
-            dropped: Receives the number of dropped examples by reason.
+            split: `train`, or `test` for held-out examples.
+            dropped: Receives the number of examples left out, by reason.
 
         Raises:
-            ValueError: One sentence, with the row's number, where a row cannot be used.
+            ValueError: If an example is invalid; one sentence with its row number.
         """
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Content of the rows (a file's hash, or a generator's version)."""
+        """Content of the examples (hash of a file, or version of a generator)."""
 
     def commit(self) -> str | None:
-        """The commit that a revision on the hub means now, or None for rows from elsewhere."""
+        """Current commit of a revision on the hub, or None for other sources."""
         return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method(ABC):
-    """How heads are chosen and what is trained.
+    """Selection of heads and of the parameters to train.
 
-    A subclass that declares a field `ratio`, `scope` or `task_model` receives the run's setting of
-    that name; one that doesn't ignores it, and the setting is no part of its key.
+    A subclass with a field `ratio`, `scope` or `task_model` receives the run's setting of that
+    name. Without the field, the setting is ignored and no part of the key.
     """
 
     name: str
 
     @property
-    def freezes_the_rest(self) -> bool:
-        """Whether nothing but rows of Q/K/V or adapters trains."""
+    def freezes_rest(self) -> bool:
+        """Whether only rows of Q/K/V or adapters train."""
         return getattr(self, "scope", None) == "heads_only"
 
     def problems(self) -> Iterator[str]:
-        """Sentences about settings that cannot be used."""
+        """Sentences about invalid settings."""
         return iter(())
 
     def check(self, geometry: Geometry) -> None:  # noqa: B027 - most methods fit every model
-        """Refuses a model that these settings do not fit, before anything trains.
+        """Refuses a model that does not fit these settings, before any training.
 
         Raises:
             ValueError: One sentence.
         """
 
     def normalized(self) -> Method:
-        """The method of which these settings are only another name, else itself."""
+        """The equivalent method that gives the run its key; usually this one."""
         return self
 
     def choose(self, context: Context) -> HeadSet | None:
-        """The chosen heads (Algorithm 1, lines 1 to 9), or None for a method without heads."""
+        """Selected heads (Algorithm 1, lines 1 to 9), or None for a method without heads."""
         return None
 
     @abstractmethod
     def plan(self, heads: HeadSet | None) -> TrainingPlan:
-        """What trains, given the chosen heads (Algorithm 1, lines 10 to 12)."""
+        """Parameters to train, given the selected heads (Algorithm 1, lines 10 to 12)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,18 +179,19 @@ class Benchmark(ABC):
     """A benchmark: one YAML, one subclass. No part of a run's key.
 
     Attributes:
-        name: Names the folder of its results.
-        protocol: How it is asked: `alpaca`, in the template the model was trained on, as one
-            instruction; `plain`, the harness's text as it is; `meta`, in the model's own chat
-            template, each shot a turn; `answer_tokens`, not at all. Two protocols never mix.
-        version: Raised when it is asked or judged otherwise; results of two versions never mix.
+        name: Name of the folder with its results.
+        protocol: Prompt format: `alpaca`, one instruction in the training template; `plain`, the
+            harness's text unchanged; `meta`, the model's own chat template with each shot as a
+            turn; `answer_tokens`, no prompt. Results of two protocols never mix.
+        version: Raised when prompts or scoring change; results of two versions never mix.
         task: The task it belongs to, or None if it fits every task.
-        limit: Number of documents, or None for all.
+        limit: Maximum number of documents, or None for all.
+        runs_generated_code: Whether it executes generated code.
     """
 
     reads_data: ClassVar[bool] = False
-    """Whether it reads rows of the run's data, and not only the template: then a base model has a
-    result of it for each dataset, and else one for all."""
+    """Whether it reads examples of the run's data beyond the template. If so, a base model has one
+    result per dataset, else one for all."""
 
     name: str
     protocol: Protocol
@@ -200,76 +201,76 @@ class Benchmark(ABC):
     runs_generated_code: bool = False
 
     def problems(self) -> Iterator[str]:
-        """Sentences about settings that cannot be used."""
+        """Sentences about invalid settings."""
         if self.limit is not None and self.limit < 1:
             yield f"the limit of benchmark {self.name} must be at least 1, got {self.limit}"
 
     def protected(self) -> bool:
-        """Whether what it executes can do no harm here: where it runs no generated code, always."""
+        """Whether it cannot do harm here; always true if it executes no generated code."""
         return not self.runs_generated_code
 
     def ready(self, data_dir: Path | None) -> None:  # noqa: B027 - some need nothing
-        """Refuses what would fail after hours: packages and files that are not there.
+        """Checks packages and files before hours of work depend on them.
 
         Args:
-            data_dir: `evals.data_dir`: documents as local files, or None for the hub's.
+            data_dir: `evals.data_dir`: local files of documents, or None for the hub.
 
         Raises:
-            ValueError: One sentence that names what is missing and the remedy.
+            ValueError: If something is missing; one sentence with the remedy.
         """
 
     def dry_run(  # noqa: B027 - some need none
         self, data_dir: Path | None, backend: Backend = "hf"
     ) -> None:
-        """Refuses what shows only when it is asked, judged and summed up; no model is needed.
+        """Checks prompts, scoring and aggregation on a few documents, without a model.
 
         Args:
             data_dir: `evals.data_dir`.
-            backend: What will generate.
+            backend: Generation backend.
 
         Raises:
             ValueError: One sentence.
         """
 
     def fetch(self, data_dir: Path | None) -> str | None:
-        """Gets what the benchmark needs from elsewhere, so that it runs without a network.
+        """Downloads what the benchmark needs, so that it runs without a network.
 
         Args:
             data_dir: `evals.data_dir`.
 
         Returns:
-            What that is, in words, or None if it needs nothing.
+            A description of it, or None if nothing is needed.
 
         Raises:
-            ValueError: If it cannot be had; one sentence.
+            ValueError: If it is not available; one sentence.
         """
         return None
 
     def fingerprint(self, data_dir: Path | None) -> str | None:
-        """Content of the documents; None where it cannot be told without fetching them."""
+        """Content of the documents, or None if unknown before they are downloaded."""
         return None
 
     @abstractmethod
     def evaluate(self, context: EvaluationContext) -> BenchmarkResult | None:
-        """Asks the model and judges its answers.
+        """Evaluates the model.
 
-        Every rank calls it; those other than 0 may return None.
+        Every rank calls it; ranks other than 0 may return None.
 
         Raises:
             ValueError: If documents are missing or damaged; one sentence.
         """
 
     def document_scores(self, folder: Path) -> DocumentScores | None:
-        """The headline, document by document, from the files that `evaluate` left.
+        """Headline metric per document, read from the files of `evaluate`.
 
         Args:
-            folder: `evals/<name>/<protocol>` of what was evaluated.
+            folder: `evals/<name>/<protocol>` of the evaluated model.
 
         Returns:
-            None for a benchmark that leaves none.
+            The scores, or None for a benchmark without them.
 
         Raises:
-            OSError: If the files are gone.
-            ValueError: If they are damaged.
+            OSError: If files are missing.
+            ValueError: If files are damaged.
         """
         return None

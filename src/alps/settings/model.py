@@ -1,4 +1,4 @@
-"""A base model: where its weights come from."""
+"""A base model and the source of its weights."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from alps.base.hashing import digest, excluded_from_key, file_hash, folder_hash
+from alps.base.hashing import digest, file_hash, folder_hash
+from alps.base.key import excluded_from_key
 from alps.base.serialization import seed_problems
 
 DEFAULT_REVISION = "main"
-"""Branch of a hub model for which none is named."""
+"""Default branch of a hub model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A base model. Exactly one of `path`, `hub`, `package`, `random` is where it comes from.
+    """A base model, from one of `path`, `hub`, `package` and `random`.
 
     Attributes:
         name: Name of the choice, for tables.
-        path: A hub id (`org/name` or `org/name@revision`) or a local folder given by the user; wins
-            over the others.
+        path: A hub id (`org/name` or `org/name@revision`) or a local folder; takes precedence over
+            the other sources.
         hub: Hub id of this choice.
         revision: Branch, tag or commit of a hub model, as written.
-        package: Python package that carries the weights as `file`, in GGUF.
+        package: Python package with the weights as `file`, in GGUF.
         file: Name of the GGUF file in the package.
         random: Llama configuration of a model with random weights (tests).
         seed: Seed of those random weights.
-        shape: What its `config.json` says, for plans, which fetch nothing.
-        tuned: Task -> hub id of a model that somebody tuned from this one (`task_model=readily`).
-        sharded: Whether training whole matrices of it takes several devices: with gradients and
-            AdamW's averages, 16 bytes a parameter are more than one of 80 GB has.
+        shape: Contents of its `config.json`, for plans, which download nothing.
+        tuned: Task -> hub id of a published fine-tuned model (`task_model=readily`).
+        sharded: Whether training its full matrices takes several devices: 16 bytes per parameter,
+            with gradients and AdamW's moments, exceed one device of 80 GB.
     """
 
     name: str = excluded_from_key("model")
@@ -47,7 +48,7 @@ class Model:
     sharded: bool = excluded_from_key(False)
 
     def problems(self) -> Iterator[str]:
-        """Sentences about settings that cannot be used."""
+        """Sentences about invalid settings."""
         if not any((self.path, self.hub, self.package, self.random)):
             yield "model names no place to load from: set model.path=<hub id or folder>"
         for name, size in (self.random or {}).items():
@@ -66,19 +67,19 @@ class Model:
 
     @property
     def repo(self) -> str | None:
-        """The hub id, or None for models that are local."""
+        """Hub id, or None for local models."""
         if self.path:
             return None if os.path.exists(self.path) else self.path.partition("@")[0]
         return self.hub
 
     @property
     def hub_revision(self) -> str:
-        """Revision of a hub model: that of `path` (`org/name@revision`), else `revision`."""
+        """Revision of a hub model: from `path` (`org/name@revision`), else `revision`."""
         in_path = self.path.partition("@")[2] if self.path else ""
         return in_path or self.revision
 
     def fingerprint(self) -> str:
-        """Content of the weights: hub id and revision, hash of local files, or the random spec."""
+        """Content of the weights: hub id and revision, hash of local files, or random settings."""
         if self.path and os.path.exists(self.path):
             return folder_hash(Path(self.path))
         if self.repo:

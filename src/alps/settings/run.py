@@ -1,6 +1,6 @@
-"""What a run is: frozen settings, and the key that names the run's folder.
+"""Settings of a run, and the key that names its folder.
 
-Everything past `config.build` is made of the dataclasses here, in `families` and in
+Code past `alps.config` sees only these frozen dataclasses and those of `interfaces`, `model` and
 `infrastructure`. Nothing here imports torch.
 """
 
@@ -12,19 +12,19 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-from alps.base.hashing import canonical, digest, excluded_from_key
+from alps.base.hashing import digest
+from alps.base.key import canonical, excluded_from_key
 from alps.base.serialization import name_problems, seed_problems
 from alps.settings.infrastructure import Evals, Logger, Trainer
 from alps.settings.interfaces import FrozenDtype, Method, Source
 from alps.settings.model import Model
 
 ALGORITHM_VERSION = 2
-"""Raised whenever a fix changes the numbers a run ends in; part of every key."""
-
+"""Raised whenever a fix changes results; part of every key."""
 
 Precision = Literal["auto", "32", "bf16-mixed", "16-mixed", "bf16-true"]
 Weights = Literal["keep", "qkv", "drop"]
-"""What stays of a run's trained weights: all, q, k and v (enough to score them), or nothing."""
+"""Trained weights to keep: all, q, k and v (enough for scores), or none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,18 +34,18 @@ class Optim:
     Attributes:
         name: Name of the choice, for tables.
         lr: Peak learning rate.
-        batch_size: Effective batch, in examples per optimizer step over all devices.
-        epochs: Passes over the training rows.
-        max_steps: Stop after so many optimizer steps, or None; the schedule ends there too.
-        betas: AdamW's averaging factors.
+        batch_size: Effective batch size: examples per optimizer step over all devices.
+        epochs: Passes over the training examples.
+        max_steps: Maximum number of optimizer steps, or None; the schedule ends there too.
+        betas: AdamW's decay rates of the first and second moments.
         eps: AdamW's epsilon.
         weight_decay: Decoupled decay of trainable matrices (never of biases and norms).
-        warmup_ratio: Share of the steps in which the rate rises linearly.
-        min_lr_ratio: Share of the peak rate that the cosine ends in.
-        clip_norm: Largest gradient norm, or None.
-        precision: What Lightning calls precision; `auto` is bf16-mixed on GPU and 32 on CPU.
-        frozen_dtype: How weights that do not train are kept: `float32`, `bfloat16` in half the
-            memory, or `nf4`: matrices of the layers in 4 bits. What trains is float32 in any case.
+        warmup_ratio: Share of the steps with linear warm-up.
+        min_lr_ratio: Final learning rate of the cosine, as a share of the peak.
+        clip_norm: Maximum gradient norm, or None.
+        precision: Precision of Lightning's trainer; `auto` is bf16-mixed on GPU and 32 on CPU.
+        frozen_dtype: Dtype of frozen weights: `float32`, `bfloat16`, or `nf4` (matrices of the
+            layers in 4 bits). Trainable parameters are float32 in any case.
     """
 
     name: str = excluded_from_key("optim")
@@ -63,7 +63,7 @@ class Optim:
     frozen_dtype: FrozenDtype = "float32"
 
     def problems(self) -> Iterator[str]:
-        """Sentences about settings that cannot be used."""
+        """Sentences about invalid settings."""
         if not self.lr > 0:
             yield f"optim.lr must be positive, got {self.lr}"
         for name in ("batch_size", "epochs", "max_steps"):
@@ -85,14 +85,14 @@ class Optim:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskModel:
-    """How a scored method obtains its task model: by a training run, or from `path`.
+    """Task model of a scored method: trained by a run of its own, or loaded from `path`.
 
     Attributes:
         name: Name of the choice.
-        method: What the run that makes the task model trains.
-        fraction: Share of the training rows it sees.
-        data: Another dataset to make it from (transfer), or None for the run's own.
-        path: A finished task model: hub id or folder. Then nothing is trained.
+        method: Method of the run that trains the task model.
+        fraction: Share of the training examples in that run.
+        data: Another dataset for it (transfer), or None for the run's own.
+        path: A finished task model: hub id or folder. Nothing is trained for it.
     """
 
     name: str = excluded_from_key("sft")
@@ -102,7 +102,7 @@ class TaskModel:
     path: str | None = excluded_from_key()
 
     def problems(self) -> Iterator[str]:
-        """Sentences about settings that cannot be used."""
+        """Sentences about invalid settings."""
         if self.method is None and self.path is None:
             yield (
                 f"task_model={self.name} needs a finished model: "
@@ -110,7 +110,7 @@ class TaskModel:
             )
 
     def fingerprint(self) -> Any:
-        """Content of a finished task model, else what makes it."""
+        """Content of a finished task model, else the settings that train it."""
         if self.path:
             return Model(path=self.path).fingerprint()
         return canonical([self.method, self.fraction, self.data])
@@ -118,7 +118,7 @@ class TaskModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One trained model, fully described. The first five fields are science, the rest is not."""
+    """A complete description of one trained model. Only the first five fields enter its key."""
 
     method: Method
     model: Model
@@ -131,14 +131,14 @@ class Run:
     output_dir: str = excluded_from_key("outputs")
 
     def problems(self) -> Iterator[str]:
-        """Sentences about parts that do not go together, or cannot name a folder."""
+        """Sentences about incompatible parts and invalid names."""
         yield from name_problems(self.method.name, "method.name")
         if (task := self.task_run()) is not None:
             yield from name_problems(task.method.name, "task_model.method.name")
         yield from seed_problems(self.seed, "seed")
         if not self.output_dir:
             yield "output_dir must name a folder, got an empty text"
-        if self.optim.frozen_dtype != "float32" and not self.method.freezes_the_rest:
+        if self.optim.frozen_dtype != "float32" and not self.method.freezes_rest:
             yield (
                 f"optim.frozen_dtype={self.optim.frozen_dtype} keeps what does not train in less "
                 f"room, but method={self.method.name} trains whole matrices beside: use "
@@ -153,57 +153,57 @@ class Run:
 
     @property
     def base_key(self) -> str:
-        """Names the evaluation of its base model; of the data, only the template shapes prompts."""
+        """Key of its base model's evaluation; prompts depend on the template, not on the data."""
         return _base_key([self.model, self.data.template])
 
     @property
     def base_data_key(self) -> str:
-        """Names that of benchmarks that read the data; how many rows train doesn't matter."""
+        """Key of benchmarks that read the data; the training subset does not matter."""
         every = {"max_examples": None, "fraction": 1.0, "subset_seed": 0, "skip_examples": 0}
         return _base_key([self.model, replace(self.data, **every)])
 
     @property
     def sharded(self) -> bool:
-        """Whether weights, gradients and optimizer states are spread over the devices (FSDP)."""
+        """Whether weights, gradients and optimizer states are sharded over the devices (FSDP)."""
         if self.trainer.strategy != "auto":
             return self.trainer.strategy == "fsdp"
-        return self.model.sharded and not self.method.freezes_the_rest
+        return self.model.sharded and not self.method.freezes_rest
 
     @property
     def precision(self) -> Precision:
-        """What the trainer is asked for: sharded, there is no fp16, and bf16-mixed takes its place.
+        """Precision of the trainer: sharding has no fp16, so bf16-mixed replaces it.
 
-        What deviates from `optim.precision` is recorded in `result.json`.
+        `result.json` records deviations from `optim.precision`.
         """
-        asked = self.optim.precision
-        return "bf16-mixed" if self.sharded and asked == "16-mixed" else asked
+        precision = self.optim.precision
+        return "bf16-mixed" if self.sharded and precision == "16-mixed" else precision
 
     @property
     def folder(self) -> Path:
-        """Where this run lives."""
+        """Folder of this run."""
         return Path(self.output_dir) / "runs" / self.key
 
     @property
     def base_folder(self) -> Path:
-        """Where evaluations of its base model live, but for those that read its data."""
+        """Folder of its base model's evaluations, except those that read the data."""
         return Path(self.output_dir) / "evals" / self.base_key
 
     @property
     def base_data_folder(self) -> Path:
-        """Where those live that read its data."""
+        """Folder of its base model's evaluations that read the data."""
         return Path(self.output_dir) / "evals" / self.base_data_key
 
     def task_run(self) -> Run | None:
-        """The run that makes this run's task model, or None where none is needed."""
+        """The run that trains this run's task model, or None if none is needed."""
         wanted: TaskModel | None = getattr(self.method, "task_model", None)
         if wanted is None or wanted.path is not None:
             return None
         assert wanted.method is not None
         data = wanted.data or self.data
-        share = Fraction(str(data.fraction)) * Fraction(str(wanted.fraction))  # 0.2 * 0.1 is 0.02
+        share = Fraction(str(data.fraction)) * Fraction(str(wanted.fraction))  # exact: 0.02
         data = replace(data, fraction=float(share))
         optim = self.optim
-        if not wanted.method.freezes_the_rest:
+        if not wanted.method.freezes_rest:
             optim = replace(optim, frozen_dtype="float32")
         return replace(self, method=wanted.method, data=data, optim=optim, evals=Evals())
 

@@ -1,4 +1,4 @@
-"""Resume points: written whole or not at all, at step boundaries, and on SIGTERM."""
+"""Training checkpoints: written atomically, at step boundaries and on SIGTERM."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from alps.training.step_callback import StepCallback
 
 
 class StoppedBySignal(SystemExit):
-    """A signal asked the training to end; a resume point was written. Exit code 128 + signal."""
+    """A signal stopped the training after a checkpoint. Exit code 128 + signal."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and renames it.
+    """Writes a checkpoint to a temporary file next to its path and renames it.
 
-    Lightning's own goes through the system's temporary folder, and when that lies on another file
-    system, a kill while it is copied truncates the only checkpoint.
+    Lightning writes to the system's temporary folder. If that is another file system, a kill during
+    the copy truncates the only checkpoint.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None):
@@ -36,21 +36,21 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class CheckpointCallback(StepCallback):
-    """Saves `checkpoint/last.ckpt` every few steps, and when the process is told to stop."""
+    """Saves `checkpoint/last.ckpt` every few steps, and when a signal asks to stop."""
 
     def __init__(self, path: Path, every_n_steps: int):
-        """Saves at `path`, over the previous one."""
+        """Saves to `path`, replacing the previous checkpoint."""
         self.path, self.every_n_steps = path, every_n_steps
         self.signal = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Replaces Lightning's handler, whose broadcast inside the handler can deadlock."""
+        """Replaces Lightning's signal handler, which broadcasts and can deadlock."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, self._remember)
+                signal.signal(number, self._on_signal)
 
     def on_step_end(self, trainer: pl.Trainer, module: Any, batch: Any) -> None:
-        """Saves where an optimizer step has just been completed."""
+        """Saves after a completed optimizer step."""
         stop = self._any_rank(self.signal)
         last = trainer.global_step >= module.schedule.num_steps
         if stop or (trainer.global_step % self.every_n_steps == 0 and not last):
@@ -59,7 +59,7 @@ class CheckpointCallback(StepCallback):
             self.signal = stop
             trainer.should_stop = True
 
-    def _remember(self, number: int, frame: Any) -> None:
+    def _on_signal(self, number: int, frame: Any) -> None:
         self.signal = number
 
     def _any_rank(self, number: int) -> int:
@@ -73,7 +73,7 @@ class CheckpointCallback(StepCallback):
 
 
 def latest_checkpoint(path: Path) -> Path | None:
-    """The checkpoint to go on from, or None to start.
+    """The checkpoint to resume from, or None to start from the beginning.
 
     Raises:
         RunFailed: If it is damaged.

@@ -1,6 +1,6 @@
-"""One training: a run's settings and its folder in, trained weights out.
+"""Training of a run: from its settings and folder to trained weights.
 
-Called in the process itself for one device, and in each worker process for several.
+Runs in the main process for one device, and in each worker process for several.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from pytorch_lightning.strategies import DDPStrategy
+from torch import nn
 from torch.utils.data import DataLoader
 
 from alps.data.batches import Batching, FromStep, MicroBatches, Schedule
@@ -42,44 +43,41 @@ from alps.training.checkpoint import (
 )
 from alps.training.metrics import Metrics, final_loss
 from alps.training.module import AlignmentModule
-from alps.training.prediction import micro_batch_size, predict_cost
+from alps.training.prediction import predict_cost, resolve_micro_batch_size
 from alps.training.progress import TrainingProgress
-from alps.training.save_weights import SaveTrained, completed
+from alps.training.save_weights import SaveWeights, training_complete
 from alps.training.wandb_log import WandbLog
 
 PRECISIONS = {"32": "32-true"}
-"""What Lightning calls what it was asked for."""
+"""Requested precision -> name that Lightning reports."""
 
-PATIENCE = timedelta(hours=2)
-"""Ranks wait for each other so long: rank 0 judges generated code while the others are done."""
-
-logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips are not ours
+RANK_TIMEOUT = timedelta(hours=2)
+"""Longest wait of ranks for each other: rank 0 alone judges generated code."""
 
 
 def fit(run: Run, callbacks: Sequence[pl.Callback] = ()) -> None:
-    """Trains, from the last resume point if there is one, and writes weights and measurements.
+    """Trains from the last checkpoint, if there is one, and writes weights and measurements.
 
-    Expects `heads.json` in the run's folder if the method chose heads. Rank 0 leaves
-    `weights/trained.safetensors` (what the run is restored from), `weights/heads.safetensors` if
-    nothing but rows of heads trained (for other programs), then `training.json`.
+    Expects `heads.json` in the run's folder if the method selects heads. Rank 0 writes
+    `weights/trained.safetensors` (to restore the run), `weights/heads.safetensors` if only rows of
+    heads were trained (for other programs), then `training.json`.
 
     Args:
-        run: What to train.
-        callbacks: Of Lightning, beside the training's own; their `on_fit_end` finds the files.
+        run: The run to train.
+        callbacks: Further Lightning callbacks; their `on_fit_end` finds these files.
 
     Raises:
-        RunFailed: If the loss is not finite, memory runs out, a file is damaged, or the run is to
-            be sharded.
-        Stopped: If a signal asked to stop; a resume point was written.
+        RunFailed: If the loss is not finite, memory runs out, a file is damaged, or the run needs
+            sharding.
+        StoppedBySignal: If a signal asked to stop; a checkpoint was written.
     """
     if run.sharded:
         raise RunFailed(_SHARDED)
     folder = RunFolder(run.folder)
     base = materialize(run.model)
-    tokenizer = load_tokenizer(base)
-    context, show = context_length(base), run.trainer.progress
-    rows = encoded_dataset(run.data, tokenizer, progress=show, context=context)
-    torch.manual_seed(run.seed)  # adapters draw their first values
+    tokenizer, context = load_tokenizer(base), context_length(base)
+    rows = encoded_dataset(run.data, tokenizer, progress=run.trainer.progress, context=context)
+    torch.manual_seed(run.seed)  # for the initialization of adapters
     model = load_model(base)
     total, total_qkv = num_parameters(model), sum(p.numel() for p in qkv_parameters(model))
     plan = run.method.plan(folder.read_heads())
@@ -87,56 +85,72 @@ def fit(run: Run, callbacks: Sequence[pl.Callback] = ()) -> None:
     cast_frozen(model, run.optim.frozen_dtype)
     if run.trainer.activation_checkpointing:
         checkpoint_activations(model)
-    size = micro_batch_size(run, base, plan, rows)
-    module = AlignmentModule(model, run.optim, schedule_of(run, len(rows), size), run.seed)
+    size = resolve_micro_batch_size(run, base, plan, rows)
+    module = AlignmentModule(model, run.optim, step_schedule(run, len(rows), size), run.seed)
     metrics = Metrics(folder.path / "metrics.csv")
-    resume = CheckpointCallback(folder.checkpoint_path, run.trainer.checkpoint_every_n_steps)
-    measured = lambda trainer: {  # noqa: E731
-        "num_trainable": num_trainable(model),
-        "trainable_fraction": num_trainable(model) / total,
-        "qkv_fraction": sum(p.numel() for p in qkv_parameters(model) if p.requires_grad)
-        / total_qkv,
-        "train_seconds": metrics.seconds,
-        "tokens_per_second": metrics.tokens / max(metrics.seconds, 1e-9),
-        "peak_memory_bytes": metrics.peak,
-        "final_train_loss": final_loss(metrics.path),
-        "precision": trainer.precision,
-        "deviations": deviations(run, str(trainer.precision)),
-        "num_steps": trainer.global_step,
-        "num_examples": len(rows),
-        "num_dropped": rows.num_dropped,
-        "dropped": dict(rows.dropped),
-        "num_truncated": rows.num_truncated,
-        "devices": run.trainer.devices,
-        **predict_cost(run, base, plan, rows, size, str(trainer.precision)),
-    }
-    own = [metrics, SaveTrained(run, measured), *callbacks]
-    trainer = build_trainer(run, module, folder, own, resume)
-    batching = "packed" if run.data.batching == "auto" else run.data.batching
-    loader = build_loader(rows, module, trainer, pad_id(tokenizer), batching)
-    with _worded_failures():
+    checkpoints = CheckpointCallback(folder.checkpoint_path, run.trainer.checkpoint_every_n_steps)
+
+    def measurements(trainer: pl.Trainer) -> dict[str, Any]:
+        return {
+            **trainable_shares(model, total, total_qkv),
+            "train_seconds": metrics.seconds,
+            "tokens_per_second": metrics.tokens / max(metrics.seconds, 1e-9),
+            "peak_memory_bytes": metrics.peak,
+            "final_train_loss": final_loss(metrics.path),
+            "precision": trainer.precision,
+            "deviations": deviations(run, str(trainer.precision)),
+            "num_steps": trainer.global_step,
+            "num_examples": len(rows),
+            "num_dropped": rows.num_dropped,
+            "dropped": dict(rows.dropped),
+            "num_truncated": rows.num_truncated,
+            "devices": run.trainer.devices,
+            **predict_cost(run, base, plan, rows, size, str(trainer.precision)),
+        }
+
+    own = [metrics, SaveWeights(run, measurements), *callbacks]
+    with _quiet_lightning(), _readable_errors():
+        trainer = build_trainer(run, module, folder, own, checkpoints)
+        batching = "packed" if run.data.batching == "auto" else run.data.batching
+        loader = build_loader(rows, module, trainer, pad_id(tokenizer), batching)
         start = latest_checkpoint(folder.checkpoint_path)
         trainer.fit(module, loader, ckpt_path=start, weights_only=True)
-    if not completed(trainer, module):
-        raise StoppedBySignal(128 + resume.signal)
+    if not training_complete(trainer, module):
+        raise StoppedBySignal(128 + checkpoints.signal)
+
+
+def trainable_shares(model: nn.Module, total: int, total_qkv: int) -> dict[str, float]:
+    """Trainable parameters: their number and shares.
+
+    Args:
+        model: The model with its plan applied.
+        total: Parameters of the base model.
+        total_qkv: Parameters of Q/K/V of the base model.
+    """
+    qkv = sum(p.numel() for p in qkv_parameters(model) if p.requires_grad)
+    return {
+        "num_trainable": num_trainable(model),
+        "trainable_fraction": num_trainable(model) / total,
+        "qkv_fraction": qkv / total_qkv,
+    }
 
 
 def deviations(run: Run, precision: str) -> list[str]:
-    """Where a training was not what was asked for, in sentences.
+    """Sentences on settings that the training could not follow.
 
     Args:
-        run: What was asked for.
-        precision: What the trainer really used.
+        run: The run.
+        precision: Precision that the trainer used.
     """
-    asked = run.optim.precision
-    if asked == "auto" or PRECISIONS.get(asked, asked) == precision:
+    requested = run.optim.precision
+    if requested == "auto" or PRECISIONS.get(requested, requested) == precision:
         return []
     why = ": sharded over devices, there is no fp16" if run.sharded else ""
-    return [f"precision {asked} was asked, {precision} ran{why}"]
+    return [f"precision {requested} was asked, {precision} ran{why}"]
 
 
-def schedule_of(run: Run, num_examples: int, micro_batch_size: int) -> Schedule:
-    """The steps of a run."""
+def step_schedule(run: Run, num_examples: int, micro_batch_size: int) -> Schedule:
+    """Optimizer steps and micro-batches of a run."""
     return Schedule(
         num_examples=num_examples,
         batch_size=run.optim.batch_size,
@@ -153,9 +167,9 @@ def build_trainer(
     module: AlignmentModule,
     folder: RunFolder,
     own: Sequence[pl.Callback],
-    resume: CheckpointCallback,
+    checkpoints: CheckpointCallback,
 ) -> pl.Trainer:
-    """Lightning's trainer with our callbacks; ranks, if several, were started by torchrun."""
+    """Lightning's trainer with our callbacks; torchrun has started the ranks, if several."""
     gpu = run.trainer.accelerator == "gpu" or (
         run.trainer.accelerator == "auto" and torch.cuda.is_available()
     )
@@ -168,14 +182,14 @@ def build_trainer(
         callbacks.append(TrainingProgress(metrics, run.key, bar=run.trainer.progress == "auto"))
     if run.logger.name == "wandb":
         callbacks.append(WandbLog(run, folder.path, metrics))
-    callbacks.append(resume)  # last, so that a resume point holds what the others counted
+    callbacks.append(checkpoints)  # last, so that checkpoints have the state of all others
     several = run.trainer.devices > 1
-    # Named, not detected: in a SLURM job our ranks are still those of torchrun.
+    # Explicit, because detection would find SLURM in a job, where ranks are torchrun's.
     environment = TorchElasticEnvironment() if several else LightningEnvironment()
     return pl.Trainer(
         accelerator="gpu" if gpu else "cpu",
         devices=run.trainer.devices,
-        strategy=DDPStrategy(process_group_backend="nccl" if gpu else "gloo", timeout=PATIENCE)
+        strategy=DDPStrategy(process_group_backend="nccl" if gpu else "gloo", timeout=RANK_TIMEOUT)
         if several
         else "auto",
         precision=precision,  # pyright: ignore[reportArgumentType]
@@ -208,21 +222,34 @@ def build_loader(
 
 
 @contextmanager
-def _worded_failures() -> Iterator[None]:
-    with warnings.catch_warnings():
-        # Our batches are a function of the step: resuming inside an epoch is exact.
-        warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*")
-        warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
-        try:
+def _quiet_lightning() -> Iterator[None]:
+    """Silences Lightning's tips, and its warnings that do not apply here."""
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            # Batches are a function of the step: resuming inside an epoch is exact.
+            warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*")
+            warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
             yield
-        except torch.OutOfMemoryError:
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def _readable_errors() -> Iterator[None]:
+    """Turns out-of-memory errors into one sentence with remedies."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise RunFailed(_OUT_OF_MEMORY) from None
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error):
             raise RunFailed(_OUT_OF_MEMORY) from None
-        except RuntimeError as error:
-            if "can't allocate memory" in str(error):
-                raise RunFailed(_OUT_OF_MEMORY) from None
-            raise
+        raise
 
 
 _SHARDED = (

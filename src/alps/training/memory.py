@@ -1,4 +1,4 @@
-"""Peak memory of a training: of the GPU if there is one, else resident memory of the process."""
+"""Peak memory of a training: of the GPU if available, else resident memory of the process."""
 
 import ctypes
 import gc
@@ -9,20 +9,20 @@ import torch
 
 
 def reset_peak() -> None:
-    """Starts counting anew, so that one run of a sweep doesn't inherit another's peak."""
+    """Resets the peak, so that runs of a sweep are measured separately."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # freed pages of earlier runs go back first
+        ctypes.CDLL(None).malloc_trim(0)  # return freed pages of earlier runs
         Path("/proc/self/clear_refs").write_text("5")  # Linux: resets VmHWM
     except (OSError, AttributeError):
         pass
 
 
 def peak_bytes() -> int:
-    """Largest use since `reset_peak`, in bytes."""
+    """Peak memory since `reset_peak`, in bytes."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     try:

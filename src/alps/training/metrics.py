@@ -1,4 +1,4 @@
-"""`metrics.csv`: one line for each optimizer step, the same after a kill as without one."""
+"""`metrics.csv`: one line per optimizer step, the same after an interruption as without one."""
 
 from __future__ import annotations
 
@@ -22,22 +22,21 @@ COLUMNS = ("step", "loss", "lr", "tokens", "seconds")
 class Metrics(StepCallback):
     """Measures each step on all ranks and appends it to `metrics.csv` on rank 0.
 
-    Seconds are those of training: reading batches, forward, backward and optimizer. They begin with
-    the first batch and stand still at the end of each step while callbacks evaluate, log or write
-    checkpoints. Seconds, tokens and peak memory are carried over in checkpoints, so that a training
-    that was interrupted reports what all its attempts together took (work redone after a kill
-    excluded). It must be the first callback.
+    Seconds cover reading batches, forward, backward and optimizer, from the first batch on; the
+    time of callbacks that evaluate, log or save checkpoints is excluded. Checkpoints carry seconds,
+    tokens and peak memory, so that an interrupted training reports the sums of all attempts
+    (excluding steps repeated after a kill). Must be the first callback.
     """
 
     def __init__(self, path: Path):
-        """Writes to `path`; `scores` is for what others measure, and goes to loggers only."""
+        """Writes to `path`; `scores` holds evaluation metrics for loggers."""
         self.path = path
         self.latest: dict[str, float] = {}
         self.scores: dict[str, float] = {}
         self.seconds, self.tokens, self.peak = 0.0, 0, 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Drops the lines of steps that will be done again."""
+        """Drops the lines of steps that will be repeated."""
         memory.reset_peak()
         if trainer.is_global_zero:
             kept = [r for r in read_metrics(self.path) if int(r["step"]) <= trainer.global_step]
@@ -45,19 +44,19 @@ class Metrics(StepCallback):
             write_text(self.path, "\n".join(lines) + "\n")
 
     def on_step_end(self, trainer: pl.Trainer, module: Any, batch: Any) -> None:
-        """One line at the end of each optimizer step."""
+        """Writes one line per optimizer step."""
         loss = module.step_loss.double()
         sums = torch.stack([loss, torch.full_like(loss, module.step_tokens)])
         if dist.is_initialized():
             dist.all_reduce(sums)
-        self.tokens += int(sums[1])  # waits for the device
-        self.seconds += perf_counter() - module.step_began
+        self.tokens += int(sums[1])  # synchronizes with the device
+        self.seconds += perf_counter() - module.step_start
         self.peak = max(self.peak, memory.peak_bytes())
         answers = max(int(batch["step_answer_tokens"]), 1)
         self.latest = {
             "step": trainer.global_step,
             "loss": float(sums[0]) / answers,
-            "lr": module.used_lr,
+            "lr": module.last_lr,
             "tokens": self.tokens,
             "seconds": round(self.seconds, 3),
         }
@@ -66,26 +65,25 @@ class Metrics(StepCallback):
                 file.write(",".join(str(self.latest[c]) for c in COLUMNS) + "\n")
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed training needs."""
+        """State carried over by checkpoints."""
         return {"seconds": self.seconds, "tokens": self.tokens, "peak": self.peak}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on counting."""
+        """Restores the state of a checkpoint."""
         self.seconds, self.tokens = state_dict["seconds"], state_dict["tokens"]
         self.peak = state_dict["peak"]
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:
-    """Whole lines of a `metrics.csv`; one that a kill cut short is left out."""
+    """Complete lines of a `metrics.csv`; a truncated last line is left out."""
     if not path.exists():
         return []
     with path.open(newline="") as file:
-        rows = [r for r in csv.DictReader(file) if all(r.get(c) for c in COLUMNS)]
-    return rows
+        return [r for r in csv.DictReader(file) if all(r.get(c) for c in COLUMNS)]
 
 
 def final_loss(path: Path) -> float | None:
-    """Mean loss over the last tenth of the steps (at least one)."""
+    """Mean loss over the last tenth of the steps (at least one step)."""
     losses = [float(r["loss"]) for r in read_metrics(path)]
     last = losses[-math.ceil(len(losses) / 10) :]
     return sum(last) / len(last) if last else None

@@ -1,4 +1,4 @@
-"""The LightningModule: a causal language model of which a plan has unfrozen a part."""
+"""LightningModule of a causal language model that is partly trainable."""
 
 from __future__ import annotations
 
@@ -20,46 +20,46 @@ from alps.training.optimizer import build_optimizer, build_schedule
 
 
 class AlignmentModule(pl.LightningModule):
-    """Fine-tunes what requires a gradient on the answers of a dataset (Algorithm 1, line 13).
+    """Fine-tunes the trainable parameters on answer tokens (Algorithm 1, line 13).
 
-    The loss of an optimizer step is the sum over all its answer tokens, divided by their number
-    over all micro-batches and ranks. Lightning divides by the number of micro-batches and DDP by
-    the number of ranks, so both are multiplied in.
+    The loss of an optimizer step is the mean over the answer tokens of all its micro-batches and
+    ranks. Lightning divides by the number of micro-batches and DDP by the number of ranks, so
+    `training_step` multiplies by both.
     """
 
     def __init__(self, model: nn.Module, optim: Optim, schedule: Schedule, seed: int):
-        """Keeps the model; the steps come from `schedule`."""
+        """Trains `model` on the steps of `schedule`."""
         super().__init__()
         self.model, self.optim, self.schedule, self.seed = model, optim, schedule, seed
         self.step_loss = torch.zeros(())
         self.step_tokens = 0
-        self.used_lr = 0.0
-        self.step_began: float | None = None
+        self.last_lr = 0.0
+        self.step_start: float | None = None
         self.strict_loading = False  # checkpoints hold trainable parameters only
 
     def on_fit_start(self) -> None:
-        """Training mode for every module, frozen ones included."""
+        """Sets training mode for all modules, including frozen ones."""
         self.model.train()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Seeds every micro-batch by its number, so that a resumed training draws the same.
+        """Seeds each micro-batch by its index, so that resumed trainings sample the same values.
 
-        Lightning calls it after all callbacks' hooks: here the first step's time begins.
+        Lightning calls it after the hooks of all callbacks, so the first step's time starts here.
         """
         seed = int(digest([self.seed, batch_idx, self.global_rank])[:8], 16)
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
-        if self.step_began is None:
-            self.step_began = perf_counter()
+        if self.step_start is None:
+            self.step_start = perf_counter()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """The next step's time begins when all callbacks are done with this one."""
+        """Starts the next step's time after the hooks of all callbacks."""
         if (batch_idx + 1) % self.schedule.num_micro == 0:
-            self.step_began = perf_counter()
+            self.step_start = perf_counter()
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Loss of one micro-batch, scaled so that a step's gradients add up to the mean."""
+        """Loss of one micro-batch, scaled so that the gradients of a step sum to the mean."""
         if batch_idx % self.schedule.num_micro == 0:
             self.step_loss, self.step_tokens = torch.zeros((), device=self.device), 0
         packed = batch.get("position_ids"), batch.get("lengths")
@@ -70,8 +70,8 @@ class AlignmentModule(pl.LightningModule):
         return loss * (parts / max(batch["step_answer_tokens"], 1))
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Refuses to apply a step whose loss is not a number."""
-        self.used_lr = optimizer.param_groups[0]["lr"]
+        """Stops before a step with a non-finite loss."""
+        self.last_lr = optimizer.param_groups[0]["lr"]
         if not torch.isfinite(self.step_loss):
             raise RunFailed(
                 f"the loss became {float(self.step_loss)} at step {self.global_step + 1}; a lower "
@@ -79,8 +79,8 @@ class AlignmentModule(pl.LightningModule):
             )
 
     def configure_optimizers(self) -> Any:
-        """AdamW with a schedule that moves every optimizer step."""
-        # Under automatic mixed precision Lightning cannot clip for a fused optimizer.
+        """AdamW with a schedule per optimizer step."""
+        # Lightning cannot clip gradients of a fused optimizer under automatic mixed precision.
         fused = "mixed" not in str(self.trainer.precision)
         optimizer = build_optimizer(self.parameters(), self.optim, fused)
         schedule = build_schedule(optimizer, self.optim, self.schedule.num_steps)
@@ -90,16 +90,16 @@ class AlignmentModule(pl.LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leaves frozen parameters out: the base model has them."""
+        """Leaves out frozen parameters, which are the base model's."""
         trained = {n for n, p in self.named_parameters() if p.requires_grad}
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {n: t for n, t in state.items() if n in trained}
         checkpoint["micro_batches"] = self.schedule.num_micro
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a checkpoint whose steps were cut into another number of micro-batches.
+        """Refuses a checkpoint with another number of micro-batches per step.
 
-        Lightning goes on at the micro-batch it remembers, which would then lie inside a step.
+        Lightning resumes at a micro-batch index, which would then lie inside a step.
         """
         before, now = checkpoint["micro_batches"], self.schedule.num_micro
         if before != now:

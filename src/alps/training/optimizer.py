@@ -1,4 +1,4 @@
-"""AdamW and its schedule: linear warm-up, then a cosine down to a share of the peak rate."""
+"""AdamW and its schedule: linear warm-up, then a cosine to a share of the peak learning rate."""
 
 import math
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from alps.settings.run import Optim
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], optim: Optim, fused: bool) -> AdamW:
-    """AdamW over the trainable parameters; matrices decay, biases and norms don't."""
+    """AdamW over the trainable parameters, with weight decay on matrices only."""
     trainable = [p for p in parameters if p.requires_grad]
     groups = [
         {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": optim.weight_decay},
@@ -23,16 +23,16 @@ def build_optimizer(parameters: Iterable[nn.Parameter], optim: Optim, fused: boo
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, optim: Optim, num_steps: int) -> LambdaLR:
-    """The schedule of `rate_factor`, one entry for each optimizer step."""
+    """Learning rate schedule by `lr_factor`, per optimizer step."""
     warmup = math.ceil(optim.warmup_ratio * num_steps)
-    return LambdaLR(optimizer, lambda k: rate_factor(k, warmup, num_steps, optim.min_lr_ratio))
+    return LambdaLR(optimizer, lambda k: lr_factor(k, warmup, num_steps, optim.min_lr_ratio))
 
 
-def rate_factor(step: int, warmup: int, num_steps: int, floor: float) -> float:
-    """Share of the peak rate that optimizer step `step` (0-based) uses.
+def lr_factor(step: int, warmup: int, num_steps: int, floor: float) -> float:
+    """Learning rate of optimizer step `step` (0-based), as a share of the peak.
 
-    Warm-up step k of W uses (k + 1) / W, so that a training of one step moves; the cosine then
-    falls from 1 and reaches `floor` at the last step.
+    Warm-up step k of W has (k + 1) / W, so that even a single step has a positive rate; the cosine
+    then falls from 1 to `floor` at the last step.
     """
     if step < warmup:
         return (step + 1) / warmup

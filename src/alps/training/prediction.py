@@ -1,4 +1,4 @@
-"""What a training should cost, counted before it runs: operations, memory, micro-batch."""
+"""Predicted FLOPs and memory of a training, and the micro-batch size that fits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from alps.cost.flops import Workload, flops_vs_full, step_flops
-from alps.cost.memory import ROOM, largest_micro_batch, peak_memory, storage
+from alps.cost.memory import USABLE_MEMORY, largest_micro_batch, peak_memory, storage
 from alps.cost.shape import ModelShape
 from alps.data.encoding.dataset import EncodedDataset
 from alps.models.training_plan import TrainingPlan
@@ -19,15 +19,15 @@ from alps.settings.run import Run
 def predict_cost(
     run: Run, base: Path, plan: TrainingPlan, rows: EncodedDataset, micro_batch: int, precision: str
 ) -> dict[str, float]:
-    """Operations for each token, and memory of the largest micro-batch.
+    """FLOPs per token, and memory of the largest micro-batch.
 
     Args:
         run: The run.
-        base: Its base model.
-        plan: What trains.
-        rows: Training rows.
-        micro_batch: Rows in a forward pass.
-        precision: What the trainer really uses.
+        base: Folder of its base model.
+        plan: Parameters to train.
+        rows: Encoded training examples.
+        micro_batch: Examples per forward pass.
+        precision: Precision that the trainer uses.
     """
     shape, size = ModelShape.read(base), min(micro_batch, len(rows))
     lengths, answers = rows.lengths.tolist(), rows.num_answers.tolist()
@@ -46,11 +46,11 @@ def predict_cost(
     }
 
 
-def micro_batch_size(run: Run, base: Path, plan: TrainingPlan, rows: EncodedDataset) -> int:
-    """`trainer.micro_batch_size`; for `auto`, the most rows that fit into its memory.
+def resolve_micro_batch_size(run: Run, base: Path, plan: TrainingPlan, rows: EncodedDataset) -> int:
+    """`trainer.micro_batch_size`; for `auto`, the most examples that fit into memory.
 
     Raises:
-        RunFailed: If not even one row fits.
+        RunFailed: If not even one example fits.
     """
     if run.trainer.micro_batch_size != "auto":
         return run.trainer.micro_batch_size
@@ -58,17 +58,17 @@ def micro_batch_size(run: Run, base: Path, plan: TrainingPlan, rows: EncodedData
     share = float((rows.num_answers / rows.lengths).max())
     on_gpu = torch.cuda.is_available() and run.trainer.accelerator != "cpu"
     precision = "mixed" if on_gpu else "32"
-    budget = int(ROOM * device_memory(on_gpu, run.trainer.devices))
-    kept = storage(run, precision)
+    budget = int(USABLE_MEMORY * device_memory(on_gpu, run.trainer.devices))
+    stored = storage(run, precision)
     try:
-        most = largest_micro_batch(ModelShape.read(base), plan, longest, share, budget, kept)
+        most = largest_micro_batch(ModelShape.read(base), plan, longest, share, budget, stored)
     except ValueError as error:
         raise RunFailed(str(error)) from None
     return min(most, -(-run.optim.batch_size // run.trainer.devices))
 
 
 def device_memory(on_gpu: bool, devices: int) -> int:
-    """Bytes of a rank's device; all, not the free ones, so that ranks and attempts agree."""
+    """Total memory of a rank's device in bytes; free memory would differ by rank and attempt."""
     if on_gpu:
         return torch.cuda.get_device_properties(0).total_memory
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // devices

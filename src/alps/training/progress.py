@@ -1,4 +1,4 @@
-"""Progress of a training: a bar on a terminal, plain lines everywhere else."""
+"""Progress of a training: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SECONDS_BETWEEN_LINES = 15.0
 
 
 class TrainingProgress(StepCallback):
-    """Shows step, loss, tokens per second and the time left, on rank 0."""
+    """Shows step, loss, tokens per second and remaining time, on rank 0."""
 
     def __init__(self, metrics: Metrics, title: str, bar: bool):
-        """Reads its numbers from `metrics`."""
+        """Shows the latest values of `metrics`."""
         self.metrics, self.title = metrics, title
         self.bar = bar and sys.stderr.isatty()
         self._progress: Progress | None = None
@@ -28,29 +28,29 @@ class TrainingProgress(StepCallback):
         self._printed = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Remembers where this attempt begins."""
+        """Starts the bar and the timing of this attempt."""
         self._first, self._seconds = trainer.global_step, self.metrics.seconds
         if self.bar and trainer.is_global_zero:
             self._progress = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
-                TextColumn("{task.completed}/{task.total} steps {task.fields[numbers]}"),
+                TextColumn("{task.completed}/{task.total} steps {task.fields[values]}"),
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
             )
             self._progress.start()
             total = pl_module.schedule.num_steps
-            self._task = self._progress.add_task(self.title, total=total, numbers="")
+            self._task = self._progress.add_task(self.title, total=total, values="")
 
     def on_step_end(self, trainer: pl.Trainer, module: Any, batch: Any) -> None:
-        """One update for each optimizer step."""
+        """Updates once per optimizer step."""
         if not trainer.is_global_zero:
             return
         latest = self.metrics.latest
         speed = latest["tokens"] / max(latest["seconds"], 1e-9)
-        numbers = f"loss {latest['loss']:.3f}, {speed:.0f} tokens/s"
+        values = f"loss {latest['loss']:.3f}, {speed:.0f} tokens/s"
         if self._progress:
-            self._progress.update(self._task, completed=trainer.global_step, numbers=numbers)
+            self._progress.update(self._task, completed=trainer.global_step, values=values)
             return
         now, total = time.perf_counter(), module.schedule.num_steps
         if now - self._printed >= SECONDS_BETWEEN_LINES or trainer.global_step == total:
@@ -58,15 +58,15 @@ class TrainingProgress(StepCallback):
             done = trainer.global_step - self._first
             pace = (self.metrics.seconds - self._seconds) / done
             left = pace * (total - trainer.global_step)
-            line = f"{self.title}: step {trainer.global_step}/{total}, {numbers}, {left:.0f} s left"
+            line = f"{self.title}: step {trainer.global_step}/{total}, {values}, {left:.0f} s left"
             print(line, file=sys.stderr, flush=True)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Leaves the finished bar standing."""
+        """Stops the bar and leaves it visible."""
         self._close()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
-        """Gives the terminal back."""
+        """Stops the bar."""
         self._close()
 
     def _close(self) -> None:

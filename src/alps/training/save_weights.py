@@ -1,4 +1,4 @@
-"""Keeps what a training made, before anything else happens to it."""
+"""Saves the trained weights at the end of a training."""
 
 from __future__ import annotations
 
@@ -18,49 +18,51 @@ from alps.runs.result import RunFailed
 from alps.settings.run import Run
 
 
-class SaveTrained(pl.Callback):
-    """Writes weights, then `training.json`, then drops the resume point; on rank 0.
+class SaveWeights(pl.Callback):
+    """Writes weights, then `training.json`, then deletes the checkpoint, on rank 0.
 
-    Lightning ends all `on_train_end` before the first `on_fit_end`: a callback that examines the
-    model there finds its weights on disk.
+    Lightning calls every `on_train_end` before the first `on_fit_end`, so callbacks that evaluate
+    the model there find its weights on disk.
     """
 
-    def __init__(self, run: Run, measured: Callable[[pl.Trainer], Mapping[str, Any]]):
-        """Saves a run.
+    def __init__(self, run: Run, measurements: Callable[[pl.Trainer], Mapping[str, Any]]):
+        """Saves a run's weights.
 
         Args:
             run: The run.
-            measured: What `training.json` shall say.
+            measurements: Content of `training.json`.
         """
-        self.run, self.measured = run, measured
+        self.run, self.measurements = run, measurements
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """After the last step; a training that was stopped before has nothing to save.
+        """Saves after the last step; a training stopped earlier only has its checkpoint.
 
         Raises:
-            RunFailed: If weights are not numbers.
+            RunFailed: If weights are not finite.
         """
-        if not completed(trainer, pl_module):
+        if not training_complete(trainer, pl_module):
             return
         model, folder = pl_module.model, RunFolder(self.run.folder)
         if not all(p.isfinite().all() for p in model.parameters() if p.requires_grad):
             raise RunFailed("the last step left weights that are not numbers; try a lower optim.lr")
         if trainer.is_global_zero:
-            name = folder.training if folder.training_path.exists() else uuid4().hex
+            training_id = folder.training_id if folder.training_path.exists() else uuid4().hex
             save_weights(model, self.run, folder)
-            write_json(folder.training_path, {"training": name, **self.measured(trainer)})
+            write_json(
+                folder.training_path, {"training": training_id, **self.measurements(trainer)}
+            )
             folder.checkpoint_path.unlink(missing_ok=True)
         if dist.is_initialized():
             dist.barrier()  # the other ranks read `training.json` next
 
 
-def completed(trainer: pl.Trainer, module: Any) -> bool:
+def training_complete(trainer: pl.Trainer, module: Any) -> bool:
     """Whether all steps of the schedule are done."""
     return trainer.global_step >= module.schedule.num_steps
 
 
 def save_weights(model: nn.Module, run: Run, folder: RunFolder) -> None:
-    """Writes what trained; rows of heads also under their names in the plain model."""
+    """Writes the trained parameters; rows of heads also under the base model's names."""
     save_trained(model, folder.weights_path)
     plan = run.method.plan(folder.read_heads())
     if plan.qkv == "heads" and not plan.rest:

@@ -1,4 +1,4 @@
-"""A callback that acts once for each optimizer step instead of for each micro-batch."""
+"""A callback per optimizer step instead of per micro-batch."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class StepCallback(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Lightning's hook, once for each micro-batch."""
+        """Lightning's hook, per micro-batch."""
         if (batch_idx + 1) % pl_module.schedule.num_micro == 0:
             self.on_step_end(trainer, pl_module, batch)
 
     def on_step_end(self, trainer: pl.Trainer, module: Any, batch: Any) -> None:
-        """After optimizer step `trainer.global_step`; `batch` is its last micro-batch."""
+        """Called after optimizer step `trainer.global_step`; `batch` is its last micro-batch."""
         raise NotImplementedError

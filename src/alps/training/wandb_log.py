@@ -1,4 +1,4 @@
-"""Curves in Weights & Biases. A logger that fails is reported once and never stops a training."""
+"""Training curves in Weights & Biases; a failure is reported once and never stops a training."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ log = logging.getLogger(__name__)
 
 
 class WandbLog(StepCallback):
-    """One W&B run for each training; its id is the run's key, so that a resumed one goes on.
+    """One W&B run per training; its id is the run's key, so that resumed trainings continue it.
 
-    `WANDB_MODE` decides, or W&B's own settings. Where they say nothing else, a run without
-    credentials for W&B's host is recorded offline, in the run's folder.
+    `WANDB_MODE` or W&B's settings select the mode. By default, a run without credentials for W&B's
+    host is recorded offline, in the run's folder.
     """
 
     def __init__(self, run: Run, folder: Path, metrics: Metrics):
-        """Reads its numbers from `metrics`."""
+        """Logs the latest values of `metrics`."""
         self.run, self.folder, self.metrics = run, folder, metrics
         self._session: Any = None
         self._broken = False
@@ -36,21 +36,21 @@ class WandbLog(StepCallback):
             self._guarded(self._open)
 
     def on_step_end(self, trainer: pl.Trainer, module: Any, batch: Any) -> None:
-        """Sends each optimizer step."""
+        """Logs each optimizer step."""
         if self._session and not self._broken:
             latest = {**self.metrics.latest, **self.metrics.scores}
             self._guarded(lambda: self._session.log(latest, step=int(latest["step"])))
             self.metrics.scores = {}
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Sends the scores of the trained model and finishes the W&B run."""
+        """Logs the scores of the trained model and finishes the W&B run."""
         scores = dict(self.metrics.scores)
         if self._session and scores and not self._broken:
             self._guarded(lambda: self._session.summary.update(scores))
         self._close(0)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
-        """Finishes it as failed."""
+        """Finishes the W&B run as failed."""
         self._close(1)
 
     def _open(self) -> None:
@@ -78,13 +78,13 @@ class WandbLog(StepCallback):
     def _guarded(self, action: Callable[[], Any]) -> None:
         try:
             action()
-        except Exception as error:  # whatever a logger throws, the training goes on
+        except Exception as error:  # no logger error may stop the training
             log.warning("W&B logging stopped: %s", error)
             self._broken = True
 
 
 def _mode() -> Literal["offline"] | None:
-    """None where W&B's own settings decide; without credentials it would ask for a key."""
+    """None if W&B's settings select the mode; without credentials it would prompt for a key."""
     import wandb
 
     if wandb.setup().settings.mode in ("offline", "dryrun", "disabled"):

@@ -11,7 +11,7 @@ import pytest
 from datasets import List, Value
 
 from alps.base import progress as encode_progress
-from alps.base.hashing import cache_dir
+from alps.base.cache import cache_dir
 from alps.data.encoding import dataset as module
 from alps.data.encoding.dataset import (
     EncodedDataset,

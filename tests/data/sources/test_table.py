@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from alps.base.hashing import canonical
+from alps.base.key import canonical
 from alps.config.build import build, compose_config, conf_dir
 from alps.data.example import DropCounts, Example
 from alps.data.files import hub as hub_data

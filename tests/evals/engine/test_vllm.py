@@ -12,7 +12,8 @@ from alps.data.encoding.encode import encode_example
 from alps.data.example import Example
 from alps.evals.engine import vllm as vllm_engine
 from alps.evals.evaluate import evaluation_context
-from alps.execute import execute, trained_context
+from alps.evals.run_models import trained_context
+from alps.execute import execute
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model
 from alps.training.fit import fit

@@ -23,7 +23,8 @@ from datasets import Dataset, load_from_disk
 from jaxtyping import Int
 
 from alps.base.atomic import write_json
-from alps.base.hashing import cache_dir, cache_lock, content_sha256, digest
+from alps.base.cache import cache_dir, cache_lock
+from alps.base.hashing import content_sha256, digest
 from alps.base.progress import ProgressMode, track_progress
 from alps.data.encoding.encode import TOO_LONG, EncodedExample, EncodingOptions
 from alps.data.encoding.mapped import (

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from alps.base.hashing import excluded_from_key
+from alps.base.key import excluded_from_key
 from alps.base.serialization import argument_types, did_you_mean, value_problems
 from alps.data.example import DropCounts, Example, Split
 from alps.data.files.read import content_hash, read_rows, row_files

@@ -22,7 +22,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from alps.base.hashing import cache_lock
+from alps.base.cache import cache_lock
 from alps.evals.engine.journal import Journal
 from alps.evals.evalplus.expected import compute_expected, read_expected
 from alps.evals.evalplus.problems import Problem

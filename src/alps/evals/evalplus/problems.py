@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from alps.base.hashing import cache_dir, cache_lock
+from alps.base.cache import cache_dir, cache_lock
 
 Dataset = Literal["humaneval", "mbpp"]
 Problem = Mapping[str, Any]

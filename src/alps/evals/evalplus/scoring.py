@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from alps.base.atomic import write_json, write_text
-from alps.base.hashing import cache_dir, digest
+from alps.base.cache import cache_dir
+from alps.base.hashing import digest
 from alps.base.progress import ProgressMode, track_progress
 from alps.evals.evalplus.problems import Dataset, Problem, ProblemSet
 from alps.evals.evalplus.verdicts import Verdicts

@@ -122,5 +122,6 @@ def _snapshot(source: DocumentSource, patterns: Sequence[str]) -> Path:
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
         raise ValueError(
             f"{at}, the documents of {source.benchmark}, cannot be downloaded "
-            f"({error_reason(cause)}) and is not in the hub cache: connect to the network, or {local}"
+            f"({error_reason(cause)}) and is not in the hub cache: connect to the network, "
+            f"or {local}"
         ) from None

@@ -3,7 +3,7 @@ import torch
 
 from alps.config.build import model_choice
 from alps.data.example import Example
-from alps.embedding.pooled import batches, encode_texts, masked_mean, mean_pooled
+from alps.embedding.pooling import batches_by_length, masked_mean, mean_pooled, tokenize_texts
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model, load_tokenizer, pad_id
 
@@ -38,7 +38,7 @@ def one_by_one(model, rows: list[list[int]]) -> torch.Tensor:
 @pytest.mark.parametrize("batch_tokens", [1, 300, 100_000])
 def test_the_mean_is_that_of_each_row_by_itself(tiny, batch_tokens):
     model, tokenizer = tiny
-    rows = encode_texts(EXAMPLES, tokenizer, "alpaca", "row", 512).ids
+    rows = tokenize_texts(EXAMPLES, tokenizer, "alpaca", "row", 512).ids
     seen: list[tuple[int, int]] = []
     pooled = mean_pooled(
         model, rows, pad_id(tokenizer), batch_tokens, lambda *done: seen.append(done)
@@ -68,18 +68,18 @@ def test_masked_mean_adds_up_in_float32():
 
 def test_batches_hold_every_row_once_among_its_like_and_within_the_room():
     lengths = [7, 300, 9, 8, 120, 40, 41, 7]
-    found = batches(lengths, 100)
+    found = batches_by_length(lengths, 100)
     assert sorted(i for batch in found for i in batch) == list(range(8))
     assert [[lengths[i] for i in batch] for batch in found] == [
         [300], [120], [41, 40], [9, 8, 7, 7],
     ]  # fmt: skip
-    assert batches([10] * 5, 30) == [[0, 1, 2], [3, 4]]
+    assert batches_by_length([10] * 5, 30) == [[0, 1, 2], [3, 4]]
 
 
 def test_a_row_is_embedded_as_it_is_trained(tiny):
     _, tokenizer = tiny
     for text, tail in (("row", "### Response:\nHello </s> there"), ("instruction", "Response:\n")):
-        encoded = encode_texts(EXAMPLES, tokenizer, "alpaca", text, 512)
+        encoded = tokenize_texts(EXAMPLES, tokenizer, "alpaca", text, 512)
         ids = encoded.ids[2]
         ended = text == "row"
         assert (ids[-1] == tokenizer.eos_token_id) == ended
@@ -90,8 +90,8 @@ def test_a_row_is_embedded_as_it_is_trained(tiny):
 
 def test_long_rows_are_cut_and_counted(tiny):
     _, tokenizer = tiny
-    whole = encode_texts(EXAMPLES, tokenizer, "plain", "row", 512).ids
+    whole = tokenize_texts(EXAMPLES, tokenizer, "plain", "row", 512).ids
     longest = sorted(map(len, whole))
-    cut = encode_texts(EXAMPLES, tokenizer, "plain", "row", longest[1])
+    cut = tokenize_texts(EXAMPLES, tokenizer, "plain", "row", longest[1])
     assert cut.num_cut == 1
     assert cut.ids == [row[: longest[1]] for row in whole]

@@ -1,4 +1,4 @@
-"""A plan as one plain value: everything that is printed of it, for people and for programs."""
+"""The plan of some tables: runs, costs and base evaluations, as text or JSON shows them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from alps.plan.assumptions import Assumed, Weights
-from alps.plan.cost import Cost, Costs
-from alps.plan.disk import peaks
-from alps.plan.stages import Planned, in_stages, planned
+from alps.plan.assumptions import Assumptions, Weights
+from alps.plan.cost import Cost, CostEstimator
+from alps.plan.disk import peak_disk_bytes
+from alps.plan.stages import PlannedRun, group_by_stage, plan_runs
 from alps.runs.completion import base_result, evaluation_folders
 from alps.runs.result import RunFailed
 from alps.settings.run import Run
@@ -19,12 +19,12 @@ STATES = ("done", "trained", "failed", "running", "missing")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Vanilla:
-    """The rows of a table whose models are evaluated as they are.
+class VanillaRows:
+    """Rows of a table with untrained models.
 
     Attributes:
-        runs: One for each model and data whose template it is asked in.
-        command: What evaluates them.
+        runs: One per model and per data whose template the prompts use.
+        command: Command that evaluates them.
     """
 
     runs: Sequence[Run]
@@ -33,15 +33,15 @@ class Vanilla:
 
 @dataclass(kw_only=True)
 class BaseEvaluation:
-    """An evaluation of a model as it is that is needed once, whoever asks for it.
+    """An evaluation of an untrained model that one or several tables need.
 
     Attributes:
-        run: Of this model, data and benchmarks; what it trains does not matter.
-        key: Of the model and the template.
-        command: What does it.
-        tables: Tables that ask for it.
-        done: Whether all benchmarks are there.
-        reason: Why what is there cannot be read.
+        run: A run with this model, data and benchmarks; its method does not matter.
+        key: Key of model and template.
+        command: Command of the evaluation.
+        tables: Tables with this evaluation.
+        done: Whether all benchmarks are done.
+        reason: Why existing results cannot be read.
     """
 
     run: Run
@@ -52,7 +52,7 @@ class BaseEvaluation:
     reason: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """JSON values."""
         return {
             "key": self.key,
             "model": self.run.model.name,
@@ -66,38 +66,38 @@ class BaseEvaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Overview:
-    """What `alps plan` tells.
+class Plan:
+    """Plan of some tables.
 
     Attributes:
-        tables: Name of each table -> number of its runs.
-        stages: The runs in order, task models first.
-        costs: Key -> cost, None where it is unknown.
-        disk: Policy -> bytes of weights at most.
-        assumed: What was taken for granted.
-        bases: Evaluations of models as they are.
+        tables: Name of a table -> number of its runs.
+        stages: Runs in order, task models first.
+        costs: Key -> cost, or None if unknown.
+        disk: Policy -> peak bytes of weights.
+        assumed: Assumptions.
+        bases: Evaluations of untrained models.
     """
 
     tables: Mapping[str, int]
-    stages: Sequence[Sequence[Planned]]
+    stages: Sequence[Sequence[PlannedRun]]
     costs: Mapping[str, Cost | None]
     disk: Mapping[Weights, int]
-    assumed: Assumed
+    assumed: Assumptions
     bases: Sequence[BaseEvaluation] = ()
 
     @property
-    def runs(self) -> list[Planned]:
-        """All trainings, in order."""
+    def runs(self) -> list[PlannedRun]:
+        """All runs, in order."""
         return [each for stage in self.stages for each in stage]
 
-    def flops(self, runs: Iterable[Planned], left: bool = False) -> float:
-        """Operations of some runs together, or of those that are still to be trained."""
+    def flops(self, runs: Iterable[PlannedRun], left: bool = False) -> float:
+        """FLOPs of some runs, or only of those not yet trained."""
         open_states = ("failed", "running", "missing")
         counted = [r for r in runs if not left or r.state in open_states]
         return sum(c.flops for r in counted if (c := self.costs[r.key]))
 
     def too_large(self) -> dict[tuple[str, str], Cost]:
-        """(model, method) -> cost of the largest run that does not fit as it is set."""
+        """(model, method) -> cost of the largest run that does not fit."""
         found: dict[tuple[str, str], Cost] = {}
         for each in self.runs:
             cost, name = self.costs[each.key], (each.run.model.name, each.run.method.name)
@@ -109,11 +109,11 @@ class Overview:
 
     @property
     def evaluate_commands(self) -> list[str]:
-        """What does the evaluations of models as they are that are left."""
+        """Commands of the remaining evaluations of untrained models."""
         return list(dict.fromkeys(each.command for each in self.bases if not each.done))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values with all numbers in full: bytes, hours, operations."""
+        """JSON values in bytes, hours and FLOPs."""
         runs, hours = self.runs, self.assumed.hours
         named = sum(bool(each.tables) for each in runs)
         return {
@@ -144,10 +144,10 @@ class Overview:
             ],
         }
 
-    def _run(self, each: Planned) -> dict[str, Any]:
+    def _run(self, each: PlannedRun) -> dict[str, Any]:
         run, cost = each.run, self.costs[each.key]
         task_model = getattr(run.method, "task_model", None)
-        told = {
+        described = {
             "key": each.key,
             "model": run.model.name,
             "data": run.data.name,
@@ -162,41 +162,41 @@ class Overview:
             "reason": each.reason,
         }
         if cost is None:
-            return {**told, "cost": None}
+            return {**described, "cost": None}
         hours = self.assumed.hours(cost.flops)
-        return {**told, "cost": {**asdict(cost), "fits": cost.fits, "gpu_hours": hours}}
+        return {**described, "cost": {**asdict(cost), "fits": cost.fits, "gpu_hours": hours}}
 
 
-def overview(
+def build_plan(
     tables: Mapping[str, Sequence[Run]],
-    assumed: Assumed,
-    vanilla: Mapping[str, Vanilla] | None = None,
-) -> Overview:
+    assumed: Assumptions,
+    vanilla: Mapping[str, VanillaRows] | None = None,
+) -> Plan:
     """The plan of some tables.
 
     Args:
         tables: Name of a table -> distinct runs of its grid.
-        assumed: What is taken for granted.
-        vanilla: Name of a table -> its rows of models as they are, where it has some.
+        assumed: Assumptions.
+        vanilla: Name of a table -> its rows with untrained models, if any.
     """
-    stages = in_stages(planned(tables).values())
-    count = Costs(assumed)
-    costs = {each.key: count.of(each.run) for stage in stages for each in stage}
-    return Overview(
+    stages = group_by_stage(plan_runs(tables).values())
+    estimator = CostEstimator(assumed)
+    costs = {each.key: estimator.estimate(each.run) for stage in stages for each in stage}
+    return Plan(
         tables={name: len(runs) for name, runs in tables.items()},
         stages=stages,
         costs=costs,
-        disk=peaks(stages, costs),
+        disk=peak_disk_bytes(stages, costs),
         assumed=assumed,
         bases=base_evaluations(vanilla or {}),
     )
 
 
-def base_evaluations(vanilla: Mapping[str, Vanilla]) -> list[BaseEvaluation]:
-    """The evaluations of models as they are that tables need together, and what is there of them.
+def base_evaluations(vanilla: Mapping[str, VanillaRows]) -> list[BaseEvaluation]:
+    """Distinct evaluations of untrained models that the tables need, and their states.
 
     Args:
-        vanilla: Name of a table -> its rows of such models.
+        vanilla: Name of a table -> its rows with such models.
     """
     found: list[BaseEvaluation] = []
     for table, rows in vanilla.items():
@@ -217,7 +217,7 @@ def base_evaluations(vanilla: Mapping[str, Vanilla]) -> list[BaseEvaluation]:
 
 
 def _is_done(run: Run) -> tuple[bool, str | None]:
-    """Whether nothing of a base model's evaluation is missing, and why it cannot be read."""
+    """Whether a base model's evaluation is complete, and why its results cannot be read."""
     from alps.runs.completion import base_is_finished
 
     try:
