@@ -228,3 +228,20 @@ def test_the_table_in_the_readme_is_the_generated_one():
         change = cells[row, "Δ w/ full"]
         ends = [f"{float(change[e]):+.2f}".replace("-", "−") for e in ("low", "high") if change[e]]
         assert less == (" to ".join(ends) or "—")
+
+
+def test_files_that_pages_name_exist():
+    """But for those that a guide adds."""
+    folders = [
+        ROOT,
+        ROOT / "src/alps",
+        ROOT / "tests/evals/sandbox",
+        ROOT / "src/alps/evals/engine",
+    ]
+    added = {"runners_up", "test_runners_up", "minkowski", "riddles", "test_riddles"}
+    added |= {"test_capitals"}
+    for page in [*PAGES, ROOT / "benchmarks" / "README.md"]:
+        for name in re.findall(r"`([\w/]+\.py)`", page.read_text()):
+            if Path(name).stem not in added:
+                places = [*folders, page.parent, ROOT / "src"]
+                assert any((place / name).exists() for place in places), f"{page.name}: {name}"

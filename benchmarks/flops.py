@@ -4,7 +4,7 @@ Counted by `alps.cost`, nothing is run. 128 samples of 512 tokens, half of them 
 heads drawn by chance, from all layers or from the top third. A second table has the predicted
 memory of a step of one such sample under bf16-mixed, activations computed twice.
 
-    python benchmarks/operations.py
+    python benchmarks/flops.py
 """
 
 from dataclasses import replace
