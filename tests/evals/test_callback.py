@@ -4,8 +4,6 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -205,10 +203,10 @@ main()
 """
 
 
-def test_an_evaluation_killed_between_two_answers_goes_on(tmp_path, alps):
+def test_an_evaluation_killed_between_two_answers_goes_on(tmp_path, alps, preloaded):
     arguments = ["evaluate", "model=tiny", "evals=mini", "evals.limit=4", "evals.batch_size=1"]
     code = KILLED.format(arguments=arguments)
-    died = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False)
+    died = preloaded.run("-c", code, cwd=tmp_path)
     assert died.returncode == -signal.SIGKILL
     (path,) = tmp_path.glob("outputs/evals/*/evals/mini_math/alpaca/answers.0.jsonl")
     assert len(path.read_text().splitlines()) == 3

@@ -3,8 +3,6 @@
 import csv
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -71,15 +69,12 @@ def uninterrupted(tmp_path_factory):
 
 
 @pytest.mark.parametrize("where", ["before", "inside", "after"])
-def test_sigkill_around_a_checkpoint(make_run, uninterrupted, where):
+def test_sigkill_around_a_checkpoint(make_run, uninterrupted, preloaded, tmp_path, where):
     run = make_run(*SETTINGS)
     folder = RunFolder(run.folder)
     folder.write_run(run)
     step = random.SystemRandom().randint(2, NUM_STEPS - 1)
-    child = subprocess.run(
-        [sys.executable, "-c", KILLED, where, str(step), str(folder.path)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    child = preloaded.run("-c", KILLED, where, str(step), str(folder.path), cwd=tmp_path)
     assert child.returncode == -signal.SIGKILL, child.stderr
     assert not folder.training_path.exists() and not folder.weights_path.exists()
     assert folder.status()["state"] == "stopped"
@@ -91,7 +86,7 @@ def test_sigkill_around_a_checkpoint(make_run, uninterrupted, where):
     assert not list(folder.path.rglob("*.tmp")), "a temporary file was left"
 
 
-def test_sigkill_at_any_moment(make_run, uninterrupted):
+def test_sigkill_at_any_moment(make_run, uninterrupted, preloaded, tmp_path):
     """Kills the process from outside, a random while after its first step, until it is done."""
     run = make_run(*SETTINGS)
     folder = RunFolder(run.folder)
@@ -101,7 +96,7 @@ def test_sigkill_at_any_moment(make_run, uninterrupted):
         "from alps.runs.folder import RunFolder; from alps.training.fit import fit;"
         "execute(RunFolder(Path(sys.argv[1])).read_run(), fit)"
     )
-    child = subprocess.Popen([sys.executable, "-c", code, str(folder.path)])
+    child = preloaded.start("-c", code, str(folder.path), cwd=tmp_path)
     while child.poll() is None and not read_metrics(folder.path / "metrics.csv"):
         time.sleep(0.002)
     time.sleep(random.SystemRandom().uniform(0, 0.1))
@@ -124,13 +119,12 @@ def test_a_truncated_checkpoint_is_refused_by_name(make_run):
     assert folder.checkpoint_path.exists()
 
 
-def test_a_checkpoint_of_another_cut_into_micro_batches_is_refused(make_run):
+def test_a_checkpoint_of_another_cut_into_micro_batches_is_refused(make_run, preloaded, tmp_path):
     """Going on inside a step would mix the rows of two steps without a word."""
     run = make_run(*SETTINGS)
     folder = RunFolder(run.folder)
     folder.write_run(run)
-    arguments = ["before", "4", str(folder.path)]
-    subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, check=False)
+    preloaded.run("-c", KILLED, "before", "4", str(folder.path), cwd=tmp_path)
     assert folder.checkpoint_path.exists() and not folder.training_path.exists()
     other = make_run(*SETTINGS, "trainer.micro_batch_size=8")
     assert other.key == run.key
@@ -143,15 +137,12 @@ def test_without_a_checkpoint_there_is_nothing_to_go_on_from(tmp_path):
     assert latest_checkpoint(tmp_path / "last.ckpt") is None
 
 
-def test_sigterm_leaves_a_resume_point_and_says_so(alps, make_run, tmp_path, uninterrupted):
+def test_sigterm_leaves_a_checkpoint_and_says_so(preloaded, tmp_path):
     arguments = [
         "train", "model=tiny", "evals=none", "data.max_examples=24",
         *SETTINGS[:-2], "trainer.micro_batch_size=3", "optim.epochs=200",
     ]  # fmt: skip
-    child = subprocess.Popen(
-        [sys.executable, "-m", "alps.cli.__main__", *arguments],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    child = preloaded.start("-m", "alps.cli", *arguments, cwd=tmp_path, joined=True)
     metrics = []
     while child.poll() is None and not metrics:
         time.sleep(0.05)
