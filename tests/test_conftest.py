@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,32 +21,33 @@ def test_it():
     ("marker", "ci", "code"),
     [("slurm", "1", 1), ("sandbox", "1", 1), ("gpu", "1", 0), ("slurm", "", 0)],
 )
-def test_what_ci_must_not_skip(tmp_path, marker, ci, code):
-    done = run_suite(tmp_path, SKIPPED.format(marker=marker), CI=ci)
+def test_what_ci_must_not_skip(run_suite, marker, ci, code):
+    done = run_suite(SKIPPED.format(marker=marker), CI=ci)
     assert done.returncode == code, done.stdout
     assert ("CI does not allow" in done.stdout) == bool(code)
 
 
 @pytest.mark.parametrize(("ci", "code"), [("1", 1), ("", 0)])
-def test_without_bubblewrap_a_sandbox_test_is_skipped_with_what_to_install(tmp_path, ci, code):
+def test_without_bubblewrap_a_sandbox_test_is_skipped_with_what_to_install(
+    run_suite, tmp_path, ci, code
+):
     suite = SKIPPED.format(marker="sandbox").replace("pytest.skip", "pytest.fail")
-    done = run_suite(tmp_path, suite, CI=ci, PATH=str(tmp_path))
+    done = run_suite(suite, CI=ci, PATH=str(tmp_path))
     assert done.returncode == code and "`apt install bubblewrap`" in done.stdout, done.stdout
 
 
-def run_suite(folder: Path, suite: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The suite's rules over one file of tests."""
-    (folder / "conftest.py").write_text(CONFTEST.read_text())
-    (folder / "test_it.py").write_text(suite)
-    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", str(folder)]
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture
+def run_suite(preloaded, tmp_path):
+    """Runs the suite's rules over one file of tests."""
+
+    def run(suite: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "conftest.py").write_text(CONFTEST.read_text())
+        (tmp_path / "test_it.py").write_text(suite)
+        options = ("-o", f"pythonpath={CONFTEST.parent / 'processes'}", "-p", "no:cacheprovider")
+        command = ("-m", "pytest", "-q", "-rs", *options, str(tmp_path))
+        return preloaded.run(*command, cwd=tmp_path, env={**os.environ, **environment})
+
+    return run
 
 
 def test_shapes_are_checked():

@@ -52,7 +52,7 @@ def test_help_shows_defaults_of_the_yaml_and_choices_of_the_annotations():
     ):  # fmt: skip
         assert part in text
     assert "base=... " in help_of("localize")
-    assert "[cosine | euclidean | kl | pad]" in help_of("localize")
+    assert "[cosine | euclidean | kl | pad]" in " ".join(help_of("localize").split())
     assert "gpu=a100_80g " in help_of("plan") and "from=null " in help_of("report")
 
 

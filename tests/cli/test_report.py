@@ -374,13 +374,13 @@ def test_a_sheet_shows_the_heads_of_the_first_seed_that_has_some(tmp_path, monke
 
 
 def test_damaged_weights_of_a_sheet_are_one_sentence(tmp_path, monkeypatch, capsys):
-    import alps.execute
     from alps.models.weights import tensor_names
+    from alps.pipeline import head_selection
 
     settings = ["experiment=figure8", "scale=mini", "model=tiny", "data=mini_math"]
     finish(runs_of(settings)[0], evals={})
     weights = tmp_path / "trained.safetensors"
     weights.write_bytes(b"x")
-    monkeypatch.setattr(RunFolder, "trained", lambda folder, needs: True)
-    monkeypatch.setattr(alps.execute, "heads_without_training", lambda run: tensor_names(weights))
+    monkeypatch.setattr(RunFolder, "has_weights", lambda folder, needs: True)
+    monkeypatch.setattr(head_selection, "heads_without_training", lambda run: tensor_names(weights))
     assert f"{weights} is damaged" in refusal(settings, capsys)

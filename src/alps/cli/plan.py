@@ -99,6 +99,8 @@ def base_evaluations(
         experiments: Name -> runs of its grid.
         arguments: Settings of all grids.
     """
+    from alps.plan.build import VanillaRows
+
     return {
         name: VanillaRows(runs=own, command=_evaluate_command(name, own, arguments))
         for name, runs in experiments.items()
