@@ -27,6 +27,7 @@ MOVED = {
     "alps.data.jsonl": "alps.data.sources.jsonl",
     "alps.data.mini": "alps.data.sources.mini",
     "alps.evals.harness": "alps.evals.harness.benchmark",
+    "alps.evals.harness_documents": "alps.evals.harness.documents",
     "alps.evals.ifeval": "alps.evals.harness.ifeval",
     "alps.evals.mmlu": "alps.evals.harness.mmlu",
     "alps.evals.evalplus_benchmark": "alps.evals.evalplus.benchmark",

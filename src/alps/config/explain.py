@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from alps.base.serialization import TARGET, SettingsError, did_you_mean
 from alps.config.compose import loader
 from alps.config.errors import error_messages, first_message_line
+from alps.config.method_styles import REPORT
 from alps.config.overrides import group_options, read_overrides, search_path, value_texts
 
 Build = Callable[[DictConfig], object]
@@ -78,6 +79,10 @@ def _chooses(override: Override, hydra: ConfigLoader) -> bool:
     return replaces and bool(group_options(override.key_or_group, hydra))
 
 
+NO_SETTINGS = ("name", TARGET, REPORT)
+"""Names in the YAML files that nobody sets."""
+
+
 def _key_problems(
     override: Override, choices: dict[str, list[str]], composed: Compose
 ) -> Iterator[str]:
@@ -96,7 +101,7 @@ def _key_problems(
                 known = [str(k) for k in node] if OmegaConf.is_dict(node) else []
                 place = ".".join(key.split(".")[:depth])
                 of = f" of {top}={choice}" if choice else ""
-                hint = did_you_mean(name, [k for k in known if k not in ("name", TARGET)])
+                hint = did_you_mean(name, [k for k in known if k not in NO_SETTINGS])
                 yield f"{key} is not a setting{of}{hint if known else f' of {place}'}"
                 break
             opaque = OmegaConf.is_missing(node, name) or OmegaConf.is_interpolation(node, name)
