@@ -264,9 +264,9 @@ def test_did_you_mean_takes_the_closest_word_or_lists_all():
         "alps.settings.Run", "alps.settings.Model", "alps.settings.Optim", "alps.settings.Evals",
         "alps.infrastructure.Trainer", "alps.families.PromptFile", "alps.methods.whole.Full",
         "alps.methods.given.Given", "alps.data.table.Table", "alps.data.jsonl.Jsonl",
-        "alps.data.mini.Mini", "alps.evals.harness_documents.Split", "alps.evals.harness.HarnessTask",
-        "alps.evals.ifeval.IFEval",
-        "alps.evals.mmlu.Mmlu", "alps.evals.evalplus_benchmark.EvalPlus",
+        "alps.data.mini.Mini", "alps.evals.harness_documents.Split",
+        "alps.evals.harness.HarnessTask", "alps.evals.ifeval.IFEval", "alps.evals.mmlu.Mmlu",
+        "alps.evals.evalplus_benchmark.EvalPlus",
         "alps.evals.mini_tasks.MiniTask", "alps.evals.evalplus_mini.MiniCode",
     ],
 )  # fmt: skip

@@ -195,7 +195,7 @@ def test_overrides_never_trace(part: int, call, keys, tmp_path):
         (["-m", "hydra.sweeper.params={seed:1}"], "name the values of a sweep themselves"),
         (["-m", "model=a/b,c/d"], "folders and hub ids are named by model.path"),
         (["--config-name=localize"], "--config-name=localize describes no run"),
-        (["method.repor=1"], "method.repor is not a setting (one of: bias, budget"),
+        (["method.repor=1"], "method=random (one of: budget, depth, kv_policy, train_bias)"),
     ],
     ids=lambda value: str(value)[:50],
 )  # fmt: skip
