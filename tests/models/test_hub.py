@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save
 from alps.models import hub, hub_repo
 from alps.models.architecture import read_geometry, stored_in_float8
 from alps.models.checkpoint import materialize
-from alps.models.hub import download, fetch_qkv
+from alps.models.hub import download, fetch_qkv, translate_hub_errors
 from alps.settings.model import Model
 
 REPO = "acme/small"
@@ -615,3 +615,13 @@ def test_what_cannot_be_trained_is_refused_before_its_weights_come(serve, monkey
     with pytest.raises(ValueError, match=rf"^{REPO}@main is a quantized checkpoint \(gptq\)"):
         materialize(Model(path=REPO))
     assert not server.served["model.safetensors"]
+
+
+def test_clients_log_no_url_while_the_hub_is_asked_and_are_left_as_they_were():
+    client = logging.getLogger("httpx")
+    before = client.level
+    client.setLevel(logging.INFO)
+    with translate_hub_errors("org/name@main", "model.path=org/name"):
+        assert not client.isEnabledFor(logging.INFO)
+    assert client.level == logging.INFO
+    client.setLevel(before)

@@ -30,6 +30,7 @@ from safetensors import SafetensorError, safe_open
 
 from alps.base.atomic import replacing, write_json
 from alps.base.cache import cache_dir, cache_lock
+from alps.base.log_levels import log_level
 from alps.models.architecture import read_geometry
 from alps.models.hub_repo import (
     INDEX,
@@ -44,8 +45,8 @@ from alps.models.hub_repo import (
 CONNECTION_ERRORS = (HTTPError, ConnectionError, TimeoutError)
 
 log = logging.getLogger(__name__)
-for _client in ("httpx", "httpx2"):  # they log every range with a URL that may be signed
-    logging.getLogger(_client).setLevel(logging.WARNING)
+CLIENTS = ("httpx", "httpx2")
+"""Loggers of the hub's clients; they log every range with a URL that may be signed."""
 
 
 MODEL_PATTERNS = ("*.json", "*.safetensors", "tokenizer*", "*.model", "*.jinja", "merges.txt")
@@ -151,6 +152,8 @@ def translate_hub_errors(
 ) -> Iterator[None]:
     """Translates errors of the hub (gated or unknown repos, invalid ids) into messages for users.
 
+    Inside the block the clients log no URL.
+
     Args:
         at: The repo and its revision.
         given: The user's setting.
@@ -161,7 +164,8 @@ def translate_hub_errors(
         ValueError: In place of the hub's error.
     """
     try:
-        yield
+        with log_level(logging.WARNING, *CLIENTS):
+            yield
     except errors.GatedRepoError:
         raise ValueError(
             f"{at} is gated: accept its licence on its hub page, then set HF_TOKEN "

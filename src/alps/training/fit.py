@@ -20,6 +20,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 from torch.utils.data import DataLoader
 
+from alps.base.log_levels import log_level
 from alps.data.batches import Batching, FromStep, MicroBatches, Schedule
 from alps.data.encoding.dataset import EncodedDataset, encoded_dataset
 from alps.models.apply import (
@@ -224,19 +225,13 @@ def build_loader(
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Silences Lightning's tips, and its warnings that do not apply here."""
-    logger = logging.getLogger("pytorch_lightning")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            # Batches are a function of the step: resuming inside an epoch is exact.
-            warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
-            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-            warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*")
-            warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
-            yield
-    finally:
-        logger.setLevel(level)
+    with log_level(logging.WARNING, "pytorch_lightning"), warnings.catch_warnings():
+        # Batches are a function of the step: resuming inside an epoch is exact.
+        warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*")
+        warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
+        yield
 
 
 @contextmanager

@@ -7,10 +7,11 @@ import pytest
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
-from transformers import GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from alps.evals.engine import hf as hf_engine
 from alps.evals.engine.hf import HFEngine
+from alps.models.byte_tokenizer import byte_tokenizer
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model, load_tokenizer
 
@@ -241,3 +242,39 @@ def test_the_tokenizer_is_left_without_a_padding_token(make_subject):
     assert subject.tokenizer.pad_token is None
     answers(subject)
     assert subject.tokenizer.pad_token is None
+
+
+@pytest.mark.parametrize("kind", ["mistral", "gemma3_text"])
+def test_sliding_windows_are_those_of_the_model(kind):
+    """Prompts with a shared beginning, longer than the window, in one batch and each alone."""
+    config = AutoConfig.for_model(
+        kind, vocab_size=260, hidden_size=32, intermediate_size=64, num_hidden_layers=4,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=8, max_position_embeddings=256,
+        sliding_window=8, initializer_range=0.5, tie_word_embeddings=False,
+    )  # fmt: skip
+    if kind == "gemma3_text":
+        config.layer_types = ["sliding_attention", "full_attention"] * 2
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    tokenizer = byte_tokenizer()
+    prompts = ["the shared beginning of all prompts, " + end for end in ("one", "and two", "3 3 3")]
+    options = {"until": [], "max_gen_toks": 12, "do_sample": False}
+    asked = [Instance("generate_until", {}, (p, options), i) for i, p in enumerate(prompts)]
+    answers = HFEngine(model, tokenizer, 3, None).generate_until(asked)
+    assert answers == [greedy(model, tokenizer, prompt) for prompt in prompts]
+    config.sliding_window = 200
+    wide = AutoModelForCausalLM.from_config(config).eval()
+    wide.load_state_dict(model.state_dict())
+    assert answers != [greedy(wide, tokenizer, prompt) for prompt in prompts]
+
+
+@torch.no_grad()
+def greedy(model, tokenizer, prompt: str) -> str:
+    """Twelve tokens without any cache."""
+    ids = start = torch.tensor([tokenizer(prompt, add_special_tokens=False).input_ids])
+    for _ in range(12):
+        following = model(ids, use_cache=False).logits[:, -1].argmax(-1, keepdim=True)
+        if following.item() == tokenizer.eos_token_id:
+            break
+        ids = torch.cat([ids, following], 1)
+    return tokenizer.decode(ids[0, start.shape[1] :], skip_special_tokens=True)

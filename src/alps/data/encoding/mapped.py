@@ -34,7 +34,7 @@ BATCH = 256
 """Examples that are tokenized at once."""
 
 SMALL = 4096
-"""Up to so many examples are encoded before worker processes have started."""
+"""Fewer examples are encoded sooner than worker processes start."""
 
 SECONDS_BETWEEN_REPORTS = 2.0
 _TEXTS = Features({"instruction": Value("string"), "answer": Value("string")})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
 import torch
@@ -13,6 +13,7 @@ from lm_eval.models.utils_hf import stop_sequences_criteria
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
+from alps.base.log_levels import log_level
 from alps.evals.context import NOT_A_NUMBER
 from alps.evals.engine.batch_size import max_batch_size
 from alps.evals.engine.kv_cache import preallocated_cache
@@ -191,13 +192,6 @@ def override_generation_config(model: nn.Module, config: GenerationConfig) -> It
             module.generation_config = original
 
 
-@contextmanager
-def _only_errors() -> Iterator[None]:
-    """Without HFLM's warnings: of models in memory, and of truncation, which we count ourselves."""
-    logger = logging.getLogger(HFLM.__module__)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+def _only_errors() -> AbstractContextManager[None]:
+    """Hides HFLM's warnings: of models in memory, and of truncation, which we count ourselves."""
+    return log_level(logging.ERROR, HFLM.__module__)

@@ -223,7 +223,7 @@ class PromptEngine(_Engine):
         raise NotImplementedError
 
     def _prompts_per_batch(self, num_prompts: int, tokens: int) -> int:
-        """Batch size for so many prompts of at most `tokens` tokens with their answers."""
+        """Batch size for prompts of at most `tokens` tokens, answers included."""
         raise NotImplementedError
 
     @cached_property
