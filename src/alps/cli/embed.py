@@ -92,8 +92,7 @@ def parse_request(arguments: Sequence[str]) -> Request:
     sources = [_source(name, text, of_data[name], problems) for name, text in datasets.items()]
     if problems:
         raise SettingsError(problems)
-    shared = {"max_examples": settings.num_rows, "fraction": 1.0, "subset_seed": settings.seed}
-    shared |= {"template": settings.template, "max_length": settings.max_length}
+    shared = {own: getattr(settings, name) for own, name in FOR_ALL.items()} | {"fraction": 1.0}
     sources = tuple(replace(source, **shared) for source in sources)
     return Request(settings=settings, model=model, sources=sources)
 
