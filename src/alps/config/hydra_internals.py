@@ -22,6 +22,9 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+MAX_POINTS = 10_000
+"""Points of a grid; more are a typing error."""
+
 
 def flag_parser() -> ArgumentParser:
     """Parser of the flags of Hydra's application (`--cfg`, `--multirun`, ...)."""
@@ -51,19 +54,19 @@ def without_hydra(config: DictConfig) -> DictConfig:
     return masked
 
 
-def override_values(override: Override, limit: int) -> list[Any]:
-    """Values of an override: of a sweep at most `limit`, of an interval none, else the one."""
-    return [Override._convert_value(v) for v in _elements(override, limit)]
+def override_values(override: Override) -> list[Any]:
+    """Values of an override; of a sweep at most one more than `MAX_POINTS`, of an interval none."""
+    return [Override._convert_value(v) for v in _elements(override)]
 
 
-def override_texts(override: Override, limit: int) -> list[str]:
+def override_texts(override: Override) -> list[str]:
     """The same values as they are written behind `=`."""
-    return [Override._get_value_element_as_str(v) for v in _elements(override, limit)]
+    return [Override._get_value_element_as_str(v) for v in _elements(override)]
 
 
-def _elements(override: Override, limit: int) -> list[Any]:
+def _elements(override: Override) -> list[Any]:
     if not override.is_sweep_override():
         return [override._value]
     if override.is_interval_sweep():
         return []
-    return list(islice(override.sweep_iterator(), limit))
+    return list(islice(override.sweep_iterator(), MAX_POINTS + 1))

@@ -21,10 +21,7 @@ from omegaconf import OmegaConf
 from alps.base.serialization import SettingsError, did_you_mean
 from alps.config.compose import conf_dir
 from alps.config.errors import first_message_line
-from alps.config.hydra_internals import override_texts, override_values
-
-MAX_POINTS = 10_000
-"""Points of a grid; more are a typing error."""
+from alps.config.hydra_internals import MAX_POINTS, override_values
 
 
 @dataclass
@@ -76,7 +73,7 @@ def check_overrides(
     """
     form = read_overrides(overrides, loader, config_name, sweeps)
     problems = form.problems
-    if prod(len(values(o)) for o in form.parsed if o.is_discrete_sweep()) > MAX_POINTS:
+    if prod(len(override_values(o)) for o in form.parsed if o.is_discrete_sweep()) > MAX_POINTS:
         problems.append(f"this grid has more than {MAX_POINTS} points: name fewer values")
     if problems:
         raise SettingsError(problems)
@@ -89,7 +86,7 @@ def _parse(overrides: Iterable[str], loader: ConfigLoader, problems: list[str]) 
         try:
             override = parser.parse_override(text)
             override.config_loader = loader
-            values(override)
+            override_values(override)
             parsed[text] = override
         except Exception as error:  # a number of 5000 digits is no HydraException
             reason = first_message_line(error).split(" expecting ")[0]  # then come token names
@@ -127,7 +124,7 @@ def _override_problems(
         yield f"{text}: every run has its {key}; {remedy}"
     elif override.is_sweep_override():
         yield from _sweep_problems(override, bool(choices), sweeps)
-    for value in values(override) if choices and not override.is_delete() else ():
+    for value in override_values(override) if choices and not override.is_delete() else ():
         if not (elsewhere and isinstance(value, str)):
             yield from _choice_problems(key, value, choices)
 
@@ -169,7 +166,7 @@ def _sweep_problems(override: Override, is_group: bool, sweeps: bool) -> Iterato
         return  # for sweepers that draw
     elif str(override.value_type).endswith("GLOB_CHOICE_SWEEP") and not is_group:
         yield f"{text} chooses among files, and {override.key_or_group} is no folder of conf"
-    elif not values(override):
+    elif not override_values(override):
         yield f"{text} names no value"
 
 
@@ -184,16 +181,6 @@ def _choice_problems(group: str, value: Any, choices: Sequence[str]) -> Iterator
     elif value not in choices:
         word = "null" if value is None else str(value)
         yield f"there is no {group}={word}{did_you_mean(word, choices)}"
-
-
-def values(override: Override) -> list[Any]:
-    """Values of an override; of a sweep at most one more than `MAX_POINTS`."""
-    return override_values(override, MAX_POINTS + 1)
-
-
-def value_texts(override: Override) -> list[str]:
-    """The same values as they are written behind `=`."""
-    return override_texts(override, MAX_POINTS + 1)
 
 
 def group_options(key: str, loader: ConfigLoader) -> list[str]:
