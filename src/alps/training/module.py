@@ -109,10 +109,24 @@ class AlignmentModule(pl.LightningModule):
                 f"optim.lr (now {self.optim.lr:g}) or another optim.precision may help"
             )
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips by the norm of all gradients.
+
+        Lightning refuses to do so for a fused optimizer under autocast, though only one that
+        unscales fp16 gradients itself cannot be clipped.
+        """
+        if gradient_clip_val is not None:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+
     def configure_optimizers(self) -> Any:
         """AdamW with a schedule per optimizer step."""
-        # Lightning cannot clip gradients of a fused optimizer under automatic mixed precision.
-        fused = "mixed" not in str(self.trainer.precision)
+        fused = self.trainer.precision != "16-mixed"
         optimizer = build_optimizer(self.parameters(), self.optim, fused)
         schedule = build_schedule(optimizer, self.optim, self.schedule.num_steps)
         return {
