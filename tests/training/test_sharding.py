@@ -62,13 +62,13 @@ from alps.training.sharding import shard
 import transformers
 
 class Loss(nn.Module):
-    def __init__(self, model):
+    def __init__(self, model, chunk):
         super().__init__()
-        self.model = model
+        self.model, self.chunk = model, chunk
     def forward(self, ids):
-        return answer_loss(self.model, ids, ids) / ids.numel()
+        return answer_loss(self.model, ids, ids, chunk=self.chunk) / ids.numel()
 
-def build(family, scope, tied, checkpointing):
+def build(family, scope, tied, checkpointing, chunk=None):
     config = getattr(transformers, f"{family}Config")(
         vocab_size=61, hidden_size=32, intermediate_size=48, num_hidden_layers=3,
         num_attention_heads=4, num_key_value_heads=2, head_dim=8, tie_word_embeddings=tied,
@@ -84,7 +84,7 @@ def build(family, scope, tied, checkpointing):
             module.rows.data += module.rows.data.std() * torch.randn(module.rows.shape)
     if checkpointing:
         checkpoint_activations(model)
-    return Loss(model.train())
+    return Loss(model.train(), chunk)
 
 dist.init_process_group("gloo")
 from torch.distributed.device_mesh import init_device_mesh
@@ -94,7 +94,7 @@ for family in ("Llama", "Qwen2", "Qwen3", "Gemma3Text"):
     for scope in ("rest_trains", "heads_only"):
         for tied in (True, False):
             case = family, scope, tied, tied
-            whole, sharded = build(*case), build(*case)
+            whole, sharded = build(*case), build(*case, chunk=4 if tied else 5)
             whole(ids).backward()
             shard(sharded, sharded.model, mesh, mixed=False)
             sharded(ids[dist.get_rank() :][:1]).backward()

@@ -88,7 +88,14 @@ def fit(run: Run, callbacks: Sequence[pl.Callback] = ()) -> None:
         checkpoint_activations(model)
     size = resolve_micro_batch_size(run, base, plan, rows)
     schedule = step_schedule(run, len(rows), size)
-    module = AlignmentModule(model, run.optim, schedule, run.seed, base if sharded else None)
+    module = AlignmentModule(
+        model,
+        run.optim,
+        schedule,
+        run.seed,
+        base=base if sharded else None,
+        loss_chunk=run.trainer.loss_chunk,
+    )
     metrics = Metrics(folder.path / "metrics.csv")
     checkpoints = CheckpointCallback(folder.checkpoint_path, run.trainer.checkpoint_every_n_steps)
 

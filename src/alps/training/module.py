@@ -37,6 +37,7 @@ class AlignmentModule(pl.LightningModule):
         schedule: Schedule,
         seed: int,
         base: Path | None = None,
+        loss_chunk: int | None = None,
     ):
         """Trains `model` on the steps of `schedule`.
 
@@ -46,10 +47,11 @@ class AlignmentModule(pl.LightningModule):
             schedule: Assignment of examples to steps.
             seed: Seed of the training.
             base: Folder of the base model, if the model is to be sharded.
+            loss_chunk: Answer tokens whose logits are in memory at once, or None for all.
         """
         super().__init__()
         self.model, self.optim, self.schedule, self.seed = model, optim, schedule, seed
-        self.base = base
+        self.base, self.loss_chunk = base, loss_chunk
         self.step_loss = torch.zeros(())
         self.step_tokens = 0
         self.last_lr = 0.0
@@ -94,7 +96,8 @@ class AlignmentModule(pl.LightningModule):
         if batch_idx % self.schedule.num_micro == 0:
             self.step_loss, self.step_tokens = torch.zeros((), device=self.device), 0
         packed = batch.get("position_ids"), batch.get("lengths")
-        loss = answer_loss(self.model, batch["input_ids"], batch["labels"], *packed)
+        tokens = batch["input_ids"], batch["labels"]
+        loss = answer_loss(self.model, *tokens, *packed, chunk=self.loss_chunk)
         self.step_loss += loss.detach()
         self.step_tokens += batch["num_tokens"]
         parts = self.schedule.num_micro * self.schedule.world_size
