@@ -14,6 +14,9 @@ from typing import Literal
 from alps.base.serialization import name_problems
 from alps.settings.interfaces import Benchmark
 
+EvaluationPrecision = Literal["32", "tf32", "bf16"]
+"""Precision in which a model was evaluated."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Trainer:
@@ -86,6 +89,10 @@ class Evals:
         benchmarks: The benchmarks.
         batch_size: Prompts per batch, or `auto` for as many as fit into memory.
         backend: Generation backend: `hf`, or `vllm` (requires that package and one device).
+        precision: `32`, `tf32` (float32 weights, TF32 matrix products; GPUs only), `bf16` (a
+            bfloat16 copy of the model), or `auto`: `tf32` on GPUs, `32` on CPUs, `bf16` with vLLM
+            and where `optim.frozen_dtype` is not float32. A stored evaluation counts under `auto`
+            whatever its precision.
         data_dir: Folder with local files of the benchmarks' documents, or None for the hub.
         every_n_epochs: Also evaluate during the training, after every n epochs; or None.
         epoch_limit: Documents per benchmark during the training.
@@ -98,6 +105,7 @@ class Evals:
     benchmarks: tuple[Benchmark, ...] = ()
     batch_size: int | Literal["auto"] = "auto"
     backend: Literal["hf", "vllm"] = "hf"
+    precision: Literal["auto", EvaluationPrecision] = "auto"
     data_dir: str | None = None
     every_n_epochs: int | None = None
     epoch_limit: int = 32
