@@ -169,24 +169,24 @@ def test_the_precision_that_really_ran_is_recorded(make_run):
         (["method=lora"], False),
         (["method=full", "trainer.strategy=ddp"], False),
         (["method=lora", "trainer=fsdp"], True),
-        (["method=full", "model=llama3_2_3b"], False),
     ],
 )
-def test_8b_is_sharded_in_bf16_where_more_than_heads_train(make_run, settings, sharded):
+def test_8b_is_sharded_where_more_than_heads_train_and_bf16_in_all_its_rows(
+    make_run, settings, sharded
+):
     run = make_run("model=llama3_1_8b", "optim=paper", *settings)
-    assert run.sharded == sharded
-    assert run.precision == ("bf16-mixed" if sharded else "16-mixed")
-    assert make_run("optim=mini", *settings).precision == "auto"
+    assert run.sharded == sharded and run.precision == "bf16-mixed"
+    assert make_run("model=llama3_1_8b", "optim=mini", *settings).precision == "auto"
     assert run.key == replace(run, trainer=Trainer(strategy="ddp")).key
-    said = ["precision 16-mixed was asked, bf16-mixed ran: sharded over devices, there is no fp16"]
-    assert deviations(run, run.precision) == (said if sharded else [])
+    reason = "models sharded over devices have no fp16"
+    assert deviations(run, run.precision) == [
+        f"precision 16-mixed was asked, bf16-mixed ran: {reason}"
+    ]
 
 
-def test_a_sharded_run_fails_with_a_sentence_before_anything_is_loaded(make_run):
-    run = make_run("method=full", "trainer=fsdp")
-    with pytest.raises(RunFailed, match=r"cannot do yet: scope=heads_only and method=lora fit"):
-        execute(run, fit)
-    assert RunFolder(run.folder).status()["state"] == "failed"
+def test_models_of_one_device_keep_their_precision(make_run):
+    run = make_run("model=llama3_2_3b", "optim=paper", "method=full")
+    assert not run.sharded and run.precision == "16-mixed"
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run(make_run):

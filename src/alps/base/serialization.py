@@ -229,6 +229,8 @@ def _value(given: Any, hint: Any, where: str, problems: list[str]) -> Any:
         problems.extend(trials[0])
         return None
     if origin is Literal:
+        if type(given) is int and str(given) in args:  # optim.precision=32
+            return str(given)
         if given not in args:
             problems.append(
                 f"{where}={given} is not possible{did_you_mean(str(given), map(str, args))}"

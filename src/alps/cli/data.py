@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from alps.cli.arguments import split_settings
 from alps.cli.command import Sections, SettingsCommand
-from alps.cli.messages import problem_list
+from alps.cli.messages import exit_on_bad_input
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +24,11 @@ class DataSettings:
 def data(arguments: Sequence[str]) -> None:
     """Shows a dataset as a model reads it."""
     from alps.config.build import build, compose_config
-    from alps.config.errors import exit_with_errors
     from alps.pipeline.preflight import check
 
     values, rest = split_settings(arguments, ("samples",))
     samples = DataSettings(**values).samples
-    try:
+    with exit_on_bad_input():
         if not samples.isdecimal():
             raise ValueError(f"samples must be a whole number, got {samples}")
         run = build(compose_config(["method=full", "evals=none", *rest]))
@@ -43,8 +42,6 @@ def data(arguments: Sequence[str]) -> None:
         folder = materialize(run.model)
         tokenizer, context = load_tokenizer(folder), context_length(folder)
         summary = describe(run.data, tokenizer, int(samples), "auto", context)
-    except (ValueError, OSError) as error:
-        exit_with_errors(problem_list(error))
     print_data(summary, QUANTILES)
 
 

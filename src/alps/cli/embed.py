@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from alps.base.serialization import SettingsError, did_you_mean, from_dict
 from alps.cli.arguments import split_settings
 from alps.cli.command import Sections, SettingsCommand
-from alps.cli.messages import error_sentence, problem_list, progress_bar
+from alps.cli.messages import error_sentence, exit_on_bad_input, progress_bar
 from alps.embedding.request import Request, Settings
 
 if TYPE_CHECKING:
@@ -38,14 +38,10 @@ def embed(arguments: Sequence[str]) -> None:
     Embeds examples of each dataset, projects them to three dimensions and measures how far the
     datasets are separated. A setting of one dataset is written NAME.setting=value.
     """
-    from alps.config.errors import exit_with_errors
-
-    try:
+    with exit_on_bad_input():
         request = parse_request(arguments)
         examples = _examples(request)
         folder = _report(request, examples)
-    except (ValueError, OSError) as error:
-        exit_with_errors(problem_list(error))
     for source in request.sources:
         count, wanted = len(examples[source.name]), request.settings.num_rows
         if count < wanted:
@@ -96,8 +92,7 @@ def parse_request(arguments: Sequence[str]) -> Request:
     sources = [_source(name, text, of_data[name], problems) for name, text in datasets.items()]
     if problems:
         raise SettingsError(problems)
-    shared = {"max_examples": settings.num_rows, "fraction": 1.0, "subset_seed": settings.seed}
-    shared |= {"template": settings.template, "max_length": settings.max_length}
+    shared = {own: getattr(settings, name) for own, name in FOR_ALL.items()} | {"fraction": 1.0}
     sources = tuple(replace(source, **shared) for source in sources)
     return Request(settings=settings, model=model, sources=sources)
 

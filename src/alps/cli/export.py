@@ -9,7 +9,7 @@ from pathlib import Path
 
 from alps.cli.arguments import split_settings
 from alps.cli.command import Sections, SettingsCommand
-from alps.cli.messages import exit_on_failure, failure_message, problem_list
+from alps.cli.messages import exit_on_bad_input, exit_on_failure, failure_message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ def export(arguments: Sequence[str]) -> None:
     from alps.models.export import export_run, rank_warnings
     from alps.runs.folder import find_run
 
-    try:
+    with exit_on_bad_input():
         settings = _parse(arguments)
         to = Path(settings.to)
         folder = find_run(Path(settings.output_dir), settings.run)
@@ -47,8 +47,6 @@ def export(arguments: Sequence[str]) -> None:
             raise ValueError(f"{to} exists already; nothing is overwritten: choose another folder")
         if not can_hold_files(to):
             raise ValueError(f"to={to} cannot be written to: name another folder")
-    except (ValueError, OSError) as error:
-        exit_with_errors(problem_list(error))
     key = folder.path.name
     with exit_on_failure(key):
         from alps.training.restore import restore

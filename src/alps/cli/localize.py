@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alps.cli.command import Sections, SettingsCommand
-from alps.cli.messages import problem_list, progress_bar
+from alps.cli.messages import exit_on_bad_input, progress_bar
 
 if TYPE_CHECKING:
     from alps.heads.head_set import HeadSet
@@ -20,14 +20,11 @@ LISTS = ("metric",)
 def localize(arguments: Sequence[str]) -> None:
     """Scores the heads of two checkpoints by their change."""
     from alps.config.build import build_request, compose_config
-    from alps.config.errors import exit_with_errors
 
-    try:
+    with exit_on_bad_input():
         composed = compose_config([list_override(a) for a in arguments], "localize")
         request = build_request(composed)
         folder, sets = _localize(request)
-    except (ValueError, OSError) as error:
-        exit_with_errors(problem_list(error))
 
     from alps.report.heads.overlap import compare
     from alps.report.heads.overlap_view import print_comparison

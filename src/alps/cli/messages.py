@@ -14,9 +14,17 @@ def error_sentence(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def problem_list(error: Exception) -> list[str]:
-    """Problems that an exception reports, one sentence each."""
-    return getattr(error, "problems", [error_sentence(error)])
+@contextmanager
+def exit_on_bad_input(
+    errors: tuple[type[Exception], ...] = (ValueError, OSError),
+) -> Iterator[None]:
+    """Turns an exception about settings or files into its sentences and exit code 2."""
+    try:
+        yield
+    except errors as error:
+        from alps.config.errors import exit_with_errors
+
+        exit_with_errors(getattr(error, "problems", [error_sentence(error)]))
 
 
 def failure_message(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from alps.base.serialization import SettingsError
 from alps.cli.arguments import split_settings, top_level_name, without_multirun
 from alps.cli.command import Sections, SettingsCommand
-from alps.cli.messages import problem_list
+from alps.cli.messages import exit_on_bad_input
 
 if TYPE_CHECKING:
     from alps.plan.build import VanillaRows
@@ -29,17 +29,14 @@ def plan(arguments: Sequence[str]) -> None:
     All settings of alps train are possible, too: with an experiment or without, they make the grid.
     """
     from alps.config.build import build_assumed
-    from alps.config.errors import exit_with_errors
 
-    try:
+    with exit_on_bad_input():
         own, grid = split_plan_settings(without_multirun(arguments))
         assumed = build_assumed(own)
         from alps.plan.build import build_plan
 
         runs = experiment_runs(grid)
         summary = build_plan(runs, assumed, base_evaluations(runs, grid))
-    except (ValueError, OSError) as error:
-        exit_with_errors(problem_list(error))
     if assumed.format == "json":
         print(json.dumps(summary.to_json(), indent=2))
         return

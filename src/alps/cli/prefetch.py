@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from alps.cli.arguments import without_multirun
 from alps.cli.command import Sections, SettingsCommand
-from alps.cli.messages import error_sentence, problem_list
+from alps.cli.messages import error_sentence, exit_on_bad_input
 
 
 def prefetch(arguments: Sequence[str]) -> None:
@@ -16,13 +16,10 @@ def prefetch(arguments: Sequence[str]) -> None:
     The runs then need no network. Settings are those of alps train, with or without -m.
     """
     from alps.config.build import runs_of
-    from alps.config.errors import exit_with_errors
     from alps.pipeline.prefetch import requirements
 
-    try:
+    with exit_on_bad_input():
         required = requirements(runs_of(without_multirun(arguments)), "auto")
-    except (ValueError, OSError) as error:
-        exit_with_errors(problem_list(error))
     failures = 0
     for item in required:
         try:

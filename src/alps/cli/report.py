@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from alps.cli.arguments import top_level_name
 from alps.cli.command import Sections, SettingsCommand
-from alps.cli.messages import problem_list
+from alps.cli.messages import exit_on_bad_input
 from alps.cli.report_settings import (
     FORMATS,
     ReportSettings,
@@ -43,14 +43,12 @@ def report(arguments: Sequence[str]) -> None:
     from alps.config.errors import exit_with_errors
     from alps.runs.result import RunFailed
 
-    try:
+    with exit_on_bad_input((ValueError, OSError, RunFailed)):
         asked = parse_settings(arguments)
         if asked.from_ is not None:
             unreadable = _published(asked.from_, asked)
         else:
             unreadable = [gap for name in asked.experiment for gap in _report(name, asked)]
-    except (ValueError, OSError, RunFailed) as error:
-        exit_with_errors(problem_list(error))
     if unreadable:
         exit_with_errors(unreadable)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from alps.cli.arguments import split_settings
 from alps.cli.command import Sections, SettingsCommand
-from alps.cli.messages import problem_list
+from alps.cli.messages import exit_on_bad_input
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +30,8 @@ def runs(arguments: Sequence[str]) -> None:
     from alps.report.runs.listing import print_runs
 
     values, filters = split_settings(arguments, ("output_dir",))
-    try:
+    with exit_on_bad_input():
         print_runs(Path(RunsSettings(**values).output_dir), filters)
-    except (ValueError, OSError) as error:
-        from alps.config.errors import exit_with_errors
-
-        exit_with_errors(problem_list(error))
 
 
 def sections() -> Sections:

@@ -22,6 +22,9 @@ from alps.config.conf_dir import conf_dir
 REQUIRED = "..."
 """Shown in place of a default."""
 
+NOT_OF_A_PART = ("name", "ratio", "scope", "task_model", "benchmarks", "report")
+"""Names in the YAML files of a run's parts that are no settings of the part."""
+
 Choices = Mapping[str, Iterable[str]]
 """Setting -> its choices, where its annotation doesn't list them."""
 
@@ -129,16 +132,8 @@ def part_settings(*groups: str) -> dict[str, list[Setting]]:
                 inner, more = read_yaml(f"{group}/how/{entry['how@_here_']}")
                 values, comments = {**inner, **values}, {**more, **comments}
         cls = target_class(values.pop(TARGET)) if TARGET in values else classes[group]
-        skip = {
-            "name",
-            "ratio",
-            "scope",
-            "task_model",
-            "benchmarks",
-            "report",
-        }  # no settings of the part
-        settings = dataclass_settings(cls, values, f"{group}.", skip)
-        known = {f.name for f in fields(cls)} | skip
+        settings = dataclass_settings(cls, values, f"{group}.", NOT_OF_A_PART)
+        known = {*(f.name for f in fields(cls)), *NOT_OF_A_PART}
         settings += [
             Setting(f"{group}.{name}", as_typed(value), comments.get(name, ""))
             for name, value in values.items()

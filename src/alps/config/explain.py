@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
-from hydra import compose
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from alps.base.serialization import TARGET, SettingsError, did_you_mean
+from alps.config import compose
 from alps.config.compose import loader
 from alps.config.errors import error_messages, first_message_line
+from alps.config.hydra_internals import override_texts
 from alps.config.method_styles import REPORT
-from alps.config.overrides import group_options, read_overrides, search_path, value_texts
+from alps.config.overrides import group_options, read_overrides, search_path
 
 Build = Callable[[DictConfig], object]
 """Builds settings of a composed config, or raises a SettingsError."""
@@ -47,7 +48,7 @@ def explain(
         form = read_overrides(overrides, hydra, config_name, sweeps)
         problems = form.problems
         parsed = form.valid
-        choices = {o.key_or_group: value_texts(o) for o in parsed if _chooses(o, hydra)}
+        choices = {o.key_or_group: override_texts(o) for o in parsed if _chooses(o, hydra)}
         good = {group: texts[0] for group, texts in choices.items()}
         packaged = [o.input_line or "" for o in parsed if o.package and not o.is_delete()]
         folders = search_path(form.parsed)
@@ -56,7 +57,7 @@ def explain(
         def composed(*extra: str) -> DictConfig | None:
             chosen = [f"{k}={v}" for k, v in good.items() if f"{k}={v}" not in extra]
             try:
-                return compose(
+                return compose.composed(
                     config_name, list(dict.fromkeys([*folders, *chosen, *packaged, *extra]))
                 )
             except Exception:
@@ -128,7 +129,7 @@ def _value_problems(
             if composed(*accepted, text) is not None:
                 accepted.append(text)
     sweeps = [o for o in parsed if o.is_sweep_override()]
-    swept = [f"{o.get_key_element()}={v}" for o in sweeps for v in value_texts(o)[:MAX_TRIED]]
+    swept = [f"{o.get_key_element()}={v}" for o in sweeps for v in override_texts(o)[:MAX_TRIED]]
     problems: list[str] = []
     for extra in ((), *((s,) for s in [*choices, *swept])):
         config = composed(*accepted, *extra)

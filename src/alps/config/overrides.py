@@ -19,12 +19,10 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from alps.base.serialization import SettingsError, did_you_mean
+from alps.config import hydra_internals
 from alps.config.compose import conf_dir
 from alps.config.errors import first_message_line
-from alps.config.hydra_internals import override_texts, override_values
-
-MAX_POINTS = 10_000
-"""Points of a grid; more are a typing error."""
+from alps.config.hydra_internals import MAX_POINTS, override_values
 
 
 @dataclass
@@ -76,7 +74,7 @@ def check_overrides(
     """
     form = read_overrides(overrides, loader, config_name, sweeps)
     problems = form.problems
-    if prod(len(values(o)) for o in form.parsed if o.is_discrete_sweep()) > MAX_POINTS:
+    if prod(len(override_values(o)) for o in form.parsed if o.is_discrete_sweep()) > MAX_POINTS:
         problems.append(f"this grid has more than {MAX_POINTS} points: name fewer values")
     if problems:
         raise SettingsError(problems)
@@ -89,7 +87,7 @@ def _parse(overrides: Iterable[str], loader: ConfigLoader, problems: list[str]) 
         try:
             override = parser.parse_override(text)
             override.config_loader = loader
-            values(override)
+            override_values(override)
             parsed[text] = override
         except Exception as error:  # a number of 5000 digits is no HydraException
             reason = first_message_line(error).split(" expecting ")[0]  # then come token names
@@ -127,7 +125,7 @@ def _override_problems(
         yield f"{text}: every run has its {key}; {remedy}"
     elif override.is_sweep_override():
         yield from _sweep_problems(override, bool(choices), sweeps)
-    for value in values(override) if choices and not override.is_delete() else ():
+    for value in override_values(override) if choices and not override.is_delete() else ():
         if not (elsewhere and isinstance(value, str)):
             yield from _choice_problems(key, value, choices)
 
@@ -169,7 +167,7 @@ def _sweep_problems(override: Override, is_group: bool, sweeps: bool) -> Iterato
         return  # for sweepers that draw
     elif str(override.value_type).endswith("GLOB_CHOICE_SWEEP") and not is_group:
         yield f"{text} chooses among files, and {override.key_or_group} is no folder of conf"
-    elif not values(override):
+    elif not override_values(override):
         yield f"{text} names no value"
 
 
@@ -186,19 +184,9 @@ def _choice_problems(group: str, value: Any, choices: Sequence[str]) -> Iterator
         yield f"there is no {group}={word}{did_you_mean(word, choices)}"
 
 
-def values(override: Override) -> list[Any]:
-    """Values of an override; of a sweep at most one more than `MAX_POINTS`."""
-    return override_values(override, MAX_POINTS + 1)
-
-
-def value_texts(override: Override) -> list[str]:
-    """The same values as they are written behind `=`."""
-    return override_texts(override, MAX_POINTS + 1)
-
-
 def group_options(key: str, loader: ConfigLoader) -> list[str]:
     """Choices of a config group; an empty list for any other key."""
-    return loader.get_group_options(key) if re.fullmatch(r"\w[\w/]{0,99}", key) else []
+    return hydra_internals.group_options(key, loader) if re.fullmatch(r"\w[\w/]{0,99}", key) else []
 
 
 def search_path(parsed: Iterable[Override]) -> list[str]:

@@ -146,11 +146,7 @@ def content_digest(example: Example) -> bytes:
 
 def _first_occurrences(digests: UInt64[np.ndarray, "examples 2"]) -> Int[np.ndarray, " first"]:
     """Sorted indices at which a digest occurs for the first time."""
-    order = np.lexsort((digests[:, 1], digests[:, 0]))  # stable: the first of equals stays first
-    ordered = digests[order]
-    new = np.ones(len(order), dtype=bool)
-    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-    return np.sort(order[new])
+    return np.sort(np.unique(digests, axis=0, return_index=True)[1])
 
 
 def _rank(seed: int, position: int) -> int:

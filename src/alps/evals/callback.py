@@ -15,12 +15,16 @@ import torch
 from pytorch_lightning.utilities.seed import isolate_rng
 
 from alps.evals.evaluate import evaluate, evaluation_context
+from alps.models.apply import apply, cast_frozen
+from alps.models.checkpoint import materialize
+from alps.models.load import empty_model
 from alps.runs.completion import weights_fingerprint
 from alps.runs.folder import RunFolder
 from alps.settings.infrastructure import Evals
 from alps.settings.run import Run
 from alps.training.metrics import Metrics
 from alps.training.save_weights import training_complete
+from alps.training.sharding import gather, is_sharded
 from alps.training.step_callback import StepCallback
 
 log = logging.getLogger(__name__)
@@ -62,7 +66,7 @@ class EvaluationCallback(StepCallback):
         with preserve_modes_and_rng(module.model), exit_on_signal():
             module.model.eval()
             results = evaluate(
-                evals, folder, weights, lambda: evaluation_context(run, module.model)
+                evals, folder, weights, lambda: evaluation_context(run, self._full_model(module))
             )
         for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
             if isinstance(callback, Metrics):
@@ -74,6 +78,15 @@ class EvaluationCallback(StepCallback):
         for name, evaluation in results.items() if trainer.is_global_zero else ():
             for metric, value in list(evaluation.metrics.items())[:1]:  # no metric, no headline
                 log.info("step %d: %s %s %.4f", trainer.global_step, name, metric, value)
+
+    def _full_model(self, module: Any) -> torch.nn.Module:
+        """The model under training; a copy with all parameters if they are sharded."""
+        if not is_sharded(module.model):
+            return module.model
+        empty = empty_model(materialize(self.run.model))
+        empty = apply(empty, self.run.method.plan(RunFolder(self.run.folder).read_heads()))
+        cast_frozen(empty, self.run.optim.frozen_dtype)
+        return gather(module.model, empty).eval()
 
 
 def with_document_limit(evals: Evals, limit: int) -> Evals:

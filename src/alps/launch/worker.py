@@ -53,7 +53,7 @@ def evaluate_benchmarks(folder: RunFolder) -> None:
     from alps.evals.evaluate import evaluate
     from alps.evals.run_models import base_context, trained_context
     from alps.runs.completion import evaluation_folders
-    from alps.training.fit import RANK_TIMEOUT
+    from alps.training.strategies import RANK_TIMEOUT
 
     run = RunFolder(folder.path).read_run("examine.yaml")
     if torch.cuda.is_available():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import get_args
+from math import sqrt
+from typing import Any, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from alps.base.serialization import did_you_mean
 from alps.heads.head_set import HeadSet
@@ -195,3 +196,21 @@ def _with_lora(model: nn.Module, plan: TrainingPlan) -> nn.Module:
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config)  # pyright: ignore[reportArgumentType, reportReturnType]
+
+
+def initial_adapters(model: nn.Module) -> Iterator[tuple[nn.Parameter, Tensor]]:
+    """Adapter parameters with the initial values of peft, for a model on the meta device.
+
+    Draws from torch's global generator as peft does when it creates the adapters.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    for layer in layers:
+        for name in layer.lora_A:
+            down, up = layer.lora_A[name], layer.lora_B[name]
+            drawn = nn.Linear(down.in_features, down.out_features, bias=False)
+            nn.Linear(up.in_features, up.out_features, bias=False)
+            nn.init.kaiming_uniform_(drawn.weight, a=sqrt(5))
+            yield down.weight, drawn.weight.detach()
+            yield up.weight, torch.zeros(up.out_features, up.in_features)

@@ -18,10 +18,13 @@ class HeadLinear(nn.Module):
     them). Gradients, optimizer state, clipping and checkpoints contain `rows` only: weight decay
     cannot change the other rows.
 
-    The forward pass has two implementations. If W is a dense, unsharded tensor, `rows` are written
-    into it and one matrix product follows, whose backward pass computes the gradient of those rows
-    only. Otherwise (sharded, quantized, under torch.compile) the reference implementation
-    overwrites the chosen output columns by `x rows^T`.
+    The forward pass has two implementations. If W is a dense tensor, `rows` are written into it and
+    one matrix product follows, whose backward pass computes the gradient of those rows only.
+    Otherwise (quantized, under torch.compile) the reference implementation overwrites the chosen
+    output columns by `x rows^T`.
+
+    FSDP gathers W before each pass and frees it afterwards, so that the backward pass finds the
+    base model's rows in it; therefore both passes write `rows`.
     """
 
     index: Tensor
@@ -39,7 +42,9 @@ class HeadLinear(nn.Module):
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight = linear.weight.requires_grad_(False)
         self.bias = linear.bias if linear.bias is None else linear.bias.requires_grad_(False)
-        index = torch.tensor(rows, dtype=torch.long, device=linear.weight.device)
+        index = torch.tensor(rows, dtype=torch.long)
+        if not linear.weight.is_meta:  # the index has values even if the weights come later
+            index = index.to(linear.weight.device)
         self.register_buffer("index", index, persistent=False)
         self.rows = nn.Parameter(_trainable(dequantize(linear.weight)[index]))
         chosen_bias = linear.bias is not None and train_bias
@@ -49,7 +54,6 @@ class HeadLinear(nn.Module):
         """Output columns of the chosen rows from `rows`, all others from the frozen weight."""
         dense = type(self.weight.data) is Tensor and not is_quantized(self.weight)
         if dense and self.row_bias is None and not torch.compiler.is_compiling():
-            self._write_rows(self.weight.data)
             return _RowsLinear.apply(x, self.rows, self.weight, self.bias, self.index)  # pyright: ignore
         return self.reference(x)
 
@@ -72,15 +76,11 @@ class HeadLinear(nn.Module):
     def merged(self) -> nn.Linear:
         """An `nn.Linear` with the trained rows written into a copy of the weight."""
         linear = linear_from(dequantize(self.weight), self.bias)
-        self._write_rows(linear.weight.data)
+        _write_rows(linear.weight, self.rows, self.index)
         if self.row_bias is not None:
             with torch.no_grad():
                 linear.bias[self.index] = self.row_bias.to(linear.bias.dtype)
         return linear
-
-    @torch.no_grad()
-    def _write_rows(self, weight: Tensor) -> None:
-        weight.index_copy_(0, self.index, self.rows.detach().to(weight.dtype))
 
     def extra_repr(self) -> str:
         """Sizes for `print(model)`."""
@@ -94,24 +94,30 @@ class _RowsLinear(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, rows: Tensor, weight: Tensor, bias: Tensor | None, index: Tensor
     ) -> Tensor:
-        """`weight` already contains `rows`; they are an argument to receive a gradient."""
-        ctx.save_for_backward(x, weight, index)
-        ctx.rows_dtype = rows.dtype
+        """Product with the weight into which `rows` were written."""
+        _write_rows(weight, rows, index)
+        ctx.save_for_backward(x, rows, weight, index)
         return F.linear(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Products in the dtype of the incoming gradient, which is lower under autocast."""
-        x, weight, index = ctx.saved_tensors
+        x, rows, weight, index = ctx.saved_tensors
         (grad,) = grads
         x_grad = rows_grad = None
         if ctx.needs_input_grad[0]:
+            _write_rows(weight, rows, index)  # FSDP may have gathered it again
             x_grad = (grad @ weight.to(grad.dtype)).to(x.dtype)
         if ctx.needs_input_grad[1]:
             chosen = grad.index_select(-1, index).reshape(-1, len(index))
             inputs = x.to(grad.dtype).reshape(-1, x.shape[-1])
-            rows_grad = (chosen.T @ inputs).to(ctx.rows_dtype)
+            rows_grad = (chosen.T @ inputs).to(rows.dtype)
         return x_grad, rows_grad, None, None, None
+
+
+def _write_rows(weight: Tensor, rows: Tensor, index: Tensor) -> None:
+    """Writes `rows` into a frozen weight, unseen by autograd, which would refuse the change."""
+    weight.data.index_copy_(0, index, rows.data.to(weight.dtype))
 
 
 def _trainable(chosen: Tensor) -> Tensor:

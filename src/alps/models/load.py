@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils import logging as transformers_logging
@@ -33,6 +34,24 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedMo
         use_safetensors=True,  # never unpickle a user's file
         trust_remote_code=False,
     )
+
+
+def empty_model(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """As `load_model`, with parameters on the meta device and buffers in memory.
+
+    Raises:
+        ValueError: If tensors are missing or unexpected.
+    """
+    check_weights(folder)
+    with init_empty_weights(include_buffers=False):
+        model = AutoModelForCausalLM.from_config(
+            AutoConfig.from_pretrained(folder, local_files_only=True),
+            dtype=dtype,
+            attn_implementation=packed_attention.NAME,
+            trust_remote_code=False,
+        )
+    model.tie_weights()
+    return model
 
 
 def check_loadable(folder: Path) -> None:

@@ -110,19 +110,27 @@ class TrainedRows:
             raise ValueError(f"{path} is no set of rows: {error}") from None
 
 
-def rows_of(model: nn.Module, base_hash: str | None = None) -> TrainedRows:
+def rows_of(
+    model: nn.Module, base_hash: str | None = None, values: Mapping[str, Tensor] | None = None
+) -> TrainedRows:
     """The trained rows of a model to which a plan with heads was applied.
+
+    Args:
+        model: The model.
+        base_hash: Fingerprint of the base model's weights.
+        values: Its trainable parameters by name, if those in the model are sharded.
 
     Raises:
         ValueError: If no rows are trainable.
     """
+    values = dict(model.named_parameters()) if values is None else values
     parts = {}
     for name, module in model.named_modules():
         if isinstance(module, HeadLinear):
-            trained = {"weight": module.rows, "bias": module.row_bias}
-            for kind, values in trained.items():
-                if values is not None:
-                    copy = values.detach().float().cpu().clone()
+            for kind, parameter in (("weight", "rows"), ("bias", "row_bias")):
+                trained = values.get(f"{name}.{parameter}")
+                if trained is not None:
+                    copy = trained.detach().float().cpu().clone()
                     parts[f"{name}.{kind}"] = TensorRows(module.index.cpu().clone(), copy)
     if not parts:
         raise ValueError("the model has no trained rows: apply a plan with heads to it first")

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from alps.base.atomic import replacing
 from alps.runs.result import RunFailed
 
 
-def save_trained(model: nn.Module, path: Path) -> None:
-    """Writes every parameter that requires a gradient under its name in the model, atomically."""
-    trained = {
-        n: p.detach().cpu().contiguous() for n, p in model.named_parameters() if p.requires_grad
-    }
+def save_trained(trained: Mapping[str, Tensor], path: Path) -> None:
+    """Writes trained parameters under their names in the model, atomically."""
     with replacing(path) as temporary:
-        save_file(trained, temporary)
+        save_file({n: t.cpu().contiguous() for n, t in trained.items()}, temporary)
 
 
 @torch.no_grad()

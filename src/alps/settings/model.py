@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alps.base.hashing import digest, file_hash, folder_hash
-from alps.base.key import excluded_from_key
+from alps.base.key import excluded_at_default, excluded_from_key
 from alps.base.serialization import seed_problems
 
 DEFAULT_REVISION = "main"
@@ -45,7 +45,7 @@ class Model:
     seed: int = excluded_from_key(0)
     shape: Mapping[str, str | int | bool] | None = excluded_from_key()
     tuned: Mapping[str, str] | None = excluded_from_key()
-    sharded: bool = excluded_from_key(False)
+    sharded: bool = excluded_at_default(False)  # decides whether fp16 is possible
 
     def problems(self) -> Iterator[str]:
         """Sentences about invalid settings."""

@@ -138,6 +138,13 @@ class Run:
         yield from seed_problems(self.seed, "seed")
         if not self.output_dir:
             yield "output_dir must name a folder, got an empty text"
+        if self.sharded and self.optim.frozen_dtype == "nf4":
+            yield "trainer.strategy=fsdp shards no 4-bit weights: set optim.frozen_dtype=bfloat16"
+        if self.sharded and self.precision == "16-mixed":
+            yield (
+                "trainer.strategy=fsdp has no fp16: set optim.precision=bf16-mixed, or "
+                "model.sharded=true for all runs of this model"
+            )
         if self.optim.frozen_dtype != "float32" and not self.method.freezes_rest:
             yield (
                 f"optim.frozen_dtype={self.optim.frozen_dtype} keeps what does not train in less "
@@ -170,13 +177,21 @@ class Run:
         return self.model.sharded and not self.method.freezes_rest
 
     @property
+    def strategy(self) -> Literal["single", "ddp", "fsdp"]:
+        """How its ranks share the training."""
+        if self.trainer.devices == 1:
+            return "single"
+        return "fsdp" if self.sharded else "ddp"
+
+    @property
     def precision(self) -> Precision:
         """Precision of the trainer: sharding has no fp16, so bf16-mixed replaces it.
 
+        It follows from the model, so that all rows of a table have the same, sharded or not;
         `result.json` records deviations from `optim.precision`.
         """
         precision = self.optim.precision
-        return "bf16-mixed" if self.sharded and precision == "16-mixed" else precision
+        return "bf16-mixed" if self.model.sharded and precision == "16-mixed" else precision
 
     @property
     def folder(self) -> Path:

@@ -9,14 +9,12 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -32,7 +30,13 @@ from alps.models.apply import (
     qkv_parameters,
 )
 from alps.models.checkpoint import materialize
-from alps.models.load import context_length, load_model, load_tokenizer, pad_id
+from alps.models.load import (
+    context_length,
+    empty_model,
+    load_model,
+    load_tokenizer,
+    pad_id,
+)
 from alps.runs.folder import RunFolder
 from alps.runs.result import RunFailed
 from alps.settings.run import Run
@@ -47,13 +51,11 @@ from alps.training.module import AlignmentModule
 from alps.training.prediction import predict_cost, resolve_micro_batch_size
 from alps.training.progress import TrainingProgress
 from alps.training.save_weights import SaveWeights, training_complete
+from alps.training.strategies import build_strategy
 from alps.training.wandb_log import WandbLog
 
 PRECISIONS = {"32": "32-true"}
 """Requested precision -> name that Lightning reports."""
-
-RANK_TIMEOUT = timedelta(hours=2)
-"""Longest wait of ranks for each other: rank 0 alone judges generated code."""
 
 
 def fit(run: Run, callbacks: Sequence[pl.Callback] = ()) -> None:
@@ -68,26 +70,32 @@ def fit(run: Run, callbacks: Sequence[pl.Callback] = ()) -> None:
         callbacks: Further Lightning callbacks; their `on_fit_end` finds these files.
 
     Raises:
-        RunFailed: If the loss is not finite, memory runs out, a file is damaged, or the run needs
-            sharding.
+        RunFailed: If the loss is not finite, memory runs out, or a file is damaged.
         StoppedBySignal: If a signal asked to stop; a checkpoint was written.
     """
-    if run.sharded:
-        raise RunFailed(_SHARDED)
     folder = RunFolder(run.folder)
     base = materialize(run.model)
     tokenizer, context = load_tokenizer(base), context_length(base)
     rows = encoded_dataset(run.data, tokenizer, progress=run.trainer.progress, context=context)
-    torch.manual_seed(run.seed)  # for the initialization of adapters
-    model = load_model(base)
-    total, total_qkv = num_parameters(model), sum(p.numel() for p in qkv_parameters(model))
     plan = run.method.plan(folder.read_heads())
+    torch.manual_seed(run.seed)  # for the initialization of adapters
+    sharded = run.strategy == "fsdp"
+    model = empty_model(base) if sharded else load_model(base)
+    total, total_qkv = num_parameters(model), sum(p.numel() for p in qkv_parameters(model))
     model = apply(model, plan)
     cast_frozen(model, run.optim.frozen_dtype)
     if run.trainer.activation_checkpointing:
         checkpoint_activations(model)
     size = resolve_micro_batch_size(run, base, plan, rows)
-    module = AlignmentModule(model, run.optim, step_schedule(run, len(rows), size), run.seed)
+    schedule = step_schedule(run, len(rows), size)
+    module = AlignmentModule(
+        model,
+        run.optim,
+        schedule,
+        run.seed,
+        base=base if sharded else None,
+        loss_chunk=run.trainer.loss_chunk,
+    )
     metrics = Metrics(folder.path / "metrics.csv")
     checkpoints = CheckpointCallback(folder.checkpoint_path, run.trainer.checkpoint_every_n_steps)
 
@@ -146,7 +154,7 @@ def deviations(run: Run, precision: str) -> list[str]:
     requested = run.optim.precision
     if requested == "auto" or PRECISIONS.get(requested, requested) == precision:
         return []
-    why = ": sharded over devices, there is no fp16" if run.sharded else ""
+    why = ": models sharded over devices have no fp16" if run.model.sharded else ""
     return [f"precision {requested} was asked, {precision} ran{why}"]
 
 
@@ -190,9 +198,7 @@ def build_trainer(
     return pl.Trainer(
         accelerator="gpu" if gpu else "cpu",
         devices=run.trainer.devices,
-        strategy=DDPStrategy(process_group_backend="nccl" if gpu else "gloo", timeout=RANK_TIMEOUT)
-        if several
-        else "auto",
+        strategy=build_strategy(run.strategy, run.trainer.devices, gpu),
         precision=precision,  # pyright: ignore[reportArgumentType]
         max_steps=module.schedule.num_steps,
         max_epochs=-1,
@@ -230,6 +236,7 @@ def _quiet_lightning() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*")
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
         yield
 
@@ -246,12 +253,6 @@ def _readable_errors() -> Iterator[None]:
             raise RunFailed(_OUT_OF_MEMORY) from None
         raise
 
-
-_SHARDED = (
-    "training all of this model takes several devices that share it (trainer=fsdp), which this "
-    "version cannot do yet: scope=heads_only and method=lora fit one, and trainer.strategy=ddp "
-    "trains it whole on devices with enough memory"
-)
 
 _OUT_OF_MEMORY = (
     "out of memory: a smaller trainer.micro_batch_size or data.max_length needs less, and so does "

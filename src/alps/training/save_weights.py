@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import uuid4
 
 import pytorch_lightning as pl
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from alps.base.atomic import write_json
 from alps.models.rows import ROWS_FILE, rows_of
@@ -16,6 +17,7 @@ from alps.models.weights import save_trained
 from alps.runs.folder import RunFolder
 from alps.runs.result import RunFailed
 from alps.settings.run import Run
+from alps.training.sharding import trained_parameters
 
 
 class SaveWeights(pl.Callback):
@@ -43,15 +45,16 @@ class SaveWeights(pl.Callback):
         if not training_complete(trainer, pl_module):
             return
         model, folder = pl_module.model, RunFolder(self.run.folder)
-        if not all(p.isfinite().all() for p in model.parameters() if p.requires_grad):
+        trained = trained_parameters(model)  # of a sharded model on rank 0 only
+        if not all(value.isfinite().all() for value in trained.values()):
             raise RunFailed("the last step left weights that are not numbers; try a lower optim.lr")
         if trainer.is_global_zero:
             training_id = folder.training_id if folder.training_path.exists() else uuid4().hex
-            save_weights(model, self.run, folder)
+            save_weights(model, trained, self.run, folder)
             write_json(
                 folder.training_path, {"training": training_id, **self.measurements(trainer)}
             )
-            folder.checkpoint_path.unlink(missing_ok=True)
+            shutil.rmtree(folder.checkpoint_path.parent, ignore_errors=True)
         if dist.is_initialized():
             dist.barrier()  # the other ranks read `training.json` next
 
@@ -61,10 +64,10 @@ def training_complete(trainer: pl.Trainer, module: Any) -> bool:
     return trainer.global_step >= module.schedule.num_steps
 
 
-def save_weights(model: nn.Module, run: Run, folder: RunFolder) -> None:
+def save_weights(model: nn.Module, trained: Mapping[str, Tensor], run: Run, folder: RunFolder):
     """Writes the trained parameters; rows of heads also under the base model's names."""
-    save_trained(model, folder.weights_path)
+    save_trained(trained, folder.weights_path)
     plan = run.method.plan(folder.read_heads())
     if plan.qkv == "heads" and not plan.rest:
-        rows = rows_of(model, run.model.fingerprint())
+        rows = rows_of(model, run.model.fingerprint(), trained)
         rows.write(folder.weights_path.with_name(ROWS_FILE))

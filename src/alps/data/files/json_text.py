@@ -16,6 +16,9 @@ HEAD = 1 << 12  # bytes to detect the format
 CHUNK = 1 << 16  # bytes of a list per read
 MAX_ROW = 1 << 26  # characters of a value; a longer one is a syntax error
 
+Rows = Iterator[tuple[str, dict[str, Any]]]
+"""Rows with their location for messages."""
+
 
 class DuplicateField(ValueError):
     """An object has a name twice; Python's parser would keep the last value."""
@@ -32,7 +35,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique)
 
 
-def json_rows(file: IO[bytes], name: str, in_lines: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+def json_rows(file: IO[bytes], name: str, in_lines: bool) -> Rows:
     """Objects of a file with their location for messages; blank lines count as rows.
 
     Args:
@@ -71,7 +74,7 @@ def _is_list(file: IO[bytes]) -> bool | None:
     return None
 
 
-def _lines(file: IO[bytes], name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _lines(file: IO[bytes], name: str) -> Rows:
     for number, line in enumerate(file, start=1):
         if line.strip():
             place = f"row {number} of {name}"
@@ -96,7 +99,7 @@ def _object(row: Any, place: str) -> dict[str, Any]:
     return row
 
 
-def _list(file: IO[bytes], name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _list(file: IO[bytes], name: str) -> Rows:
     """Objects of a JSON list, decoded one by one."""
     text = _Text(file)
     number = 1

@@ -1,7 +1,7 @@
 """Streams rows of data files: parquet, arrow, JSON, JSON Lines, CSV, gzip and zip.
 
 Memory holds one row (of columnar files, a batch), so a file may exceed it. Every row comes with its
-location for messages, which the readers of `datasets` don't report: that is why they are not used.
+location for messages, which the readers of `datasets` don't report (docs/decisions.md).
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ import io
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
+from itertools import count
 from pathlib import Path, PurePath
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from alps.base.hashing import cached_hash, content_sha256, digest, file_hash, stat_fingerprint
-from alps.data.files.json_text import MAX_ROW, json_rows
+from alps.data.files.json_text import MAX_ROW, Rows, json_rows
 
 SUFFIXES = (".parquet", ".arrow", ".json", ".jsonl", ".csv", ".zip", ".json.gz", ".jsonl.gz",
             ".csv.gz")  # fmt: skip
 NOT_ROWS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 _ZIP = b"PK\x03\x04"
-BATCH = 256  # rows of a columnar file that are converted at once
+BATCH = 256  # rows of a parquet file in memory at once
 
 
 def row_files(path: Path, patterns: Sequence[str] = ()) -> list[Path]:
@@ -70,9 +71,7 @@ def content_hash(path: Path, files: Sequence[Path]) -> str:
     return cached_hash(place, stamp, lambda: digest([[n, content_sha256(f)] for n, f in each]))
 
 
-def read_rows(
-    path: Path, name: str | None = None, members: Sequence[str] | None = None
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_rows(path: Path, name: str | None = None, members: Sequence[str] | None = None) -> Rows:
     """Rows of a file with their location for messages.
 
     The first bytes decide the format, the suffix only if they are ambiguous.
@@ -96,9 +95,9 @@ def read_rows(
         if magic.startswith(_ZIP):
             yield from _zip(file, name, members)
         elif magic.startswith(b"PAR1"):
-            yield from _number(_parquet(file, name), name)
+            yield from _columnar(file, name, "parquet")
         elif path.suffix == ".arrow":
-            yield from _number(_arrow(file, name), name)
+            yield from _columnar(file, name, "arrow")
         elif magic.startswith(b"\x1f\x8b"):
             with io.BufferedReader(gzip.open(file)) as unpacked:
                 yield from _text(unpacked, name, path.name.removesuffix(".gz"))
@@ -109,11 +108,6 @@ def read_rows(
 def _is_data_file(name: PurePath) -> bool:
     hidden = any(part.startswith(".") for part in name.parts)  # macOS adds such files to a zip
     return not hidden and name.name not in NOT_ROWS and name.name.lower().endswith(SUFFIXES)
-
-
-def _number(rows: Iterable[Any], name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, row in enumerate(rows, start=1):
-        yield f"row {number} of {name}", row
 
 
 @contextmanager
@@ -150,9 +144,7 @@ def _members(archive: zipfile.ZipFile, name: str) -> list[str]:
     return [member.as_posix() for member in texts]
 
 
-def _zip(
-    file: IO[bytes], name: str, members: Sequence[str] | None
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def _zip(file: IO[bytes], name: str, members: Sequence[str] | None) -> Rows:
     with _readable(name):
         archive = zipfile.ZipFile(file)  # owns no file to close
     for member in _members(archive, name) if members is None else members:
@@ -165,31 +157,34 @@ def _zip(
                 yield from _text(content, f"{member} in {name}", PurePath(member).name)
 
 
-def _text(file: IO[bytes], name: str, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _text(file: IO[bytes], name: str, kind: str) -> Rows:
     with _readable(name):
         if kind.lower().endswith(".csv"):
-            yield from _number(_csv(file, name), name)
+            yield from _csv(file, name)
         else:
             yield from json_rows(file, name, in_lines=not kind.lower().endswith(".json"))
 
 
-def _csv(file: IO[bytes], name: str) -> Iterator[dict[str, Any]]:
-    number = 0
+def _csv(file: IO[bytes], name: str) -> Rows:
+    place = f"row 1 of {name}"
     texts = (line.decode("utf-8-sig" if i == 0 else "utf-8") for i, line in enumerate(file))
     try:
         reader = csv.DictReader(texts, strict=True)
         with _long_fields():
             columns = reader.fieldnames or ()
         _refuse_duplicate_columns(columns, name)
-        while row := _next_row(reader):
-            number += 1
+        for number in count(1):
+            place = f"row {number} of {name}"
+            row = _next_row(reader)
+            if row is None:
+                return
             if None in row or None in row.values():
-                raise ValueError(f"row {number} of {name} has not as many fields as the header")
-            yield row
+                raise ValueError(f"{place} has not as many fields as the header")
+            yield place, row
     except UnicodeDecodeError:
-        raise ValueError(f"row {number + 1} of {name} is not UTF-8 text") from None
+        raise ValueError(f"{place} is not UTF-8 text") from None
     except csv.Error as error:
-        raise ValueError(f"row {number + 1} of {name} is not CSV ({error})") from None
+        raise ValueError(f"{place} is not CSV ({error})") from None
 
 
 def _next_row(reader: csv.DictReader[str]) -> dict[str, Any] | None:
@@ -207,55 +202,33 @@ def _long_fields() -> Iterator[None]:
         csv.field_size_limit(limit)
 
 
-def _parquet(file: IO[bytes], name: str) -> Iterator[dict[str, Any]]:
+def _columnar(file: IO[bytes], name: str, kind: Literal["parquet", "arrow"]) -> Rows:
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
-    try:
-        yield from _batched(ParquetFile(file).iter_batches(BATCH), name)
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{name} is damaged ({_first_line(error)}): download it again") from None
-
-
-def _arrow(file: IO[bytes], name: str) -> Iterator[dict[str, Any]]:
-    import pyarrow as pa
-
-    try:
-        yield from _batched(pa.ipc.open_stream(file), name)
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{name} is damaged ({_first_line(error)}): save it again") from None
-
-
-def _batched(batches: Iterable[Any], name: str) -> Iterator[dict[str, Any]]:
     number = 0
-    for batch in batches:
-        _refuse_duplicate_columns(batch.schema.names, name)
-        for start in range(0, batch.num_rows, BATCH):
-            part = batch.slice(start, BATCH)
-            try:
-                rows = part.to_pylist()
-            except UnicodeDecodeError:
-                number += next(i for i in range(part.num_rows) if not _is_text(part.slice(i, 1)))
-                raise ValueError(f"row {number + 1} of {name} is not UTF-8 text") from None
-            except ValueError as error:  # duplicate fields of a struct
-                raise ValueError(f"{name} cannot be read ({error})") from None
-            yield from rows
-            number += len(rows)
+    try:
+        parquet = kind == "parquet"
+        for batch in ParquetFile(file).iter_batches(BATCH) if parquet else pa.ipc.open_stream(file):
+            _refuse_duplicate_columns(batch.schema.names, name)
+            for i in range(batch.num_rows):
+                number += 1
+                place = f"row {number} of {name}"
+                try:
+                    (row,) = batch.slice(i, 1).to_pylist()
+                except UnicodeDecodeError:
+                    raise ValueError(f"{place} is not UTF-8 text") from None
+                except ValueError as error:  # duplicate fields of a struct
+                    raise ValueError(f"{name} cannot be read ({error})") from None
+                yield place, row
+    except (pa.ArrowException, OSError) as error:
+        remedy = "download" if kind == "parquet" else "save"
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{name} is damaged ({reason}): {remedy} it again") from None
 
 
 def _refuse_duplicate_columns(columns: Sequence[str], name: str) -> None:
     """A row would keep the last of two columns of one name; unnamed columns are never read."""
-    for column, count in Counter(columns).items():
-        if column and count > 1:
-            raise ValueError(f"{name} has {count} columns named '{column}': rename all but one")
-
-
-def _is_text(row: Any) -> bool:
-    try:
-        return bool(row.to_pylist())
-    except UnicodeDecodeError:
-        return False
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    for column, times in Counter(columns).items():
+        if column and times > 1:
+            raise ValueError(f"{name} has {times} columns named '{column}': rename all but one")

@@ -23,6 +23,7 @@ from typing import Any
 from alps.base.key import excluded_from_key
 from alps.base.serialization import argument_types, did_you_mean, value_problems
 from alps.data.example import DropCounts, Example, Split
+from alps.data.files.json_text import Rows
 from alps.data.files.read import content_hash, read_rows, row_files
 from alps.data.files.splits import DataFile, split_files
 from alps.settings.interfaces import Source
@@ -168,7 +169,7 @@ class FileSource(Source):
             ValueError: One sentence.
         """
 
-    def rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
+    def rows(self) -> Rows:
         """Rows of the files with their location for messages."""
         if self.path is not None:
             for file in self._local_files(Path(self.path)):
