@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import runpy
@@ -27,6 +28,7 @@ from typing import IO, Any
 HEAVY = (
     "torch", "pytorch_lightning", "transformers", "datasets", "peft", "scipy.stats", "rich.table",
     "matplotlib.figure", "hydra", "lm_eval.evaluator", "lm_eval.models.huggingface",
+    "transformers.models.llama.modeling_llama", "scipy.io", "datasets.io.generator", "jaxtyping",
 )  # fmt: skip
 """None of them is the project's own: a test process imports that anew."""
 
@@ -179,6 +181,11 @@ def serve(path: str) -> None:
     """Forks a process for each connection; the children return from here with their arguments."""
     for module in HEAVY:
         __import__(module)
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+    get_checkpoint_conversion_mapping("llama")  # compiles a thousand expressions, once a process
+    gc.collect()
+    gc.freeze()  # the processes do not collect what is loaded here
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen()
