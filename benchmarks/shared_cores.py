@@ -1,9 +1,9 @@
-"""How long a training step takes while another process keeps one core busy, by OpenMP wait policy.
+"""How long a training step takes beside other work, by how idle OpenMP threads wait.
 
     python benchmarks/shared_cores.py
 
-Interleaved: every round measures each of the four cells once, in a process of its own; the figure
-is the median over rounds, as a ratio to the idle machine with OpenMP's default policy.
+Interleaved: every round measures each of the twelve cells once, in a process of its own; the figure
+is the median over rounds, as a ratio to the idle machine with OpenMP's default.
 """
 
 import os
@@ -11,8 +11,11 @@ import platform
 import statistics
 import subprocess
 import sys
+from collections.abc import Mapping
 
-ROUNDS = 3
+from alps.base.openmp import VARIABLES
+
+ROUNDS = 5
 STEP = """
 import time, torch
 from alps.models.checkpoint import materialize
@@ -34,23 +37,36 @@ print(sorted(times)[1])
 """
 
 
-def measure(policy: str | None, busy: bool) -> float:
+WAITING = {
+    "default": {},
+    "passive (alps)": {"OMP_WAIT_POLICY": "passive"},
+    "GOMP_SPINCOUNT=300": {"GOMP_SPINCOUNT": "300"},
+    "GOMP_SPINCOUNT=3000": {"GOMP_SPINCOUNT": "3000"},
+}
+TORCH = """
+import torch
+a = torch.randn(1024, 1024)
+while True:
+    a @ a
+"""
+OTHERS = {"none": None, "one busy loop": "while True: pass", "torch with two threads": TORCH}
+
+
+def measure(waiting: Mapping[str, str], other: str | None) -> float:
     """Median of three forward and backward passes in a fresh process, in seconds."""
-    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
-    if policy:
-        environment["OMP_WAIT_POLICY"] = policy
-    other = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
+    environment = {k: v for k, v in os.environ.items() if k not in VARIABLES}
+    beside = subprocess.Popen([sys.executable, "-c", other], env=environment) if other else None
     try:
         done = subprocess.run(
             [sys.executable, "-c", STEP],
-            env=environment,
+            env=environment | waiting,
             capture_output=True,
             text=True,
             check=True,
         )
     finally:
-        if other:
-            other.kill()
+        if beside:
+            beside.kill()
     return float(done.stdout)
 
 
@@ -58,17 +74,17 @@ def main() -> None:
     """Prints the table."""
     import torch
 
-    cells = [(policy, busy) for busy in (False, True) for policy in (None, "passive")]
+    cells = [(waiting, other) for other in OTHERS for waiting in WAITING]
     seconds = {cell: [] for cell in cells}
     for _ in range(ROUNDS):
         for cell in cells:
-            seconds[cell].append(measure(*cell))
-    idle = statistics.median(seconds[(None, False)])
+            seconds[cell].append(measure(WAITING[cell[0]], OTHERS[cell[1]]))
+    idle = statistics.median(seconds["default", "none"])
     print(f"torch {torch.__version__}, {os.cpu_count()} cores ({platform.machine()})")
-    print("| other process | default | passive |\n|---|---|---|")
-    for busy, name in ((False, "none"), (True, "one busy loop")):
-        ratios = [statistics.median(seconds[(p, busy)]) / idle for p in (None, "passive")]
-        print(f"| {name} | {ratios[0]:.2f} | {ratios[1]:.2f} |")
+    print(f"| other process | {' | '.join(WAITING)} |\n|---|{'---|' * len(WAITING)}")
+    for other in OTHERS:
+        ratios = [statistics.median(seconds[waiting, other]) / idle for waiting in WAITING]
+        print(f"| {other} | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |")
 
 
 if __name__ == "__main__":

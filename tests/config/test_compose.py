@@ -1,12 +1,14 @@
 import re
+import shutil
 
 import pytest
+from hydra import compose
 from omegaconf import OmegaConf
 from yaml import YAMLError
 
 from alps.base.serialization import SettingsError
 from alps.config.build import build, compose_config, runs_of
-from alps.config.compose import expand_shorthand, grid_problems
+from alps.config.compose import composed, conf_dir, expand_shorthand, grid_problems, loader
 from alps.config.errors import error_messages
 from alps.models.checkpoint import materialize
 
@@ -114,3 +116,61 @@ def test_a_cause_is_told_unless_it_was(cause, told):
     error = ValueError("a: b c")
     error.__cause__ = ValueError(cause)
     assert error_messages(error) == [told]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["seed=3", "ratio=${seed}", "optim.betas=[0.1,0.2]"],
+        ["data.max_examples=8", "method=lora", "method.rank=4", "+mine.x=[1,2]", "++seed=4"],
+        ["optim={lr: 1}", "optim.lr=2", "~ratio"],
+        ["optim.lr=2", "optim={lr: 1}"],
+        ["preset=demo", "+data@task_model.data=mini_code"],
+        ["transfer=math", "evals=own_task"],
+        [
+            "evals=none",
+            "+evals/benchmark@evals.benchmarks.x=mini_code",
+            "evals.benchmarks.x.limit=1",
+        ],
+        ["hydra.verbose=true", "seed=3", "output_dir=${hydra.job.name}"],
+        ["experiment=table1", "scale=mini", "scale.optim=paper"],
+    ],
+)
+def test_shared_choices_compose_as_by_hydra(overrides):
+    with loader():
+        for text in [None, *overrides]:  # every prefix leaves its choices behind
+            composed("train", overrides[: overrides.index(text) + 1] if text else [])
+        expected, found = compose("train", overrides), composed("train", overrides)
+    assert OmegaConf.to_yaml(found) == OmegaConf.to_yaml(expected)
+    assert OmegaConf.is_struct(found) and OmegaConf.is_struct(found.optim)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [["seeds=1"], ["seed=0,1"], ["model=tiny,alps"], ["optim.lr.x=1"], ["data@x=alpaca"],
+     ["~modle"], ["method=nope", "seed=1"], ["+seed=1"], ["data.x=[1"]],
+)  # fmt: skip
+def test_shared_choices_are_refused_as_by_hydra(overrides):
+    said = []
+    for function in (compose, composed):
+        with loader(), pytest.raises(Exception) as refusal:
+            function("train", overrides)
+        said.append((refusal.type, str(refusal.value)))
+    assert said[0] == said[1]
+
+
+def test_values_of_one_composition_do_not_reach_the_next():
+    first = compose_config(["model=tiny", "optim.lr=7"])
+    first.optim.betas[0] = 0.5
+    assert compose_config(["model=tiny"]) == compose_config(["model=tiny", "optim.lr=1e-4"])
+    assert compose_config(["model=tiny"]).optim.betas[0] != 0.5
+
+
+def test_a_changed_file_is_read_again(tmp_path, monkeypatch):
+    shutil.copytree(conf_dir(), tmp_path / "conf")
+    monkeypatch.setattr("alps.config.compose.conf_dir", lambda: tmp_path / "conf")
+    assert compose_config([]).ratio == 0.1
+    root = tmp_path / "conf/train.yaml"
+    root.write_text(root.read_text().replace("ratio: 0.1", "ratio: 0.25"))
+    assert compose_config([]).ratio == 0.25

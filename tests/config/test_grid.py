@@ -7,6 +7,7 @@ from alps.config.compose import conf_dir, expand, loader
 from alps.config.grid import GridComposer
 from alps.settings.run import Run
 
+pytestmark = pytest.mark.usefixtures("fast_yaml")
 EXPERIMENTS = sorted(p.stem for p in (conf_dir() / "experiment").glob("*.yaml"))
 EXPERIMENTS.remove("figure7")  # trains nothing
 

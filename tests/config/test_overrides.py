@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
 import pytest
-import yaml
 from omegaconf import OmegaConf
 
 from alps.base.serialization import SettingsError
@@ -103,11 +102,12 @@ def make_folder(run: Run, fit: object) -> None:
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys) -> Iterator[Callable[..., tuple[int, str]]]:
+def call(
+    monkeypatch: pytest.MonkeyPatch, capsys, fast_yaml
+) -> Iterator[Callable[..., tuple[int, str]]]:
     """Types a command into this process; its exit code and what it said."""
     monkeypatch.setattr("alps.execute.execute", make_folder)
     monkeypatch.setattr("alps.cli.train._conclude", lambda plan: None)
-    monkeypatch.setattr(yaml, "SafeLoader", yaml.CSafeLoader)  # Hydra reads 25 files each time
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     root = logging.getLogger()
     before = root.handlers[:], root.level

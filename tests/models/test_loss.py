@@ -138,3 +138,20 @@ def tiny(kind: str, attention: str = NAME, **changes) -> torch.nn.Module:
     }  # fmt: skip
     config = AutoConfig.for_model(kind, **{**shape, **changes})
     return AutoModelForCausalLM.from_config(config, attn_implementation=attention).train()
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+@pytest.mark.parametrize("chunk", [1, 3, 11, 100])
+def test_chunks_of_answers_give_the_same_loss_and_gradients(model, chunk, dtype):
+    batch = pad(ROWS, pad_id=2)
+    ends = []
+    for size in (None, chunk):
+        model.zero_grad()
+        with torch.autocast("cpu", dtype, enabled=dtype is not None):
+            loss = answer_loss(model, batch["input_ids"], batch["labels"], chunk=size)
+        loss.backward()
+        ends.append((loss, {n: p.grad.clone() for n, p in model.named_parameters()}))
+    assert ends[1][0].dtype == torch.float32
+    torch.testing.assert_close(ends[1][0], ends[0][0])
+    tolerance = {} if dtype is None else {"rtol": 0.02, "atol": 0.02}
+    torch.testing.assert_close(ends[1][1], ends[0][1], **tolerance)

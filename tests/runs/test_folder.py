@@ -195,3 +195,15 @@ def test_the_lock_is_released_when_the_block_raises(tmp_path):
     with pytest.raises(KeyError), folder.lock():
         raise KeyError
     assert not folder.is_locked()
+
+
+def test_partial_files_and_folders_of_killed_processes_are_deleted(tmp_path):
+    folder = RunFolder(tmp_path)
+    shards = tmp_path / "checkpoint" / "step-3.tmp"
+    shards.mkdir(parents=True)
+    (shards / "__0_0.distcp").touch()
+    (tmp_path / "weights.tmp").touch()
+    (tmp_path / "kept").touch()
+    folder.remove_partial_files()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint", "kept"]
+    assert not list((tmp_path / "checkpoint").iterdir())

@@ -34,6 +34,17 @@ def test_activation_checkpointing_ends_in_the_same_weights(make_run):
     assert all(torch.equal(t, weights(runs[1])[n]) for n, t in weights(runs[0]).items())
 
 
+def test_logits_in_chunks_end_in_the_same_weights(make_run):
+    runs = [
+        make_run("method=full", f"trainer.loss_chunk={size}", f"output_dir=o{size}")
+        for size in ("null", "10")
+    ]
+    assert runs[0].key == runs[1].key
+    for run in runs:
+        execute(run, fit)
+    torch.testing.assert_close(weights(runs[1]), weights(runs[0]), rtol=1e-4, atol=2e-6)
+
+
 def test_a_bf16_base_has_float32_rows_and_frozen_bits(make_run):
     run = make_run(*HEADS_ONLY, "optim.frozen_dtype=bfloat16")
     assert run.key != make_run(*HEADS_ONLY).key

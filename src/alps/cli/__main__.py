@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from alps.base.openmp import wait_asleep
 from alps.cli.command import CommandGroup
 from alps.cli.messages import debug_enabled, failure_message
 
@@ -43,6 +44,7 @@ alps = click.version_option(package_name="alps", message="%(version)s")(
 
 def main() -> None:
     """Entry point `alps`."""
+    wait_asleep()
     arguments = sys.argv[1:]
     if arguments in ([], ["help"]):
         arguments = ["--help"]

@@ -11,12 +11,18 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 from alps.base.serialization import TARGET, SettingsError, from_dict, target_class, value_problems
 from alps.config import explain as explanation
-from alps.config.compose import conf_dir, config_to_dict, expand_shorthand, grid_problems, loader
+from alps.config.compose import (
+    composed,
+    conf_dir,
+    config_to_dict,
+    expand_shorthand,
+    grid_problems,
+    loader,
+)
 from alps.config.errors import error_messages, without_repeats
 from alps.config.grid import GridComposer
 from alps.config.method_styles import without_report
@@ -171,7 +177,7 @@ def compose_config(overrides: Sequence[str], config_name: str = "train") -> Dict
     try:
         with loader() as hydra:
             check_overrides(expanded, hydra, config_name)
-            return compose(config_name, expanded)
+            return composed(config_name, expanded)
     except Exception as error:
         raise SettingsError(explain(expanded, error, config_name, sweeps=False)) from None
 

@@ -7,19 +7,28 @@ import re
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from alps.base.serialization import SettingsError
 from alps.config.conf_dir import conf_dir
 from alps.config.errors import error_messages
-from alps.config.hydra_internals import flag_parser, sweep_points, without_hydra
+from alps.config.hydra_internals import (
+    flag_parser,
+    set_values,
+    sets_value,
+    sweep_points,
+    without_hydra,
+)
 
 VERSION_BASE = "1.3"
 
@@ -48,6 +57,43 @@ def loader(folder: Path | None = None) -> Iterator[ConfigLoader]:
         str(folder or conf_dir()), version_base=VERSION_BASE, job_name="train"
     ):
         yield GlobalHydra.instance().config_loader()
+
+
+def composed(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    """`hydra.compose`, which composes the same choices of groups once in a process.
+
+    Values are then set in a copy, as Hydra sets them. To be called inside of `loader()`.
+
+    Args:
+        config_name: Root config.
+        overrides: As on the command line.
+    """
+    hydra = GlobalHydra.instance().config_loader()
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    values = [o for o in parsed if sets_value(o, hydra)]
+    choices = [o for o in parsed if o not in values]
+    if (
+        any("hydra" in text for text in overrides)  # its node is not in the shared config
+        or any(o.is_sweep_override() for o in parsed)
+        or any(isinstance(o.value(), dict) for o in choices)
+    ):
+        return compose(config_name, list(overrides))
+    config = deepcopy(_of_choices(_files(), config_name, *(o.input_line or "" for o in choices)))
+    set_values(config, values)
+    return config
+
+
+@lru_cache(maxsize=64)
+def _of_choices(files: frozenset[tuple[str, int, int]], name: str, *choices: str) -> DictConfig:
+    """Root config with these choices of groups, as long as the files of `conf` stay as they are."""
+    return compose(name, list(choices))
+
+
+def _files() -> frozenset[tuple[str, int, int]]:
+    """Path, time of change and size of each file of `conf`."""
+    files = (entry for folder, *_ in os.walk(conf_dir()) for entry in os.scandir(folder))
+    found = ((entry.path, entry.stat()) for entry in files)
+    return frozenset((path, stat.st_mtime_ns, stat.st_size) for path, stat in found)
 
 
 def root_config_error(config_name: str, config_dir: str | None) -> str | None:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
-from hydra import compose
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from alps.base.serialization import TARGET, SettingsError, did_you_mean
+from alps.config import compose
 from alps.config.compose import loader
 from alps.config.errors import error_messages, first_message_line
 from alps.config.hydra_internals import override_texts
@@ -57,7 +57,7 @@ def explain(
         def composed(*extra: str) -> DictConfig | None:
             chosen = [f"{k}={v}" for k, v in good.items() if f"{k}={v}" not in extra]
             try:
-                return compose(
+                return compose.composed(
                     config_name, list(dict.fromkeys([*folders, *chosen, *packaged, *extra]))
                 )
             except Exception:

@@ -13,14 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hydra import compose
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from alps.config.compose import conf_dir, config_to_dict, expand, expand_shorthand
+from alps.config.compose import composed, conf_dir, config_to_dict, expand, expand_shorthand
 from alps.config.hydra_internals import sweep_points
 
 Point = tuple[str, dict[str, Any]]
@@ -155,7 +154,7 @@ def _content(group: str, choice: str) -> dict[str, Any]:
 
 
 def _composed(overrides: list[str]) -> dict[str, Any]:
-    config: Any = OmegaConf.to_container(compose("train", overrides), resolve=False)
+    config: Any = OmegaConf.to_container(composed("train", overrides), resolve=False)
     return config
 
 

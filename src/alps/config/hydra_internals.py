@@ -12,6 +12,8 @@ from itertools import islice
 from typing import Any
 
 from hydra._internal.callbacks import Callbacks
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
@@ -45,6 +47,26 @@ def instantiate_launcher(
     return Plugins.instance().instantiate_launcher(
         hydra_context=context, task_function=task_function, config=config
     )
+
+
+def group_options(group: str, loader: ConfigLoader) -> list[str]:
+    """Choices of a config group; the loader's own method copies its sources first."""
+    return _repository(loader).get_group_options(group)
+
+
+def sets_value(override: Override, loader: ConfigLoader) -> bool:
+    """Whether an override sets a value of the config that Hydra composed of the choices."""
+    return not _repository(loader).group_exists(override.key_or_group)
+
+
+def set_values(config: DictConfig, overrides: Sequence[Override]) -> None:
+    """Applies overrides to a config that Hydra composed, as Hydra does after composing it."""
+    ConfigLoaderImpl._apply_overrides_to_config(list(overrides), config)
+
+
+def _repository(loader: ConfigLoader) -> IConfigRepository:
+    assert isinstance(loader, ConfigLoaderImpl)
+    return loader.repository
 
 
 def without_hydra(config: DictConfig) -> DictConfig:

@@ -19,6 +19,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from alps.base.serialization import SettingsError, did_you_mean
+from alps.config import hydra_internals
 from alps.config.compose import conf_dir
 from alps.config.errors import first_message_line
 from alps.config.hydra_internals import MAX_POINTS, override_values
@@ -185,7 +186,7 @@ def _choice_problems(group: str, value: Any, choices: Sequence[str]) -> Iterator
 
 def group_options(key: str, loader: ConfigLoader) -> list[str]:
     """Choices of a config group; an empty list for any other key."""
-    return loader.get_group_options(key) if re.fullmatch(r"\w[\w/]{0,99}", key) else []
+    return hydra_internals.group_options(key, loader) if re.fullmatch(r"\w[\w/]{0,99}", key) else []
 
 
 def search_path(parsed: Iterable[Override]) -> list[str]:

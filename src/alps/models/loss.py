@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from alps.models.architecture import decoder_of, output_logits
 
@@ -18,6 +20,7 @@ def answer_loss(
     labels: Int[Tensor, "batch length"],
     position_ids: Int[Tensor, "batch length"] | None = None,
     lengths: Sequence[int] | None = None,
+    chunk: int | None = None,
 ) -> Float[Tensor, ""]:
     """Sum of the negative log-likelihoods (nats) of the labelled tokens.
 
@@ -32,10 +35,20 @@ def answer_loss(
         labels: Token ids at answer positions, `IGNORE` elsewhere (not shifted).
         position_ids: Positions within the examples of a packed sequence.
         lengths: Numbers of tokens of the examples in a packed sequence.
+        chunk: Answer tokens whose logits are in memory at once; they are computed again in the
+            backward pass. None keeps those of all.
     """
     packed = {} if lengths is None else {"position_ids": position_ids, "lengths": lengths}
     hidden = decoder_of(model)(input_ids=input_ids, use_cache=False, **packed).last_hidden_state
     targets = labels[:, 1:]
     answers = targets != IGNORE
-    logits = output_logits(model, hidden[:, :-1][answers])
-    return F.cross_entropy(logits.float(), targets[answers], reduction="sum")
+    hidden, targets = hidden[:, :-1][answers], targets[answers]
+    if chunk is None or len(targets) <= chunk:
+        return _cross_entropy(model, hidden, targets)
+    parts = zip(hidden.split(chunk), targets.split(chunk), strict=True)
+    losses = [checkpoint(_cross_entropy, model, *part, use_reentrant=False) for part in parts]
+    return torch.stack(losses).sum()
+
+
+def _cross_entropy(model: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(output_logits(model, hidden).float(), targets, reduction="sum")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -208,9 +209,12 @@ class RunFolder:
             return False
 
     def remove_partial_files(self) -> None:
-        """Deletes partial files of killed processes; requires the lock."""
-        for partial in self.path.rglob("*.tmp"):
-            partial.unlink(missing_ok=True)
+        """Deletes partial files and folders of killed processes; requires the lock."""
+        for partial in list(self.path.rglob("*.tmp")):
+            if partial.is_dir():
+                shutil.rmtree(partial)
+            else:
+                partial.unlink(missing_ok=True)
 
     @contextmanager
     def lock(self, on_wait: Callable[[], None] | None = None) -> Iterator[None]:

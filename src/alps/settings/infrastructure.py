@@ -29,6 +29,8 @@ class Trainer:
             memory; the effective batch size is `optim.batch_size`.
         activation_checkpointing: Recompute the activations of each layer in the backward pass: less
             memory, about a third more time.
+        loss_chunk: Answer tokens whose logits are in memory at once (computed again in the backward
+            pass), or None for all: what large vocabularies need on small devices.
         checkpoint_every_n_steps: Optimizer steps between checkpoints.
         progress: `auto` (a bar on a terminal, lines elsewhere), `lines` or `off`.
     """
@@ -39,14 +41,15 @@ class Trainer:
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     micro_batch_size: int | Literal["auto"] = 8
     activation_checkpointing: bool = False
+    loss_chunk: int | None = None
     checkpoint_every_n_steps: int = 25
     progress: Literal["auto", "lines", "off"] = "auto"
 
     def problems(self) -> Iterator[str]:
         """Sentences about invalid settings."""
-        for name in ("devices", "micro_batch_size", "checkpoint_every_n_steps"):
+        for name in ("devices", "micro_batch_size", "loss_chunk", "checkpoint_every_n_steps"):
             value = getattr(self, name)
-            if value != "auto" and value < 1:
+            if value not in (None, "auto") and value < 1:
                 yield f"trainer.{name} must be at least 1, got {value}"
 
 

@@ -116,13 +116,6 @@ def latest_checkpoint(path: Path) -> Path | None:
     return latest
 
 
-def remove_checkpoints(path: Path) -> None:
-    """Deletes the checkpoints of a finished training."""
-    path.unlink(missing_ok=True)
-    for old in _sharded_checkpoints(path):
-        shutil.rmtree(old)
-
-
 def write_sharded_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     """Writes a checkpoint whose tensors are sharded, on all ranks together.
 

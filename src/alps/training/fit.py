@@ -88,7 +88,14 @@ def fit(run: Run, callbacks: Sequence[pl.Callback] = ()) -> None:
         checkpoint_activations(model)
     size = resolve_micro_batch_size(run, base, plan, rows)
     schedule = step_schedule(run, len(rows), size)
-    module = AlignmentModule(model, run.optim, schedule, run.seed, base if sharded else None)
+    module = AlignmentModule(
+        model,
+        run.optim,
+        schedule,
+        run.seed,
+        base=base if sharded else None,
+        loss_chunk=run.trainer.loss_chunk,
+    )
     metrics = Metrics(folder.path / "metrics.csv")
     checkpoints = CheckpointCallback(folder.checkpoint_path, run.trainer.checkpoint_every_n_steps)
 
@@ -229,6 +236,7 @@ def _quiet_lightning() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*")
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
         yield
 

@@ -37,6 +37,7 @@ class AlignmentModule(pl.LightningModule):
         schedule: Schedule,
         seed: int,
         base: Path | None = None,
+        loss_chunk: int | None = None,
     ):
         """Trains `model` on the steps of `schedule`.
 
@@ -46,10 +47,11 @@ class AlignmentModule(pl.LightningModule):
             schedule: Assignment of examples to steps.
             seed: Seed of the training.
             base: Folder of the base model, if the model is to be sharded.
+            loss_chunk: Answer tokens whose logits are in memory at once, or None for all.
         """
         super().__init__()
         self.model, self.optim, self.schedule, self.seed = model, optim, schedule, seed
-        self.base = base
+        self.base, self.loss_chunk = base, loss_chunk
         self.step_loss = torch.zeros(())
         self.step_tokens = 0
         self.last_lr = 0.0
@@ -94,7 +96,8 @@ class AlignmentModule(pl.LightningModule):
         if batch_idx % self.schedule.num_micro == 0:
             self.step_loss, self.step_tokens = torch.zeros((), device=self.device), 0
         packed = batch.get("position_ids"), batch.get("lengths")
-        loss = answer_loss(self.model, batch["input_ids"], batch["labels"], *packed)
+        tokens = batch["input_ids"], batch["labels"]
+        loss = answer_loss(self.model, *tokens, *packed, chunk=self.loss_chunk)
         self.step_loss += loss.detach()
         self.step_tokens += batch["num_tokens"]
         parts = self.schedule.num_micro * self.schedule.world_size
@@ -109,10 +112,24 @@ class AlignmentModule(pl.LightningModule):
                 f"optim.lr (now {self.optim.lr:g}) or another optim.precision may help"
             )
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips by the norm of all gradients.
+
+        Lightning refuses to do so for a fused optimizer under autocast, though only one that
+        unscales fp16 gradients itself cannot be clipped.
+        """
+        if gradient_clip_val is not None:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+
     def configure_optimizers(self) -> Any:
         """AdamW with a schedule per optimizer step."""
-        # Lightning cannot clip gradients of a fused optimizer under automatic mixed precision.
-        fused = "mixed" not in str(self.trainer.precision)
+        fused = self.trainer.precision != "16-mixed"
         optimizer = build_optimizer(self.parameters(), self.optim, fused)
         schedule = build_schedule(optimizer, self.optim, self.schedule.num_steps)
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import uuid4
@@ -16,7 +17,6 @@ from alps.models.weights import save_trained
 from alps.runs.folder import RunFolder
 from alps.runs.result import RunFailed
 from alps.settings.run import Run
-from alps.training.checkpoint import remove_checkpoints
 from alps.training.sharding import trained_parameters
 
 
@@ -54,7 +54,7 @@ class SaveWeights(pl.Callback):
             write_json(
                 folder.training_path, {"training": training_id, **self.measurements(trainer)}
             )
-            remove_checkpoints(folder.checkpoint_path)
+            shutil.rmtree(folder.checkpoint_path.parent, ignore_errors=True)
         if dist.is_initialized():
             dist.barrier()  # the other ranks read `training.json` next
 

@@ -6,7 +6,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-import torch.distributed as dist
 from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from torch import nn
 from torch.optim import Optimizer
@@ -73,9 +72,3 @@ class ShardedStrategy(ModelParallelStrategy):
         checkpoint = read_checkpoint(Path(checkpoint_path), dict(model.named_parameters()))
         optimizer.load_state_dict(checkpoint["optimizer_states"][0])
         return checkpoint
-
-    def teardown(self) -> None:
-        """Keeps ranks together until all have left the model's collectives."""
-        if dist.is_initialized():
-            self.barrier()
-        super().teardown()

@@ -1,0 +1,42 @@
+"""Idle OpenMP threads sleep, unless the user decided otherwise."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from alps.base.openmp import VARIABLES, wait_asleep
+
+COMMAND = """
+import os, sys
+from alps.cli.__main__ import main
+sys.argv = ["alps", "runs"]
+assert "torch" not in sys.modules
+main()
+assert os.environ["OMP_WAIT_POLICY"] == "passive"
+"""
+
+
+@pytest.fixture(autouse=True)
+def unset(monkeypatch):
+    for name in VARIABLES:
+        monkeypatch.setenv(name, "")  # so that it is restored
+        monkeypatch.delenv(name)
+
+
+def test_idle_threads_sleep():
+    wait_asleep()
+    assert os.environ["OMP_WAIT_POLICY"] == "passive"
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_the_users_own_variable_wins(monkeypatch, name):
+    monkeypatch.setenv(name, "7")
+    wait_asleep()
+    assert {n: os.environ[n] for n in VARIABLES if n in os.environ} == {name: "7"}
+
+
+def test_every_command_sets_it_before_torch_is_imported():
+    """Ranks and jobs inherit it from the command."""
+    assert subprocess.run([sys.executable, "-c", COMMAND]).returncode == 0
