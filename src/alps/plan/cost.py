@@ -140,11 +140,12 @@ class CostEstimator:
         """
         rows, precision = self.assumed.lengths_of(run.data.name), run.precision
         longest = min(rows.longest or run.data.max_length, run.data.max_length)
+        on_gpu = self.assumed.gpu != "laptop"
         if precision == "auto":
-            precision = "32" if self.assumed.gpu == "laptop" else "bf16-mixed"
+            precision = "bf16-mixed" if on_gpu else "32"
         most = -(-run.optim.batch_size // max(run.trainer.devices, self.num_shards(run)))
         requested = run.trainer.micro_batch_size
-        stored = replace(storage(run, precision), shards=self.num_shards(run))
+        stored = replace(storage(run, precision, on_gpu), shards=self.num_shards(run))
         return longest, most if requested == "auto" else min(requested, most), stored
 
     def _peak(

@@ -114,7 +114,7 @@ def fit(run: Run, callbacks: Sequence[pl.Callback] = ()) -> None:
             "dropped": dict(rows.dropped),
             "num_truncated": rows.num_truncated,
             "devices": run.trainer.devices,
-            **predict_cost(run, base, plan, rows, size, str(trainer.precision)),
+            **predict_cost(run, base, plan, rows, schedule, str(trainer.precision)),
         }
 
     own = [metrics, SaveWeights(run, measurements), *callbacks]
