@@ -25,15 +25,16 @@ BENCHMARKS = ("held_out", "mini_math", "arc_challenge", "mini_code")
 """Built in; of lm-eval, with generation and with likelihoods; of EvalPlus, with generation."""
 
 SETTINGS = (
-    "model=tiny", "data.max_examples=17", "ratio=0.3", "optim.epochs=3", "optim.lr=0.01",
+    "model=tiny", "data.max_examples=17", "ratio=0.3", "optim.epochs=2", "optim.lr=0.01",
     "trainer.accelerator=cpu", "trainer.micro_batch_size=2", "trainer.progress=off",
-    "evals.limit=5", "evals.epoch_limit=4", "evals.every_n_epochs=1",
+    "evals.limit=3", "evals.epoch_limit=2", "evals.every_n_epochs=1",
 )  # fmt: skip
 
-pytestmark = pytest.mark.xdist_group("sharded evaluations")
-
-STRATEGIES = ("ddp", "fsdp")
+LIKELIHOODS = ("held_out", "arc_challenge")
 METHODS = {"random": (), "full": ("evals.precision=bf16",), "lora": ()}
+CASES = [("ddp", "random"), *(("fsdp", method) for method in METHODS)]
+
+HELD_OUT = "evals/held_out/answer_tokens/losses.json"
 
 TRAIN = """
 import os, sys
@@ -74,7 +75,11 @@ def build_run(output_dir: Path, documents: Path, *settings: str, benchmarks=BENC
     if "arc_challenge" in benchmarks:
         own.append("evals.benchmarks.arc_challenge.splits.test.num_rows=6")
     run = build(compose_config([*SETTINGS, *own, f"output_dir={output_dir}", *settings]))
-    return replace(run, evals=replace(run.evals, skip_unprotected=True))
+    short = [
+        replace(b, max_new_tokens=16) if b.name.startswith("mini") else b
+        for b in run.evals.benchmarks
+    ]
+    return replace(run, evals=replace(run.evals, benchmarks=tuple(short), skip_unprotected=True))
 
 
 def on_two_ranks(preloaded, cwd: Path, folders: list[RunFolder]) -> None:
@@ -110,11 +115,12 @@ def trained(tmp_path_factory, preloaded):
     documents = write_documents(root / "documents")
     runs = {}
     for method, settings in METHODS.items():
-        run = build_run(root / "single", documents, f"method={method}", *settings)
+        own = BENCHMARKS if method == "random" else LIKELIHOODS
+        run = build_run(root / "single", documents, f"method={method}", *settings, benchmarks=own)
         execute(run, lambda run: fit(run, [EvaluationCallback(run)]))
         runs["single", method] = run
-        for name in (*STRATEGIES, "unexamined"):
-            strategy = name if name in STRATEGIES else "fsdp"
+        for name in ("ddp", "fsdp", "unexamined") if method == "random" else ("fsdp",):
+            strategy = "fsdp" if name == "unexamined" else name
             trainer = replace(run.trainer, devices=2, strategy=strategy)
             several = replace(run, trainer=trainer, output_dir=str(root / name))
             if name == "unexamined":
@@ -138,8 +144,7 @@ def evaluations(folder: Path) -> dict[str, dict]:
 def samples(folder: Path) -> dict[str, str]:
     """Everything that was asked, answered and judged, to the last bit of a likelihood."""
     names = ("samples*.jsonl", "losses.json")
-    found = (path for name in names for path in (folder / "evals").rglob(name))
-    return {str(path.relative_to(folder)): path.read_text() for path in found}
+    return {p.name: p.read_text() for name in names for p in (folder / "evals").rglob(name)}
 
 
 def copied(run, folder: Path, **changes):
@@ -153,8 +158,7 @@ def asked(run) -> set[str]:
     return {benchmark.name for benchmark in run.evals.allowed}
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(("strategy", "method"), CASES)
 def test_the_end_of_a_training_is_what_one_rank_says_of_its_weights(
     trained, tmp_path, strategy, method
 ):
@@ -163,7 +167,7 @@ def test_the_end_of_a_training_is_what_one_rank_says_of_its_weights(
     assert not evaluations(one.folder)
     execute(one, lambda run: pytest.fail("it trained again"))
     found, expected = evaluations(run.folder), evaluations(one.folder)
-    assert found.keys() == expected.keys() == asked(run) >= {*BENCHMARKS[:3]}
+    assert found.keys() == expected.keys() == asked(run) >= {*LIKELIHOODS}
     for name in expected:
         for field in ("metrics", "num_documents", "uncertainty", "weights", "precision"):
             assert found[name][field] == expected[name][field], (name, field)
@@ -173,26 +177,27 @@ def test_the_end_of_a_training_is_what_one_rank_says_of_its_weights(
     assert len(samples(one.folder)) >= len(asked(run))
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(("strategy", "method"), CASES)
 def test_epochs_are_those_of_one_rank(trained, strategy, method):
-    one, two = (trained[name, method] for name in ("single", strategy))
-    losses = []
-    for epoch in ("001", "002"):
-        expected, found = (evaluations(run.folder / "epochs" / epoch) for run in (one, two))
-        assert found.keys() == expected.keys() == asked(one)
-        # In bfloat16, weights that differ by a rounding error can round to other neighbours.
-        tolerance = {"rel": 1e-3} if method == "full" else {"rel": 1e-5}
+    one, two = (trained[name, method].folder for name in ("single", strategy))
+    assert [path.name for path in (two / "epochs").iterdir()] == ["001"], "the last one is the end"
+    # In bfloat16, weights that differ by a rounding error can have other neighbours.
+    tolerance = 2e-3 if method == "full" else 1e-5
+    for folders in ((one / "epochs/001", two / "epochs/001"), (one, two)):
+        expected, found = map(evaluations, folders)
+        assert found.keys() == expected.keys() == asked(trained[strategy, method])
         for name in expected:
-            assert found[name]["num_documents"] == expected[name]["num_documents"] == 4
-            assert found[name]["metrics"] == pytest.approx(expected[name]["metrics"], **tolerance)
-        losses.append(found["held_out"]["metrics"]["loss"])
-    assert not (two.folder / "epochs" / "003").exists(), "the last one is the end"
-    losses.append(evaluations(two.folder)["held_out"]["metrics"]["loss"])
-    assert losses[0] - 0.01 > losses[1] > losses[2], "each epoch's own weights are evaluated"
+            assert found[name]["num_documents"] == expected[name]["num_documents"]
+            assert found[name]["metrics"] == pytest.approx(
+                expected[name]["metrics"], rel=tolerance, abs=tolerance
+            )
+    first, last = (evaluations(f)["held_out"] for f in (two / "epochs/001", two))
+    assert first["num_documents"] == 2 and last["num_documents"] == 3
+    losses = [json.loads((f / HELD_OUT).read_text())["losses"] for f in (two / "epochs/001", two)]
+    assert sum(losses[0]) - 1 > sum(losses[1][:2]), "each epoch's own weights are evaluated"
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_both_ranks_answer(trained, strategy):
     run = trained[strategy, "random"]
     for folder in (run.folder, run.folder / "epochs" / "001"):
@@ -203,23 +208,22 @@ def test_both_ranks_answer(trained, strategy):
 
 
 @pytest.mark.sandbox
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_programs_are_generated_and_judged_once(trained, strategy):
     one, two = (trained[name, "random"].folder for name in ("single", strategy))
     found, expected = (evaluations(folder)["mini_code"] for folder in (two, one))
-    assert found["metrics"] == expected["metrics"] and found["num_documents"] == 5
-    assert found["generation"]["answers"] == 5 and found["generation"]["tokens"] > 5
-    programs = samples(two)["evals/mini_code/alpaca/samples.jsonl"].splitlines()
-    assert len(programs) == 5
+    assert found["metrics"] == expected["metrics"] and found["num_documents"] == 3
+    assert found["generation"]["answers"] == 3 and found["generation"]["tokens"] > 3
+    assert found["details"]["failed"] == expected["details"]["failed"]
+    assert samples(two)["samples.jsonl"] == samples(one)["samples.jsonl"] != ""
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_sharded_training_goes_on_as_if_nobody_had_looked(trained, method):
-    folders = [RunFolder(trained[name, method].folder) for name in ("fsdp", "unexamined")]
+def test_a_sharded_training_goes_on_as_if_nobody_had_looked(trained):
+    folders = [RunFolder(trained[name, "random"].folder) for name in ("fsdp", "unexamined")]
     curves = [
         [line["loss"] for line in read_metrics(folder.path / "metrics.csv")] for folder in folders
     ]
-    assert len(curves[0]) == 9 and curves[0] == curves[1]
+    assert len(curves[0]) == 6 and curves[0] == curves[1]
     weights = [load_file(folder.weights_path) for folder in folders]
     assert weights[0].keys() == weights[1].keys()
     assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
@@ -229,7 +233,7 @@ def test_a_sharded_training_goes_on_as_if_nobody_had_looked(trained, method):
 def test_a_sharded_run_is_evaluated_afterwards_on_two_ranks(trained, tmp_path, alps):
     """By the command line, in workers that torchrun starts."""
     run = copied(trained["fsdp", "random"], tmp_path)
-    settings = ("evals=[held_out,mini_math]", "evals.limit=5", "trainer.devices=2")
+    settings = ("evals=[held_out,mini_math]", "evals.limit=3", "trainer.devices=2")
     free = ("trainer.accelerator=cpu", "trainer.progress=off", f"output_dir={tmp_path}")
     alps("evaluate", f"run={run.key}", *settings, *free, check=0)
     found, expected = (evaluations(r.folder) for r in (run, trained["fsdp", "random"]))
@@ -243,11 +247,10 @@ def test_a_sharded_run_is_evaluated_afterwards_on_two_ranks(trained, tmp_path, a
 TOO_LONG = r"arc_challenge: a choice of 50\d\d tokens does not fit the model's context of 4096"
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_rank_that_fails_amid_a_training_ends_both(tmp_path, strategy):
+def test_a_rank_that_fails_amid_a_training_ends_both(tmp_path):
     """The second document is the second rank's; the first waits for its part."""
     documents = write_documents(tmp_path / "documents", choices=5000)
-    trainer = (f"trainer.strategy={strategy}", "trainer.devices=2", "optim.epochs=2")
+    trainer = ("trainer.strategy=fsdp", "trainer.devices=2")
     benchmarks = ("arc_challenge",)
     run = build_run(tmp_path, documents, "method=random", *trainer, benchmarks=benchmarks)
     with pytest.raises(RunFailed, match=TOO_LONG):
