@@ -84,6 +84,7 @@ def _check_and_plan(
     checks = [(name, RunCheck(run, done=done)) for (name, _), run in zip(points, runs, strict=True)]
     _each(checks, RunCheck.check_files)
     _each(checks, RunCheck.check_model)
+    _each([(name, run) for (name, _), run in zip(points, runs, strict=True)], _check_devices)
     plan = current_plan()
     plan.add(runs, points[0][1].weights)
     plan.complete = True
@@ -110,6 +111,13 @@ def _build_point(config: DictConfig) -> Run:
              "leave it out; hydra.run.dir moves Hydra's own files"]
         )  # fmt: skip
     return build(config)
+
+
+def _check_devices(run: Run) -> None:
+    from alps.launch.devices import device_problems
+
+    if problems := list(device_problems(run)):
+        raise SettingsError(problems)
 
 
 def _each(named: Iterable[tuple[str, Any]], step: Callable[[Any], object]) -> None:

@@ -58,13 +58,13 @@ def resolve_micro_batch_size(run: Run, base: Path, plan: TrainingPlan, rows: Enc
     share = float((rows.num_answers / rows.lengths).max())
     on_gpu = torch.cuda.is_available() and run.trainer.accelerator != "cpu"
     precision = "mixed" if on_gpu else "32"
-    budget = int(USABLE_MEMORY * device_memory(on_gpu, run.trainer.devices))
+    budget = int(USABLE_MEMORY * device_memory(on_gpu, run.trainer.num_devices))
     stored = storage(run, precision)
     try:
         most = largest_micro_batch(ModelShape.read(base), plan, longest, share, budget, stored)
     except ValueError as error:
         raise RunFailed(str(error)) from None
-    return min(most, -(-run.optim.batch_size // run.trainer.devices))
+    return min(most, -(-run.optim.batch_size // run.trainer.world_size))
 
 
 def device_memory(on_gpu: bool, devices: int) -> int:
