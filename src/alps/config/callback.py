@@ -23,6 +23,9 @@ from alps.config.hydra_internals import instantiate_launcher
 from alps.config.run_plan import current_plan
 from alps.settings.run import Run
 
+LOCAL_LAUNCHERS = ("alps_local.LocalLauncher", "basic_launcher.BasicLauncher")
+"""Launchers of this machine, of which a single run needs none."""
+
 
 class Preflight(Callback):
     """Builds and validates every point before any folder is made or any point runs.
@@ -33,7 +36,7 @@ class Preflight(Callback):
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Checks a single run; Hydra itself would ignore a launcher here."""
         with _exit_on_error(config):
-            if "basic_launcher" not in config.hydra.launcher._target_:
+            if not config.hydra.launcher._target_.endswith(LOCAL_LAUNCHERS):
                 raise SettingsError(["hydra/launcher is for sweeps: add -m"])
             _check_hydra(config, config.hydra.run.dir)
             _check_and_plan([("", config)])

@@ -125,7 +125,8 @@ def _environment(devices: int) -> Mapping[str, str]:
     return {"OMP_NUM_THREADS": str(threads), **kept, "PYTHONPATH": path}
 
 
-def _prepare(parent: int) -> None:
+def prepare_child(parent: int) -> None:
+    """Between fork and exec: the child ends with its parent, which alone handles SIGUSR2."""
     # SLURM signals every process of a job before its time limit; only the parent handles it.
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     die_with_parent(parent)
@@ -138,7 +139,7 @@ def _run_workers(command: list[str], environment: Mapping[str, str]) -> int:
         command,
         env=dict(environment),
         start_new_session=True,
-        preexec_fn=lambda: _prepare(me),
+        preexec_fn=lambda: prepare_child(me),
     )
     received: list[int] = []
 
