@@ -4,13 +4,13 @@ from pathlib import Path
 import pytest
 
 from alps.config.build import build_assumed, model_choice
+from alps.methods.expected_plan import sampled_equivalent
 from alps.plan.assumptions import GIB
 from alps.plan.cost import (
     BYTE_TOKENS,
     CostEstimator,
     model_shape,
     num_training_examples,
-    sampled_equivalent,
 )
 
 
@@ -144,6 +144,25 @@ def test_devices_share_weights_gradients_and_averages_of_8b(make_run):
     half = costs("node_devices=4").estimate(make_run(*asked))
     assert half.memory - eighth.memory == pytest.approx(state / 8, rel=1e-3)
     assert costs().estimate(make_run(*asked, "trainer=fsdp", "trainer.devices=4")) == half
+
+
+def test_auto_is_one_device_where_a_run_fits_else_the_node_sharded(make_run):
+    def placed(*settings: str, own=()) -> tuple[int, int]:
+        cost = costs(*own).estimate(make_run(*PAPER, *settings))
+        return cost.devices, cost.shards
+
+    assert placed("model=llama3_2_1b", "method=full") == (1, 1)
+    assert placed("model=llama3_2_3b", "method=full") == (1, 1)
+    assert placed("model=llama3_1_8b", "method=full") == (8, 8)
+    assert placed("model=llama3_1_8b", "method=full", own=["node_devices=4"]) == (4, 4)
+    assert placed("model=llama3_1_8b", "method=full", "trainer.num_nodes=2") == (8, 16)
+    assert placed("model=llama3_1_8b", "method=lora") == (1, 1)
+    assert placed("model=llama3_2_3b", "method=full", own=["gpu=rtx4090_24g"]) == (8, 8)
+    assert placed("model=llama3_2_1b", "method=full", "trainer.num_nodes=2") == (8, 1)
+    assert placed("model=llama3_1_8b", "method=full", own=["gpu=laptop"]) == (1, 1)
+    assert placed("model=llama3_1_8b", "method=full", "trainer.accelerator=cpu") == (1, 1)
+    assert placed("model=llama3_1_8b", "method=full", "trainer.strategy=ddp") == (8, 1)
+    assert placed("model=llama3_1_8b", "method=full", "trainer.devices=2") == (2, 2)
 
 
 def test_auto_takes_as_many_rows_as_fit(make_run):
