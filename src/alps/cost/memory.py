@@ -17,10 +17,11 @@ prediction includes:
 - Gradients throughout the step, as with several micro-batches. (With one, Lightning drops those of
   the last step after the forward pass, which is the peak then.)
 - Temporarily, the largest of: log-probabilities with their gradient and that of the logits, 3 A
-  vocab elements in float32; the gradients of the output matrix and of the logits; 3f elements per
-  token in the MLP of the layer in its backward pass (with checkpointing, plus the saved elements of
-  the layer). At the end, with all else freed, the gradient of the embedding; of tied embeddings
-  three times: from the output, from the input, and their sum.
+  vocab elements in float32 (of one chunk, if the loss is computed in chunks); the gradients of the
+  output matrix and of the logits; 3f elements per token in the MLP of the layer in its backward
+  pass (with checkpointing, plus the saved elements of the layer). At the end, with all else freed,
+  the gradient of the embedding; of tied embeddings three times: from the output, from the input,
+  and their sum.
 - DDP: gradients are views of its buckets, so there is no second copy of them, except at the start
   of the second step, when it allocates buckets in the order of the backward pass before the first
   ones are freed.
@@ -66,13 +67,13 @@ PROGRAM_BYTES = 590 * 2**20
 584 to 590 MiB, 620 with FSDP's packages."""
 
 HEAP_SHARE = 0.5
-"""Resident memory of free blocks in glibc's heap, as a share of the blocks that a step takes from it
-and gives back. `posix_memalign` of glibc before 2.38, which torch calls, finds no room for a block
-in the hole that one of the same size left. Measured: 0.4 to 0.65; 0 if every block is mapped by
-itself (benchmarks/memory.py)."""
+"""Free blocks that stay resident in glibc's heap, as a share of the blocks that a step takes from
+it and gives back. `posix_memalign` of glibc before 2.38, which torch calls, finds no room for a
+block in the hole that one of the same size left. Measured: 0.4 to 0.65, and 0 if every block is
+mapped by itself (benchmarks/memory.py)."""
 
 HEAP_BLOCK_BYTES = 32 * 2**20
-"""Larger blocks are never part of the heap: glibc maps them, and unmaps them when they are freed."""
+"""Larger blocks are never part of the heap: glibc maps them, and unmaps them when freed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +92,7 @@ class Storage:
         buckets: Whether gradients lie in DDP's buckets.
         joined: Whether attention runs example by example of a packed sequence, and its outputs are
             concatenated: the kernel for all examples is for GPUs and half precision.
+        loss_chunk: Answer tokens whose logits are in memory at once, or None for all.
         resident: Whether to predict the resident memory of a process on a CPU, instead of the
             allocated memory of a GPU.
     """
@@ -104,6 +106,7 @@ class Storage:
     shards: int = 1
     buckets: bool = False
     joined: bool = False
+    loss_chunk: int | None = None
     resident: bool = False
 
     @property
@@ -129,6 +132,7 @@ def storage(run: Run, precision: str, on_gpu: bool) -> Storage:
         shards=run.trainer.devices if run.strategy == "fsdp" else 1,
         buckets=run.strategy == "ddp",
         joined=run.data.batching in ("auto", "packed") and not (on_gpu and half),
+        loss_chunk=run.trainer.loss_chunk,
         resident=not on_gpu,
     )
 
@@ -191,7 +195,8 @@ def peak_memory(
         layers = [shape.hidden * FLOAT32_BYTES for _ in layers]
     saved = num_tokens * (sum(layers) + _norm(shape.hidden, True, plan.rest))
     saved += num_answers * _inputs_saved([output_layer(shape, plan)], storage)
-    logits = num_answers * shape.vocab * FLOAT32_BYTES
+    at_once = min(num_answers, storage.loss_chunk or num_answers)
+    logits = at_once * shape.vocab * FLOAT32_BYTES
     matrix = shape.vocab * shape.hidden * storage.trainable_bytes * plan.rest
     at_the_end = matrix * (3 if shape.tied or storage.shards > 1 else 1) - saved
     weights = trainable * storage.trainable_bytes + frozen * storage.frozen_bytes

@@ -25,8 +25,9 @@ class Trainer:
         devices: Number of local devices (ranks).
         strategy: `ddp` replicates the model on each device, `fsdp` shards it; `auto` shards models
             marked `sharded` if more than heads or adapters train.
-        micro_batch_size: Examples per forward pass and device, or `auto` for the most that fit into
-            memory; the effective batch size is `optim.batch_size`.
+        micro_batch_size: Examples per forward pass and device; the effective batch size is
+            `optim.batch_size`. `auto` begins with the most that fit into memory as predicted, and
+            halves it when a step runs out of memory. None is `auto` on GPUs and 8 on CPUs.
         activation_checkpointing: Recompute the activations of each layer in the backward pass: less
             memory, about a third more time.
         loss_chunk: Answer tokens whose logits are in memory at once (computed again in the backward
@@ -39,11 +40,15 @@ class Trainer:
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int = 1
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
-    micro_batch_size: int | Literal["auto"] = 8
+    micro_batch_size: int | Literal["auto"] | None = None
     activation_checkpointing: bool = False
     loss_chunk: int | None = None
     checkpoint_every_n_steps: int = 25
     progress: Literal["auto", "lines", "off"] = "auto"
+
+    def requested_micro_batch(self, on_gpu: bool) -> int | Literal["auto"]:
+        """`micro_batch_size` on GPUs or on CPUs."""
+        return self.micro_batch_size or ("auto" if on_gpu else 8)
 
     def problems(self) -> Iterator[str]:
         """Sentences about invalid settings."""

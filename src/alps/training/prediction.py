@@ -71,25 +71,31 @@ def largest_batch(rows: EncodedDataset, schedule: Schedule, batching: str) -> tu
     return tokens, answers
 
 
-def resolve_micro_batch_size(run: Run, base: Path, plan: TrainingPlan, rows: EncodedDataset) -> int:
-    """`trainer.micro_batch_size`; for `auto`, the most examples that fit into memory.
+def automatic_micro_batch_size(
+    run: Run, base: Path, plan: TrainingPlan, rows: EncodedDataset
+) -> int:
+    """The most examples that fit into memory as predicted; one if that may exceed a GPU's.
 
     Raises:
         RunFailed: If not even one example fits.
     """
-    if run.trainer.micro_batch_size != "auto":
-        return run.trainer.micro_batch_size
     longest = int(rows.lengths.max())
     share = float((rows.num_answers / rows.lengths).max())
     on_gpu = trains_on_gpu(run)
-    precision = "mixed" if on_gpu else "32"
-    budget = int(USABLE_MEMORY * device_memory(on_gpu, run.trainer.devices))
-    stored = storage(run, precision, on_gpu)
+    stored = storage(run, "mixed" if on_gpu else "32", on_gpu)
+    memory, shape = device_memory(on_gpu, run.trainer.devices), ModelShape.read(base)
+
+    def most(budget: int) -> int:
+        return largest_micro_batch(shape, plan, longest, share, budget, stored)
+
     try:
-        most = largest_micro_batch(ModelShape.read(base), plan, longest, share, budget, stored)
+        size = most(int(USABLE_MEMORY * memory))
     except ValueError as error:
-        raise RunFailed(str(error)) from None
-    return min(most, -(-run.optim.batch_size // run.trainer.devices))
+        try:
+            size = min(most(memory * on_gpu), 1)
+        except ValueError:
+            raise RunFailed(str(error)) from None
+    return min(size, -(-run.optim.batch_size // run.trainer.devices))
 
 
 def trains_on_gpu(run: Run) -> bool:
