@@ -19,7 +19,7 @@ def told(settings: list[str], own: list[str] = (), **tables) -> str:
 
 def test_what_does_not_fit_is_said_with_what_would():
     grid = ["method=full", "model=llama3_2_3b,llama3_1_8b", "data=ultrachat", "optim=paper"]
-    said = told([*grid, "trainer.strategy=ddp"])
+    said = told([*grid, "trainer.strategy=ddp", "trainer.micro_batch_size=8"])
     assert "llama3_2_3b (full) needs 137.5 GiB: trainer.micro_batch_size=1 does" in said
     assert "does not fit" not in told(["method=full"], ["gpu=laptop"])
 
