@@ -257,6 +257,6 @@ def test_a_sweep_on_two_devices_of_a_cpu(alps, tmp_path):
         log = (folder.path / "train.log").read_text()
         assert "step 1/" in log and f"{key}: started on device" in done.stderr + done.stdout
         failed = folder.status()["state"] == "failed"
-        assert (f"error: {key}: the loss became nan" in done.stderr) == failed
+        assert (f"error: {key}: {folder.status()['reason']}\n" in done.stderr) == failed
         assert ("the run failed" in log) == failed
     assert all(key in done.stdout for key in runs) and "table: " in done.stdout

@@ -33,6 +33,8 @@ def evaluate(arguments: Sequence[str]) -> None:
     try:
         grid = len(settings) < len(arguments)
         models = _base_models(settings) if grid else [_model(settings)]
+        if any(run.trainer.num_nodes > 1 for run, _ in models):
+            raise ValueError("trainer.num_nodes is for trainings: evaluate on one node")
         checks = [RunCheck(run, trains=trained, done=done) for run, trained in models]
         for check in checks:
             check.check_files()

@@ -82,11 +82,15 @@ def _run_hydra(overrides: Sequence[str], checked: Sequence[str], sweeps: bool) -
                 print(f"error: {failure_message(error)}", file=sys.stderr)
             code = 1
         _conclude(plan)
+        if plan.nodes is not None:
+            plan.nodes.exit_code = code
     return code
 
 
 def _run_point(config: Any) -> None:
     """Task function of Hydra: one run. It prints its failure, so that a sweep goes on."""
+    from functools import partial
+
     from alps.config.build import build
     from alps.config.run_plan import current_plan
     from alps.execute import execute
@@ -97,7 +101,7 @@ def _run_point(config: Any) -> None:
         plan.add([run], config.weights)  # a sweeper that draws its points as it goes
     plan.started = True
     try:
-        execute(run, fit_on_devices)
+        execute(run, partial(fit_on_devices, nodes=plan.nodes))
     except Exception as error:
         if not config.debug:
             print(f"error: {run.key}: {failure_message(error)}", file=sys.stderr)

@@ -91,6 +91,7 @@ def _check_and_plan(
     plan = current_plan()
     plan.add(runs, points[0][1].weights)
     plan.complete = True
+    plan.meet_nodes()
 
 
 def _check_hydra(config: DictConfig, folder: Any) -> None:

@@ -7,10 +7,11 @@ command is found through a context variable.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
+from alps.launch.nodes import FirstNode
 from alps.settings.run import Run, Weights
 
 _current: ContextVar[RunPlan] = ContextVar("run plan of the running command")
@@ -26,6 +27,7 @@ class RunPlan:
         weights: Retention policy.
         protected: Keys of task models that existed before, whose weights stay.
         started: Whether a run has begun; errors before that are the settings'.
+        nodes: Connections to the other nodes, if there are several.
     """
 
     def __init__(self) -> None:
@@ -36,6 +38,8 @@ class RunPlan:
         self.weights: Weights = "keep"
         self.protected: set[str] = set()
         self.started = False
+        self.nodes: FirstNode | None = None
+        self.exit = ExitStack()
 
     def add(self, runs: Sequence[Run], weights: Weights) -> None:
         """Adds runs under a retention policy."""
@@ -44,6 +48,26 @@ class RunPlan:
         self.runs += runs
         self.weights = weights
         self.protected |= already_trained_task_models(runs)
+
+    def meet_nodes(self) -> None:
+        """Waits for the other nodes of these runs; on another than the first, works and exits.
+
+        Raises:
+            ValueError: If they do not meet; one sentence.
+            SystemExit: On another node, when the first one's command has ended.
+        """
+        from alps.launch.nodes import find_address, first_node
+        from alps.launch.ranks import follow_first_node
+
+        trainer = self.runs[0].trainer
+        if len({run.trainer.num_nodes for run in self.runs}) > 1:
+            raise ValueError("trainer.num_nodes is one number for all runs of a command")
+        if trainer.num_nodes == 1:
+            return
+        address = find_address(trainer)
+        if address.node_rank:
+            raise SystemExit(follow_first_node(self.runs[0], address))
+        self.nodes = self.exit.enter_context(first_node(trainer, address))
 
     def free_disk(self) -> None:
         """Applies the retention policy to finished runs that no planned run needs."""
@@ -58,7 +82,8 @@ def new_plan() -> Iterator[RunPlan]:
     plan = RunPlan()
     token = _current.set(plan)
     try:
-        yield plan
+        with plan.exit:
+            yield plan
     finally:
         _current.reset(token)
 

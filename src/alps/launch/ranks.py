@@ -13,8 +13,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,17 @@ import alps
 from alps.base.atomic import write_text
 from alps.base.serialization import to_dict
 from alps.launch.devices import resolve_devices
+from alps.launch.nodes import Address, Connection, FirstNode, join
 from alps.runs.completion import evaluation_folders
 from alps.runs.folder import RunFolder
 from alps.runs.result import RunFailed
 from alps.settings.run import Run
 
 log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.2
+STOP_SECONDS = 45
+"""Longest wait for workers that were told to end; torchrun kills its own after 30 s."""
 
 LAUNCHER_VARIABLES = (
     "RANK",
@@ -43,8 +50,12 @@ LAUNCHER_VARIABLES = (
 """Environment variables of a surrounding launcher, hidden from our ranks."""
 
 
-def fit_on_devices(run: Run) -> None:
+def fit_on_devices(run: Run, nodes: FirstNode | None = None) -> None:
     """Trains and evaluates `run` on its devices, and records which they are.
+
+    Args:
+        run: The run.
+        nodes: Connections to the other nodes, if there are several.
 
     Raises:
         RunFailed: With the message of the rank that failed first.
@@ -59,7 +70,7 @@ def fit_on_devices(run: Run) -> None:
 
         fit(resolved, [EvaluationCallback(resolved)])
         return
-    _on_ranks(resolved, folder)
+    _on_ranks(resolved, folder, nodes=nodes)
 
 
 def evaluate_on_devices(run: Run, trained: bool) -> None:
@@ -84,30 +95,76 @@ def evaluate_on_devices(run: Run, trained: bool) -> None:
         _on_ranks(run, folder, "examine")
 
 
-def _on_ranks(run: Run, folder: RunFolder, *arguments: str) -> None:
+def follow_first_node(run: Run, address: Address) -> int:
+    """Works for the first node until its command ends; returns the exit code."""
+    work = partial(run_workers_of_node, Path(run.output_dir))
+    try:
+        return join(run.trainer, address, work)
+    except RunFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def run_workers_of_node(output_dir: Path, order: Mapping[str, Any], first: Connection) -> int:
+    """Workers of a node that is not the first; returns their exit code.
+
+    Args:
+        output_dir: Outputs, which the nodes share.
+        order: The first node's order.
+        first: Connection to the first node, whose end ends the workers.
+    """
+    folder, devices = output_dir / order["folder"], order["devices"]
+    command = [*_command(folder, devices, order["torchrun"]), *order["arguments"]]
+    return _run_workers(command, _environment(devices), first.has_stop)
+
+
+def _on_ranks(run: Run, folder: RunFolder, *arguments: str, nodes: FirstNode | None = None) -> None:
+    assert (nodes is not None) == (run.trainer.num_nodes > 1), "nodes have not met"
     logs = folder.path / "ranks"
-    command = [*_command(run, folder.path), *arguments]
-    again = True
-    while again:
-        for old in logs.glob("*.error.json"):
-            old.unlink()
-        code = _run_workers(command, _environment(run.trainer.num_devices))
-        reason = first_error(logs) or f"a worker process ended with code {code}; see {logs}"
-        again = bool(code) and any(error.get("again") for error in _errors(logs))
-        if again:
-            log.warning("%s: %s", run.key, reason)
-        elif code:
+    while (reason := _failure_on_ranks(run, folder, arguments, nodes)) is not None:
+        # Nodes do not meet a second time; the same command goes on with the smaller micro-batch.
+        if nodes is not None or not any(error.get("again") for error in _errors(logs)):
             raise RunFailed(reason)
+        log.warning("%s: %s", run.key, reason)
+
+
+def _failure_on_ranks(
+    run: Run, folder: RunFolder, arguments: Sequence[str], nodes: FirstNode | None
+) -> str | None:
+    """Runs all workers to their end; returns why they failed, or None."""
+    logs, devices = folder.path / "ranks", run.trainer.num_devices
+    for old in logs.glob("*.error.json"):
+        old.unlink()
+    if nodes is None:
+        command = [*_command(folder.path, devices, ["--standalone"]), *arguments]
+        code, reason = _run_workers(command, _environment(devices)), None
+    else:
+        place = folder.path.relative_to(run.output_dir)
+        command = [*_command(folder.path, devices, nodes.start(place, arguments, devices))]
+        code = _run_workers([*command, *arguments], _environment(devices), nodes.has_failed)
+        if code or nodes.failure is not None:
+            nodes.stop()
+        nodes.wait_until_idle(STOP_SECONDS)
+        code, reason = code or nodes.failure is not None, nodes.failure
+    if not code:
+        return None
+    message = first_error(logs) or f"a worker process ended with code {code}; see {logs}"
+    if reason is not None and (nodes is None or nodes.lost or not first_error(logs)):
+        message = reason
+    if nodes is not None:
+        nodes.error = message
+    return message
 
 
 def first_error(logs: Path) -> str | None:
-    """Message of the rank that failed first; later errors are lost connections."""
+    """Message of a rank that was killed, else of the first; later ones are lost connections."""
     errors = _errors(logs)
-    return min(errors, key=lambda e: e["time"])["message"] if errors else None
+    first = lambda e: (not e.get("killed", False), e["time"])  # noqa: E731
+    return min(errors, key=first)["message"] if errors else None
 
 
 def _errors(logs: Path) -> list[dict[str, Any]]:
-    """Errors of ranks: `time`, `message`, `again` if all ranks are to start again."""
+    """Errors of ranks: `time`, `message`, `again` if all ranks are to start again, `killed`."""
     return [json.loads(p.read_text()) for p in logs.glob("*.error.json")]
 
 
@@ -121,13 +178,10 @@ def die_with_parent(parent: int | None = None) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _command(run: Run, folder: Path) -> list[str]:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--max-restarts=0"]
-    ranks = [
-        f"--nproc-per-node={run.trainer.num_devices}",
-        f"--log-dir={folder / 'ranks'}",
-        "--tee=3",
-    ]
+def _command(folder: Path, devices: int, rendezvous: Sequence[str]) -> list[str]:
+    logs = folder / "ranks"
+    torchrun = [sys.executable, "-m", "alps.launch.torchrun", str(logs), *rendezvous]
+    ranks = ["--max-restarts=0", f"--nproc-per-node={devices}", f"--log-dir={logs}", "--tee=3"]
     return [*torchrun, *ranks, "-m", "alps.launch.worker", str(folder)]
 
 
@@ -146,8 +200,18 @@ def prepare_child(parent: int) -> None:
     die_with_parent(parent)
 
 
-def _run_workers(command: list[str], environment: Mapping[str, str]) -> int:
-    """Runs torchrun in its own session, forwards signals to it, and ends it with this process."""
+def _run_workers(
+    command: list[str],
+    environment: Mapping[str, str],
+    must_stop: Callable[[], bool] = lambda: False,
+) -> int:
+    """Runs torchrun in its own session, forwards signals to it, and ends it with this process.
+
+    Args:
+        command: torchrun.
+        environment: Its environment.
+        must_stop: Asked repeatedly: whether another node has ended.
+    """
     me = os.getpid()
     process = subprocess.Popen(
         command,
@@ -165,10 +229,24 @@ def _run_workers(command: list[str], environment: Mapping[str, str]) -> int:
     watched = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, forward) for number in watched}
     try:
-        code = process.wait()
+        code = _wait(process, must_stop)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     if received:
         raise SystemExit(128 + received[0])
     return code
+
+
+def _wait(process: subprocess.Popen[bytes], must_stop: Callable[[], bool]) -> int:
+    """Waits for torchrun; ends it if another node has ended, and kills it if it doesn't end."""
+    kill_at: float | None = None
+    while True:
+        try:
+            return process.wait(POLL_SECONDS)
+        except subprocess.TimeoutExpired:
+            if kill_at is None and must_stop():
+                process.terminate()
+                kill_at = time.monotonic() + STOP_SECONDS
+            elif kill_at is not None and time.monotonic() > kill_at:
+                process.kill()

@@ -83,8 +83,6 @@ class Trainer:
             value = getattr(self, name)
             if value not in (None, "auto") and value < 1:
                 yield f"trainer.{name} must be at least 1, got {value}"
-        if self.num_nodes > 1:
-            yield f"trainer.num_nodes={self.num_nodes}: this version trains on one node"
         if self.node_rank is not None and not 0 <= self.node_rank < self.num_nodes:
             yield (
                 f"trainer.node_rank={self.node_rank} is no number of {self.num_nodes} nodes: they "
