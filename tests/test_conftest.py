@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -96,3 +97,44 @@ def test_a_signal_to_a_preloaded_interpreter_reaches_its_process(preloaded, tmp_
             return
         time.sleep(0.1)
     raise AssertionError("the process lives on")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "print('shown', end='')",
+        "import sys; sys.exit(3)",
+        "import sys; sys.exit(-1)",
+        "import sys; sys.exit('a sentence')",
+        "import os; os.kill(os.getpid(), 9)",
+        "import atexit; atexit.register(print, 'last'); print('first')",
+        "import threading, time\n"
+        "threading.Thread(target=lambda: (time.sleep(0.2), print('thread'))).start()",
+        "import multiprocessing.util, weakref\nclass A: pass\na = A()\n"
+        "weakref.finalize(a, print, 'finalized')\n"
+        "multiprocessing.util.Finalize(None, print, ('cleaned',), exitpriority=1)",
+    ],
+)
+def test_a_preloaded_process_ends_as_python_does(preloaded, tmp_path, code):
+    done = preloaded.run("-c", code, cwd=tmp_path)
+    python = [sys.executable, "-c", code]
+    expected = subprocess.run(python, capture_output=True, text=True, check=False)
+    found = (done.returncode, done.stdout, done.stderr)
+    assert found == (expected.returncode, expected.stdout, expected.stderr)
+
+
+def test_a_preloaded_rank_clears_its_modules(preloaded, tmp_path):
+    """A process group that was not left aborts its rank then."""
+    code = (
+        "import json, os\n"
+        "class Kept:\n"
+        "    def __del__(self, write=os.write): write(1, b'cleared')\n"
+        "json.kept = Kept()"
+    )
+    done = preloaded.run("-c", code, cwd=tmp_path, env={**os.environ, "RANK": "0"})
+    assert (done.returncode, done.stdout) == (0, "cleared")
+
+
+def test_an_error_ends_a_preloaded_process_as_it_does_python(preloaded, tmp_path):
+    done = preloaded.run("-c", "1 / 0", cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr.endswith("ZeroDivisionError: division by zero\n")

@@ -8,6 +8,7 @@ torchrun for its ranks, names `Preloaded.interpreter`.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import gc
@@ -255,6 +256,28 @@ def become() -> None:
         runpy.run_path(option, run_name="__main__")
 
 
+def become_and_end() -> None:
+    """As Python, but for the end of the modules, which copies the server's memory page by page.
+
+    Exceptions are left to Python, and so are ranks, whose process group may abort them at the end.
+    """
+    if "RANK" in os.environ:
+        become()
+        return
+    code = 0
+    try:
+        become()
+    except SystemExit as end:
+        if not isinstance(end.code, int | None):
+            raise
+        code = end.code or 0
+    threading._shutdown()  # as Python: first other threads, then what is registered
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code & 0xFF)
+
+
 if __name__ == "__main__":
     serve(sys.argv[1])
-    become()
+    become_and_end()

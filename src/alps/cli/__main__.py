@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 
 import click
@@ -45,6 +47,7 @@ alps = click.version_option(package_name="alps", message="%(version)s")(
 def main() -> None:
     """Entry point `alps`."""
     wait_asleep()
+    atexit.register(gc.freeze)  # else Python visits all that torch has loaded before it ends
     arguments = sys.argv[1:]
     if arguments in ([], ["help"]):
         arguments = ["--help"]
