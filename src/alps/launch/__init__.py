@@ -1,1 +1,1 @@
-"""Processes of runs: local ranks, and SLURM jobs of a sweep."""
+"""Processes of runs: local ranks, several nodes, a queue of devices, and SLURM jobs of a sweep."""
