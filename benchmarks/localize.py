@@ -159,7 +159,7 @@ def main() -> None:
     if arguments.only:
         variant, base, task = arguments.only
         score(Path(base), Path(task), arguments.layers, variant)
-        print(peak_bytes() / 1e6)
+        print(peak_bytes(on_gpu=False) / 1e6)
         return
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[arguments.task]
     with tempfile.TemporaryDirectory(prefix="alps-benchmark-") as folder:

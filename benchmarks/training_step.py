@@ -243,10 +243,10 @@ def measure_memory(base: Path, way: Way, mix: bool) -> None:
     batch, _ = batch_of(mix)
     model = prepare(base, way)
     optimizer = adamw(model)
-    reset_peak()
+    reset_peak(on_gpu=False)
     for _ in range(2):
         step(model, optimizer, batch)
-    print(peak_bytes() / 1e6)
+    print(peak_bytes(on_gpu=False) / 1e6)
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,12 @@ def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Preloaded]:
 
 
 @pytest.fixture
+def preloaded_ranks(preloaded: Preloaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has torchrun start preloaded ranks; torchrun itself and what a rank runs stay the same."""
+    monkeypatch.setenv("PYTHON_EXEC", str(preloaded.interpreter()))
+
+
+@pytest.fixture
 def alps(tmp_path: Path, preloaded: Preloaded):
     """Runs the command line in a folder of its own; returns the finished process."""
 

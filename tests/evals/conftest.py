@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from alps.evals.engine.language_model import language_model
 from alps.evals.evalplus.problems import Dataset, ProblemSet, subset
 from alps.evals.sandbox.availability import runtime_directory
 from alps.evals.sandbox.backend import installed_backend
@@ -249,6 +248,7 @@ def make_subject(data_in, tmp_path, make_tokenizer):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from alps.evals.context import EvaluationContext
+    from alps.evals.engine.language_model import language_model
 
     def make(kind: str = "bytes", template: str = "alpaca", batch_size: Any = 2, **config):
         tokenizer = make_tokenizer(kind)

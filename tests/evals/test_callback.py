@@ -163,6 +163,7 @@ def scores(folder: Path) -> dict[str, object]:
     return found
 
 
+@pytest.mark.usefixtures("preloaded_ranks")
 def test_two_ranks_score_as_one(make_run, tmp_path):
     """Of a base model: shares of the documents, gathered, to the last sample."""
     settings = ("evals=mini", "evals.limit=7", "data=mini_general")
@@ -177,6 +178,7 @@ def test_two_ranks_score_as_one(make_run, tmp_path):
     assert scores(two.base_data_folder) == scores(one.base_data_folder)
 
 
+@pytest.mark.usefixtures("preloaded_ranks")
 def test_two_ranks_examine_what_they_trained(make_run, tmp_path):
     settings = ("method=random", "evals=mini", "evals.limit=5", "optim.max_steps=2")
     run = make_run(*settings, "trainer.devices=2")

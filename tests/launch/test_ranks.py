@@ -16,6 +16,7 @@ from alps.runs.result import RunFailed
 SMALL = ("model=tiny", "evals=none", "data.max_examples=17", "trainer.progress=off")
 
 
+@pytest.mark.usefixtures("preloaded_ranks")
 def test_two_ranks_equal_one_also_under_multirun(alps, tmp_path):
     """17 rows in batches of 8: the last step has one row, so a rank has an empty micro-batch."""
     settings = (*SMALL, "optim.epochs=2", "trainer.micro_batch_size=2")
@@ -35,6 +36,7 @@ def test_two_ranks_equal_one_also_under_multirun(alps, tmp_path):
 
 
 def test_an_error_in_a_rank_reaches_the_parent(make_run):
+    """Here the ranks are interpreters of their own, as everywhere outside the tests."""
     run = make_run("method=full", "optim.lr=1e30", "optim.clip_norm=null", "trainer.devices=2")
     with pytest.raises(RunFailed, match="the loss became nan"):
         execute(run, fit_on_devices)

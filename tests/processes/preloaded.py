@@ -2,12 +2,15 @@
 
 `python preloaded.py SOCKET` serves `Preloaded.start`. A process it starts is like one of its own
 (folder, environment, output, signals, exit code), but for variables that a package reads when it is
-imported: a test that sets such a one starts a process itself.
+imported: a test that sets such a one starts a process itself. Who can only name an interpreter, as
+torchrun for its ranks, names `Preloaded.interpreter`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import json
 import os
 import runpy
@@ -25,6 +28,7 @@ from typing import IO, Any
 HEAVY = (
     "torch", "pytorch_lightning", "transformers", "datasets", "peft", "scipy.stats", "rich.table",
     "matplotlib.figure", "hydra", "lm_eval.evaluator", "lm_eval.models.huggingface",
+    "transformers.models.llama.modeling_llama", "scipy.io", "datasets.io.generator", "jaxtyping",
 )  # fmt: skip
 """None of them is the project's own: a test process imports that anew."""
 
@@ -113,6 +117,21 @@ class Preloaded:
         assert process.returncode is not None
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
+    def interpreter(self) -> Path:
+        """A program that is started like Python and has the server start the process.
+
+        It lives as long as that process, forwards signals to it and ends as it does. If it is
+        killed, the parent of the process ends: who wants to die with its parent does.
+        """
+        self._connect().close()
+        path = Path(f"{self._path}-python")
+        path.write_text(
+            f"#!{sys.executable} -IS\nimport sys\nsys.path.append({str(Path(__file__).parent)!r})\n"
+            f"from preloaded import stand_in\nstand_in({self._path!r})\n"
+        )
+        path.chmod(0o755)
+        return path
+
     def _connect(self) -> socket.socket:
         if self._server is None:
             self._server = subprocess.Popen([sys.executable, __file__, self._path])
@@ -133,18 +152,51 @@ class Preloaded:
             self._server.wait()
 
 
+def stand_in(path: str) -> None:
+    """Has the server at `path` start a process with this one's arguments, and lives as it does."""
+    with contextlib.suppress(OSError, AttributeError):  # not Linux
+        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(path)
+    request = {"arguments": sys.argv[1:], "cwd": os.getcwd(), "env": dict(os.environ)}
+    socket.send_fds(connection, [(json.dumps(request) + "\n").encode()], [1, 2])
+    answers = connection.makefile("r")
+    pid = int(answers.readline())
+
+    def forward(number: int, _: Any) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, forward)
+    code = int(answers.readline() or -signal.SIGKILL)
+    if code < 0:
+        with contextlib.suppress(OSError):  # of SIGKILL and SIGSTOP
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
 def serve(path: str) -> None:
     """Forks a process for each connection; the children return from here with their arguments."""
     for module in HEAVY:
         __import__(module)
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+    get_checkpoint_conversion_mapping("llama")  # compiles a thousand expressions, once a process
+    gc.collect()
+    gc.freeze()  # the processes do not collect what is loaded here
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen()
     while True:
         connection, _ = listener.accept()
         data, descriptors, _, _ = socket.recv_fds(connection, 1 << 16, 2)
-        while not data.endswith(b"\n"):
+        while data and not data.endswith(b"\n"):
             data += connection.recv(1 << 16)
+        if not data:  # somebody only asked whether the server is there
+            connection.close()
+            continue
         pid = os.fork()
         if pid == 0:
             listener.close()
@@ -161,10 +213,14 @@ def serve(path: str) -> None:
 def watch(
     connection: socket.socket, descriptors: Sequence[int], request: Mapping[str, Any]
 ) -> None:
-    """Forks once more: this process reports the number and the end of the other, which returns."""
+    """Forks once more: this process reports the number and the end of the other, which returns.
+
+    It ends with who asked.
+    """
     pid = os.fork()
     if pid:
         connection.sendall(f"{pid}\n".encode())
+        threading.Thread(target=lambda: connection.recv(1) or os._exit(0), daemon=True).start()
         _, status = os.waitpid(pid, 0)
         with contextlib.suppress(OSError):
             connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
@@ -183,6 +239,10 @@ def become() -> None:
     """What Python does with its arguments."""
     option, *rest = sys.argv[1:]
     sys.path[0] = ""
+    if option == "-u":
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(write_through=True)
+        option, *rest = rest
     if option == "-m":
         sys.argv = rest
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)

@@ -15,6 +15,7 @@ import torch
 from pytorch_lightning.utilities.seed import isolate_rng
 
 from alps.evals.evaluate import evaluate, evaluation_context
+from alps.evals.precision import bfloat16_copy, evaluation_precision
 from alps.models.apply import apply, cast_frozen
 from alps.models.checkpoint import materialize
 from alps.models.load import empty_model
@@ -81,11 +82,14 @@ class EvaluationCallback(StepCallback):
 
     def _full_model(self, module: Any) -> torch.nn.Module:
         """The model under training; a copy with all parameters if they are sharded."""
+        run, device = self.run, module.device
         if not is_sharded(module.model):
             return module.model
-        empty = empty_model(materialize(self.run.model))
-        empty = apply(empty, self.run.method.plan(RunFolder(self.run.folder).read_heads()))
-        cast_frozen(empty, self.run.optim.frozen_dtype)
+        empty = empty_model(materialize(run.model))
+        empty = apply(empty, run.method.plan(RunFolder(run.folder).read_heads()))
+        cast_frozen(empty, run.optim.frozen_dtype)
+        if evaluation_precision(run, trained=True, on_gpu=device.type == "cuda") == "bf16":
+            empty = bfloat16_copy(empty)  # no rank has room for all weights in float32
         return gather(module.model, empty).eval()
 
 

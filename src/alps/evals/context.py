@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from alps.base.progress import ProgressMode
+from alps.settings.infrastructure import EvaluationPrecision
 from alps.settings.interfaces import Protocol, Source
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class EvaluationContext:
         weights: Fingerprint of the weights; answers of other weights are not reused.
         data_dir: Folder with local documents, or None for the hub's.
         backend: Inference engine: `hf`, or `vllm` on the folder `checkpoint`.
+        precision: Of the model and its matrix products.
         checkpoint: The model as a folder in the format of transformers.
         progress: How progress is shown.
         allow_unsafe_code: Run generated code unprotected where there is no sandbox.
@@ -63,6 +65,7 @@ class EvaluationContext:
     weights: str
     data_dir: Path | None = None
     backend: Backend = "hf"
+    precision: EvaluationPrecision = "32"
     checkpoint: Path | None = None
     progress: ProgressMode = "off"
     allow_unsafe_code: bool = False

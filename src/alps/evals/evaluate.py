@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from alps.base.serialization import to_dict
 from alps.evals.context import EvaluationContext, GenerationCounts
+from alps.evals.precision import bfloat16_copy, evaluation_precision, matmul_precision
 from alps.models.checkpoint import materialize
 from alps.runs.completion import missing_benchmarks
 from alps.runs.evaluation import Evaluation, cached_evaluation
@@ -23,6 +24,7 @@ from alps.settings.interfaces import Benchmark
 from alps.settings.run import Run
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 log = logging.getLogger(__name__)
@@ -56,13 +58,13 @@ def evaluate(
     if missing:
         consent = evals.allow_unsafe_code
         context = replace(load_context(), weights=weights, allow_unsafe_code=consent)
-        for benchmark in missing:
-            _evaluate_one(benchmark, folder, context)
+        with matmul_precision(context.precision):
+            for benchmark in missing:
+                _evaluate_one(benchmark, folder, context)
     if dist := _process_group():
         dist.barrier()
-    pairs = [
-        (b, cached_evaluation(b, folder, weights, evals.documents_dir)) for b in evals.benchmarks
-    ]
+    where = folder, weights, evals.documents_dir, evals.precision
+    pairs = [(b, cached_evaluation(b, *where)) for b in evals.benchmarks]
     return {benchmark.name: evaluation for benchmark, evaluation in pairs if evaluation}
 
 
@@ -76,10 +78,8 @@ def unsafe_code_problems(evals: Evals, folder: RunFolder, weights: str) -> list[
     """
     from alps.evals.sandbox.availability import unavailable_reason
 
-    data_dir = evals.documents_dir
-    names = [
-        b.name for b in evals.refused if cached_evaluation(b, folder, weights, data_dir) is None
-    ]
+    where = folder, weights, evals.documents_dir, evals.precision
+    names = [b.name for b in evals.refused if cached_evaluation(b, *where) is None]
     return [f"{', '.join(names)}: {unavailable_reason()}"] if names else []
 
 
@@ -114,6 +114,7 @@ def _evaluate_one(benchmark: Benchmark, folder: RunFolder, context: EvaluationCo
         num_documents=result.num_documents,
         details=result.details,
         backend=context.backend,
+        precision=context.precision,
         seconds=round(time.perf_counter() - start, 3),
         generation=generation,
     ).write(folder)
@@ -151,20 +152,34 @@ def _process_group() -> Any:
 
 
 def evaluation_context(
-    run: Run, model: nn.Module, checkpoint: Path | None = None
+    run: Run,
+    model: nn.Module,
+    checkpoint: Path | None = None,
+    *,
+    trained: bool = True,
+    device: torch.device | None = None,
 ) -> EvaluationContext:
-    """Evaluation context of a model under the run's settings.
+    """Evaluation context of a model under the run's settings, in `evals.precision`.
 
     Args:
         run: Provides data, tokenizer and evaluation settings.
-        model: In evaluation mode, on its device.
+        model: In evaluation mode.
         checkpoint: The model as a folder, for backends that load it themselves.
+        trained: Whether it is the run's trained model, or its base model.
+        device: Device to evaluate on, or None for that of the model.
+
+    Raises:
+        ValueError: If `evals.precision` is not possible; one sentence.
     """
     from alps.evals.engine.language_model import language_model
     from alps.models.load import load_tokenizer
 
+    device = device or next(model.parameters()).device
+    precision = evaluation_precision(run, trained, device.type == "cuda")
+    if precision == "bf16" and run.evals.backend == "hf":
+        model = bfloat16_copy(model)
     return EvaluationContext(
-        model=model,
+        model=model.to(device),
         tokenizer=load_tokenizer(materialize(run.model)),
         data=run.data,
         batch_size=run.evals.batch_size,
@@ -172,6 +187,7 @@ def evaluation_context(
         weights="",
         data_dir=run.evals.documents_dir,
         backend=run.evals.backend,
+        precision=precision,
         checkpoint=checkpoint,
         progress=run.trainer.progress,
         build_language_model=language_model,

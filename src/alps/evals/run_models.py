@@ -14,7 +14,7 @@ from alps.runs.result_assembly import with_evaluations
 from alps.settings.run import Run
 
 if TYPE_CHECKING:
-    from torch import nn
+    import torch
 
 
 def trained_context(run: Run) -> EvaluationContext:
@@ -25,7 +25,7 @@ def trained_context(run: Run) -> EvaluationContext:
     model = restore(run)
     cast_frozen(model, run.optim.frozen_dtype)
     checkpoint = merged_checkpoint(run) if run.evals.backend == "vllm" else None
-    return evaluation_context(run, _on_device(model), checkpoint)
+    return evaluation_context(run, model.eval(), checkpoint, device=_device())
 
 
 def base_context(run: Run) -> EvaluationContext:
@@ -33,7 +33,8 @@ def base_context(run: Run) -> EvaluationContext:
     from alps.models.load import load_model
 
     base = materialize(run.model)
-    return evaluation_context(run, _on_device(load_model(base)), checkpoint=base)
+    model = load_model(base).eval()
+    return evaluation_context(run, model, base, trained=False, device=_device())
 
 
 def evaluate_base(run: Run) -> Result | None:
@@ -68,7 +69,7 @@ def evaluate_base(run: Run) -> Result | None:
     return base_result(run)
 
 
-def _on_device(model: nn.Module) -> nn.Module:
+def _device() -> torch.device:
     import torch
 
-    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -26,6 +27,8 @@ from alps.runs.completion import evaluation_folders
 from alps.runs.folder import RunFolder
 from alps.runs.result import RunFailed
 from alps.settings.run import Run
+
+log = logging.getLogger(__name__)
 
 LAUNCHER_VARIABLES = (
     "RANK",
@@ -79,18 +82,29 @@ def evaluate_on_devices(run: Run, trained: bool) -> None:
 
 def _on_ranks(run: Run, folder: RunFolder, *arguments: str) -> None:
     logs = folder.path / "ranks"
-    for old in logs.glob("*.error.json"):
-        old.unlink()
     command = [*_command(run, folder.path), *arguments]
-    code = _run_workers(command, _environment(run.trainer.devices))
-    if code:
-        raise RunFailed(first_error(logs) or f"a worker process ended with code {code}; see {logs}")
+    again = True
+    while again:
+        for old in logs.glob("*.error.json"):
+            old.unlink()
+        code = _run_workers(command, _environment(run.trainer.devices))
+        reason = first_error(logs) or f"a worker process ended with code {code}; see {logs}"
+        again = bool(code) and any(error.get("again") for error in _errors(logs))
+        if again:
+            log.warning("%s: %s", run.key, reason)
+        elif code:
+            raise RunFailed(reason)
 
 
 def first_error(logs: Path) -> str | None:
     """Message of the rank that failed first; later errors are lost connections."""
-    errors = [json.loads(p.read_text()) for p in logs.glob("*.error.json")]
+    errors = _errors(logs)
     return min(errors, key=lambda e: e["time"])["message"] if errors else None
+
+
+def _errors(logs: Path) -> list[dict[str, Any]]:
+    """Errors of ranks: `time`, `message`, `again` if all ranks are to start again."""
+    return [json.loads(p.read_text()) for p in logs.glob("*.error.json")]
 
 
 def die_with_parent(parent: int | None = None) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from alps.base.atomic import write_json
 from alps.launch.ranks import die_with_parent
 from alps.runs.folder import RunFolder
+from alps.runs.result import MicroBatchTooLarge
 
 
 def main() -> None:
@@ -30,7 +31,12 @@ def main() -> None:
         message = str(error) or type(error).__name__
         rank = os.environ.get("RANK", "0")
         write_json(
-            folder.path / "ranks" / f"{rank}.error.json", {"time": time.time(), "message": message}
+            folder.path / "ranks" / f"{rank}.error.json",
+            {
+                "time": time.time(),
+                "message": message,
+                "again": isinstance(error, MicroBatchTooLarge),
+            },
         )
         sys.exit(1)
 

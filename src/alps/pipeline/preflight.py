@@ -119,6 +119,8 @@ class RunCheck:
                 problems.append(str(error))
         if self.missing and evals.backend == "vllm" and (problem := vllm_unavailable_reason()):
             problems.append(problem)
+        if self.missing and (problem := _precision_problem(self.run, self.trains)):
+            problems.append(problem)
         if problems:
             raise SettingsError(problems)
         for benchmark in self.missing:
@@ -227,6 +229,22 @@ def _encode(run: Run, source: Source, base: Path) -> None:
         left_out = ", ".join(f"{count} {why}" for why, count in rows.dropped.items()) or "none"
         counts = (source.name, len(rows), rows.num_truncated, left_out)
         log.info("data=%s: %d training rows, %d of them cut to fit; left out: %s", *counts)
+
+
+def _precision_problem(run: Run, trained: bool) -> str | None:
+    """Why a model of the run cannot be evaluated in `evals.precision` here, or None."""
+    if run.evals.precision == "auto":
+        return None
+    import torch
+
+    from alps.evals.precision import evaluation_precision
+
+    on_gpu = torch.cuda.is_available() and run.trainer.accelerator != "cpu"
+    try:
+        evaluation_precision(run, trained, on_gpu)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def four_bit_problem() -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from alps.cost.flops import Workload, step_flops
 from alps.cost.memory import (
@@ -96,7 +96,7 @@ class CostEstimator:
         trainable = self._once(("size", shape, *trains), lambda: shape.num_trainable(plan))
         longest, requested, stored = self._setting(run)
         memory, micro_batch, one_row, fitting = self._once(
-            ("memory", shape, *trains, longest, requested, run.trainer.micro_batch_size, stored),
+            ("memory", shape, *trains, longest, requested, self._micro_batch(run), stored),
             lambda: self._peak(run, shape, plan),
         )
         tokens = examples_seen(run, num_rows) * work.mean_length
@@ -118,6 +118,13 @@ class CostEstimator:
         if not run.sharded:
             return 1
         return run.trainer.devices if run.trainer.devices > 1 else self.assumed.node_devices
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self.assumed.gpu != "laptop"
+
+    def _micro_batch(self, run: Run) -> int | Literal["auto"]:
+        return run.trainer.requested_micro_batch(self._on_gpu)
 
     def _once(self, name: Any, count: Callable[[], Any]) -> Any:
         if name not in self.known:
@@ -141,10 +148,10 @@ class CostEstimator:
         rows, precision = self.assumed.lengths_of(run.data.name), run.precision
         longest = min(rows.longest or run.data.max_length, run.data.max_length)
         if precision == "auto":
-            precision = "32" if self.assumed.gpu == "laptop" else "bf16-mixed"
+            precision = "bf16-mixed" if self._on_gpu else "32"
         most = -(-run.optim.batch_size // max(run.trainer.devices, self.num_shards(run)))
-        requested = run.trainer.micro_batch_size
-        stored = replace(storage(run, precision), shards=self.num_shards(run))
+        requested = self._micro_batch(run)
+        stored = replace(storage(run, precision, self._on_gpu), shards=self.num_shards(run))
         return longest, most if requested == "auto" else min(requested, most), stored
 
     def _peak(
@@ -162,7 +169,7 @@ class CostEstimator:
         memory, one_row = peak(size), peak(1)
         if memory <= budget:
             return memory, size, one_row, None
-        auto, fitting = run.trainer.micro_batch_size == "auto", 0
+        auto, fitting = self._micro_batch(run) == "auto", 0
         if one_row <= budget:
             fitting = largest_micro_batch(shape, plan, longest, share, budget, stored)
         if auto and fitting:

@@ -137,7 +137,7 @@ class RunOutcome:
                 high=interval.get("high"),
                 documents=document_scores(folder, found),
                 evaluation=found,
-                otherwise=_differing_settings(asked, found),
+                otherwise=_differing_settings(asked, found, self.run.evals.precision),
             )
         values = self.result.evals.get(name)
         if values and not (folder.path / "evals" / name).exists():  # else of another protocol
@@ -235,13 +235,16 @@ def document_scores(folder: RunFolder, evaluation: Evaluation) -> DocumentScores
     return found if same else None  # samples of another evaluation under the same name
 
 
-def _differing_settings(asked: Benchmark | None, found: Evaluation) -> str:
-    """Settings in which an evaluation differs from the experiment's benchmark."""
+def _differing_settings(asked: Benchmark | None, found: Evaluation, precision: str) -> str:
+    """Settings in which an evaluation differs from the experiment's benchmark and precision."""
     if asked is None:
         return ""
     wanted = json.loads(json.dumps(to_dict(asked)))  # as the file has it
     names = [n for n in wanted if wanted[n] != found.benchmark.get(n)]
-    return ", ".join(_setting(n, found.benchmark) for n in names)
+    differing = [_setting(n, found.benchmark) for n in names]
+    if precision not in ("auto", found.precision):
+        differing.append(f"precision={found.precision}")
+    return ", ".join(differing)
 
 
 def _setting(name: str, recorded: Mapping[str, Any]) -> str:

@@ -36,9 +36,9 @@ def is_evaluated(place: EvaluationFolder) -> bool:
 
 
 def missing_benchmarks(evals: Evals, folder: RunFolder, weights: str) -> Sequence[Benchmark]:
-    """Benchmarks that may run and have no result for these weights."""
-    place = evals.documents_dir
-    return [b for b in evals.allowed if cached_evaluation(b, folder, weights, place) is None]
+    """Benchmarks that may run and have no result for these weights in the requested precision."""
+    where = folder, weights, evals.documents_dir, evals.precision
+    return [b for b in evals.allowed if cached_evaluation(b, *where) is None]
 
 
 def all_evaluated(evals: Evals, folder: RunFolder, weights: str) -> bool:

@@ -32,6 +32,7 @@ class Evaluation:
         num_documents: Documents judged.
         details: Further results of the benchmark.
         backend: What generated the answers.
+        precision: In which the model ran: `32`, `tf32` or `bf16`.
         seconds: Wall time of the last attempt.
         generation: In that attempt, over all ranks: `answers` and their `tokens`, the longest
             rank's `seconds`, and `tokens_per_second` of generated text.
@@ -48,6 +49,7 @@ class Evaluation:
     num_documents: int
     details: Mapping[str, Any] = field(default_factory=dict)
     backend: str = "hf"
+    precision: str = "32"
     seconds: float = 0.0
     generation: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=lambda: versions_of(PACKAGES))
@@ -96,14 +98,28 @@ def read_evaluation(folder: RunFolder, benchmark: str, protocol: str) -> Evaluat
 
 
 def cached_evaluation(
-    benchmark: Benchmark, folder: RunFolder, weights: str, data_dir: Path | None
+    benchmark: Benchmark,
+    folder: RunFolder,
+    weights: str,
+    data_dir: Path | None,
+    precision: str = "auto",
 ) -> Evaluation | None:
-    """The stored evaluation, if settings, documents and weights are the same."""
+    """The stored evaluation, if settings, documents and weights are the same.
+
+    Args:
+        benchmark: The benchmark.
+        folder: Folder with the results.
+        weights: Fingerprint of the weights.
+        data_dir: Folder with local documents, or None for the hub's.
+        precision: Precision that it must have, or `auto` for any.
+    """
     try:
         found = read_evaluation(folder, benchmark.name, benchmark.protocol)
     except RunFailed:  # evaluated again
         return None
-    return found if found and found.matches(benchmark, weights, data_dir) else None
+    if found is None or precision not in ("auto", found.precision):
+        return None
+    return found if found.matches(benchmark, weights, data_dir) else None
 
 
 def _evaluation(plain: Any) -> Evaluation:

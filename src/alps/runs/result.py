@@ -17,6 +17,10 @@ class RunFailed(RuntimeError):
     """A started run cannot go on; the message is one sentence."""
 
 
+class MicroBatchTooLarge(RunFailed):
+    """A training step ran out of memory; the next attempt has smaller micro-batches."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """Settings and results of a run.
@@ -36,8 +40,8 @@ class Result:
         num_heads_selected: Chosen heads, or None for a method without heads.
         train_seconds: Wall time in optimizer steps, over all attempts.
         tokens_per_second: Input tokens (padding excluded) over `train_seconds`.
-        peak_memory_bytes: Peak resident memory of the training process (on GPU: of the device), on
-            rank 0.
+        peak_memory_bytes: Peak resident memory of the training process (on GPU: allocated memory of
+            the device), of the rank with the highest.
         final_train_loss: Mean loss per answer token of the last tenth of the steps.
         precision: Precision that the trainer used.
         deviations: Sentences on settings that the trainer could not follow.
@@ -58,7 +62,8 @@ class Result:
         flops_per_token_forward: FLOPs of a forward pass (`alps.cost`), a multiply-add counted as 2.
         flops_per_token_backward: FLOPs of a backward pass.
         flops_vs_full: FLOPs of a step over those of full fine-tuning on the same examples.
-        predicted_memory_bytes: Peak memory of a device, as predicted by `alps.cost`.
+        predicted_memory_bytes: The same, as predicted by `alps.cost`.
+        micro_batch_size: Examples per forward pass and device.
         score_mass: Share of the sum of all scores that lies in the chosen heads.
         finished_at: UTC time.
         schema_version: Version of this file's schema.
@@ -96,6 +101,7 @@ class Result:
     flops_per_token_backward: float | None = None
     flops_vs_full: float | None = None
     predicted_memory_bytes: int | None = None
+    micro_batch_size: int | None = None
     score_mass: float | None = None
     versions: Mapping[str, str] = field(default_factory=lambda: versions())
     git_commit: str | None = field(default_factory=lambda: git_state()[0])

@@ -14,6 +14,9 @@ from typing import Literal
 from alps.base.serialization import name_problems
 from alps.settings.interfaces import Benchmark
 
+EvaluationPrecision = Literal["32", "tf32", "bf16"]
+"""Precision in which a model was evaluated."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Trainer:
@@ -25,8 +28,9 @@ class Trainer:
         devices: Number of local devices (ranks).
         strategy: `ddp` replicates the model on each device, `fsdp` shards it; `auto` shards models
             marked `sharded` if more than heads or adapters train.
-        micro_batch_size: Examples per forward pass and device, or `auto` for the most that fit into
-            memory; the effective batch size is `optim.batch_size`.
+        micro_batch_size: Examples per forward pass and device; the effective batch size is
+            `optim.batch_size`. `auto` begins with the most that fit into memory as predicted, and
+            halves it when a step runs out of memory. None is `auto` on GPUs and 8 on CPUs.
         activation_checkpointing: Recompute the activations of each layer in the backward pass: less
             memory, about a third more time.
         loss_chunk: Answer tokens whose logits are in memory at once (computed again in the backward
@@ -39,11 +43,15 @@ class Trainer:
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int = 1
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
-    micro_batch_size: int | Literal["auto"] = 8
+    micro_batch_size: int | Literal["auto"] | None = None
     activation_checkpointing: bool = False
     loss_chunk: int | None = None
     checkpoint_every_n_steps: int = 25
     progress: Literal["auto", "lines", "off"] = "auto"
+
+    def requested_micro_batch(self, on_gpu: bool) -> int | Literal["auto"]:
+        """`micro_batch_size` on GPUs or on CPUs."""
+        return self.micro_batch_size or ("auto" if on_gpu else 8)
 
     def problems(self) -> Iterator[str]:
         """Sentences about invalid settings."""
@@ -86,6 +94,10 @@ class Evals:
         benchmarks: The benchmarks.
         batch_size: Prompts per batch, or `auto` for as many as fit into memory.
         backend: Generation backend: `hf`, or `vllm` (requires that package and one device).
+        precision: `32`, `tf32` (float32 weights, TF32 matrix products; GPUs only), `bf16` (a
+            bfloat16 copy of the model), or `auto`: `tf32` on GPUs, `32` on CPUs, `bf16` with vLLM
+            and where `optim.frozen_dtype` is not float32. A stored evaluation counts under `auto`
+            whatever its precision.
         data_dir: Folder with local files of the benchmarks' documents, or None for the hub.
         every_n_epochs: Also evaluate during the training, after every n epochs; or None.
         epoch_limit: Documents per benchmark during the training.
@@ -98,6 +110,7 @@ class Evals:
     benchmarks: tuple[Benchmark, ...] = ()
     batch_size: int | Literal["auto"] = "auto"
     backend: Literal["hf", "vllm"] = "hf"
+    precision: Literal["auto", EvaluationPrecision] = "auto"
     data_dir: str | None = None
     every_n_epochs: int | None = None
     epoch_limit: int = 32

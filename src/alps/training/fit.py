@@ -5,6 +5,7 @@ Runs in the main process for one device, and in each worker process for several.
 
 from __future__ import annotations
 
+import gc
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -38,8 +39,9 @@ from alps.models.load import (
     pad_id,
 )
 from alps.runs.folder import RunFolder
-from alps.runs.result import RunFailed
+from alps.runs.result import MicroBatchTooLarge, RunFailed
 from alps.settings.run import Run
+from alps.training.back_off import BackOff, out_of_memory, recorded_size
 from alps.training.checkpoint import (
     AtomicCheckpointIO,
     CheckpointCallback,
@@ -48,11 +50,13 @@ from alps.training.checkpoint import (
 )
 from alps.training.metrics import Metrics, final_loss
 from alps.training.module import AlignmentModule
-from alps.training.prediction import predict_cost, resolve_micro_batch_size
+from alps.training.prediction import automatic_micro_batch_size, predict_cost, trains_on_gpu
 from alps.training.progress import TrainingProgress
 from alps.training.save_weights import SaveWeights, training_complete
 from alps.training.strategies import build_strategy
 from alps.training.wandb_log import WandbLog
+
+log = logging.getLogger(__name__)
 
 PRECISIONS = {"32": "32-true"}
 """Requested precision -> name that Lightning reports."""
@@ -63,7 +67,8 @@ def fit(run: Run, callbacks: Sequence[pl.Callback] = ()) -> None:
 
     Expects `heads.json` in the run's folder if the method selects heads. Rank 0 writes
     `weights/trained.safetensors` (to restore the run), `weights/heads.safetensors` if only rows of
-    heads were trained (for other programs), then `training.json`.
+    heads were trained (for other programs), then `training.json`. An automatic micro-batch size is
+    halved while steps run out of memory.
 
     Args:
         run: The run to train.
@@ -71,8 +76,29 @@ def fit(run: Run, callbacks: Sequence[pl.Callback] = ()) -> None:
 
     Raises:
         RunFailed: If the loss is not finite, memory runs out, or a file is damaged.
+        MicroBatchTooLarge: If memory runs out on one of several ranks; all are to start again.
         StoppedBySignal: If a signal asked to stop; a checkpoint was written.
     """
+    while not _trained(run, callbacks):
+        gc.collect()  # the model, and what a GPU's caching allocator keeps of it
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _trained(run: Run, callbacks: Sequence[pl.Callback]) -> bool:
+    """Whether an attempt ended without need of a smaller micro-batch size."""
+    try:
+        _attempt(run, callbacks)
+    except MicroBatchTooLarge as error:
+        if run.trainer.devices > 1:
+            raise
+        log.warning("%s: %s", run.key, error)
+        return False
+    return True
+
+
+def _attempt(run: Run, callbacks: Sequence[pl.Callback]) -> None:
+    """Trains with one micro-batch size."""
     folder = RunFolder(run.folder)
     base = materialize(run.model)
     tokenizer, context = load_tokenizer(base), context_length(base)
@@ -86,7 +112,9 @@ def fit(run: Run, callbacks: Sequence[pl.Callback] = ()) -> None:
     cast_frozen(model, run.optim.frozen_dtype)
     if run.trainer.activation_checkpointing:
         checkpoint_activations(model)
-    size = resolve_micro_batch_size(run, base, plan, rows)
+    requested = run.trainer.requested_micro_batch(trains_on_gpu(run))
+    size = recorded_size(folder.checkpoint_path) if requested == "auto" else requested
+    size = size or automatic_micro_batch_size(run, base, plan, rows)
     schedule = step_schedule(run, len(rows), size)
     module = AlignmentModule(
         model,
@@ -97,6 +125,7 @@ def fit(run: Run, callbacks: Sequence[pl.Callback] = ()) -> None:
         loss_chunk=run.trainer.loss_chunk,
     )
     metrics = Metrics(folder.path / "metrics.csv")
+    back_off = BackOff(folder.checkpoint_path, size if requested == "auto" else 1)
     checkpoints = CheckpointCallback(folder.checkpoint_path, run.trainer.checkpoint_every_n_steps)
 
     def measurements(trainer: pl.Trainer) -> dict[str, Any]:
@@ -114,11 +143,12 @@ def fit(run: Run, callbacks: Sequence[pl.Callback] = ()) -> None:
             "dropped": dict(rows.dropped),
             "num_truncated": rows.num_truncated,
             "devices": run.trainer.devices,
-            **predict_cost(run, base, plan, rows, size, str(trainer.precision)),
+            "micro_batch_size": size,
+            **predict_cost(run, base, plan, rows, schedule, str(trainer.precision)),
         }
 
-    own = [metrics, SaveWeights(run, measurements), *callbacks]
-    with _quiet_lightning(), _readable_errors():
+    own = [metrics, back_off, SaveWeights(run, measurements), *callbacks]
+    with _quiet_lightning(), _readable_errors(), back_off.halving():
         trainer = build_trainer(run, module, folder, own, checkpoints)
         batching = "packed" if run.data.batching == "auto" else run.data.batching
         loader = build_loader(rows, module, trainer, pad_id(tokenizer), batching)
@@ -246,10 +276,8 @@ def _readable_errors() -> Iterator[None]:
     """Turns out-of-memory errors into one sentence with remedies."""
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise RunFailed(_OUT_OF_MEMORY) from None
     except RuntimeError as error:
-        if "can't allocate memory" in str(error):
+        if out_of_memory(error):
             raise RunFailed(_OUT_OF_MEMORY) from None
         raise
 

@@ -1,4 +1,8 @@
-"""Peak memory of a training: of the GPU if available, else resident memory of the process."""
+"""Peak memory of a training: allocated memory of its GPU, or resident memory of the process.
+
+Resident memory includes the program; the allocated memory of a GPU is that of tensors, without the
+CUDA context and without what the caching allocator keeps. `alps.cost.memory` predicts either.
+"""
 
 import ctypes
 import gc
@@ -8,10 +12,14 @@ from resource import RUSAGE_SELF, getrusage
 import torch
 
 
-def reset_peak() -> None:
-    """Resets the peak, so that runs of a sweep are measured separately."""
+def reset_peak(on_gpu: bool) -> None:
+    """Resets the peak, so that runs of a sweep are measured separately.
+
+    Args:
+        on_gpu: Whether the peak is that of a GPU.
+    """
     gc.collect()
-    if torch.cuda.is_available():
+    if on_gpu:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     try:
@@ -21,9 +29,13 @@ def reset_peak() -> None:
         pass
 
 
-def peak_bytes() -> int:
-    """Peak memory since `reset_peak`, in bytes."""
-    if torch.cuda.is_available():
+def peak_bytes(on_gpu: bool) -> int:
+    """Peak memory of this rank since `reset_peak`, in bytes.
+
+    Args:
+        on_gpu: Whether the peak is that of a GPU.
+    """
+    if on_gpu:
         return torch.cuda.max_memory_allocated()
     try:
         lines = Path("/proc/self/status").read_text().splitlines()

@@ -23,9 +23,10 @@ class Metrics(StepCallback):
     """Measures each step on all ranks and appends it to `metrics.csv` on rank 0.
 
     Seconds cover reading batches, forward, backward and optimizer, from the first batch on; the
-    time of callbacks that evaluate, log or save checkpoints is excluded. Checkpoints carry seconds,
-    tokens and peak memory, so that an interrupted training reports the sums of all attempts
-    (excluding steps repeated after a kill). Must be the first callback.
+    time of callbacks that evaluate, log or save checkpoints is excluded. Peak memory is that of the
+    rank with the highest. Checkpoints carry seconds, tokens and peak memory, so that an interrupted
+    training reports those of all attempts (excluding steps repeated after a kill). Must be the
+    first callback.
     """
 
     def __init__(self, path: Path):
@@ -37,7 +38,7 @@ class Metrics(StepCallback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Drops the lines of steps that will be repeated."""
-        memory.reset_peak()
+        memory.reset_peak(_on_gpu(pl_module))
         if trainer.is_global_zero:
             kept = [r for r in read_metrics(self.path) if int(r["step"]) <= trainer.global_step]
             lines = [",".join(COLUMNS), *(",".join(r[c] for c in COLUMNS) for r in kept)]
@@ -47,11 +48,13 @@ class Metrics(StepCallback):
         """Writes one line per optimizer step."""
         loss = module.step_loss.double()
         sums = torch.stack([loss, torch.full_like(loss, module.step_tokens)])
+        peak = torch.full_like(loss, memory.peak_bytes(_on_gpu(module)))  # exact in float64
         if dist.is_initialized():
             dist.all_reduce(sums)
+            dist.all_reduce(peak, op=dist.ReduceOp.MAX)
         self.tokens += int(sums[1])  # synchronizes with the device
         self.seconds += perf_counter() - module.step_start
-        self.peak = max(self.peak, memory.peak_bytes())
+        self.peak = max(self.peak, int(peak))
         answers = max(int(batch["step_answer_tokens"]), 1)
         self.latest = {
             "step": trainer.global_step,
@@ -72,6 +75,10 @@ class Metrics(StepCallback):
         """Restores the state of a checkpoint."""
         self.seconds, self.tokens = state_dict["seconds"], state_dict["tokens"]
         self.peak = state_dict["peak"]
+
+
+def _on_gpu(module: pl.LightningModule) -> bool:
+    return module.device.type == "cuda"
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:

@@ -10,6 +10,7 @@ import torch
 from alps.cost.flops import Workload, flops_vs_full, step_flops
 from alps.cost.memory import USABLE_MEMORY, largest_micro_batch, peak_memory, storage
 from alps.cost.shape import ModelShape
+from alps.data.batches import Schedule
 from alps.data.encoding.dataset import EncodedDataset
 from alps.models.training_plan import TrainingPlan
 from alps.runs.result import RunFailed
@@ -17,54 +18,89 @@ from alps.settings.run import Run
 
 
 def predict_cost(
-    run: Run, base: Path, plan: TrainingPlan, rows: EncodedDataset, micro_batch: int, precision: str
+    run: Run,
+    base: Path,
+    plan: TrainingPlan,
+    rows: EncodedDataset,
+    schedule: Schedule,
+    precision: str,
 ) -> dict[str, float]:
     """FLOPs per token, and memory of the largest micro-batch.
+
+    The memory is comparable with `peak_memory_bytes` of `training.json`: on a GPU both are the
+    allocated memory of tensors, on a CPU the resident memory of a rank's process, with the program.
 
     Args:
         run: The run.
         base: Folder of its base model.
         plan: Parameters to train.
         rows: Encoded training examples.
-        micro_batch: Examples per forward pass.
+        schedule: Their assignment to micro-batches.
         precision: Precision that the trainer uses.
     """
-    shape, size = ModelShape.read(base), min(micro_batch, len(rows))
+    shape = ModelShape.read(base)
     lengths, answers = rows.lengths.tolist(), rows.num_answers.tolist()
     work = Workload.of(lengths, answers, run.optim.batch_size)
     flops = step_flops(shape, plan, work)
-    packed = run.data.batching in ("auto", "packed")
-    longest = sorted(lengths)[-size:]
-    tokens = sum(longest) if packed else size * max(lengths)
-    most_answers = sum(sorted(answers)[-size:])
-    memory = peak_memory(shape, plan, tokens, most_answers, storage(run, precision))
+    tokens, most_answers = largest_batch(rows, schedule, run.data.batching)
+    stored = storage(run, precision, trains_on_gpu(run))
     return {
         "flops_per_token_forward": flops.forward,
         "flops_per_token_backward": flops.backward,
         "flops_vs_full": flops_vs_full(shape, plan, work),
-        "predicted_memory_bytes": memory.total,
+        "predicted_memory_bytes": peak_memory(shape, plan, tokens, most_answers, stored).total,
     }
 
 
-def resolve_micro_batch_size(run: Run, base: Path, plan: TrainingPlan, rows: EncodedDataset) -> int:
-    """`trainer.micro_batch_size`; for `auto`, the most examples that fit into memory.
+def largest_batch(rows: EncodedDataset, schedule: Schedule, batching: str) -> tuple[int, int]:
+    """Most tokens (with padding) and most answer tokens in a micro-batch of any rank."""
+    tokens = answers = 0
+    for step in range(schedule.num_steps):
+        members = schedule.examples(step)
+        if batching != "padded":
+            members = sorted(members, key=lambda i: (-rows.lengths[i], i))
+        for rank in range(schedule.world_size):
+            share = members[rank :: schedule.world_size]
+            for start in range(0, len(share), schedule.micro_batch_size):
+                chosen = share[start : start + schedule.micro_batch_size]
+                lengths = rows.lengths[chosen]
+                padded = len(chosen) * lengths.max()
+                size = lengths.sum() if batching in ("auto", "packed") else padded
+                tokens = max(tokens, int(size))
+                answers = max(answers, int(rows.num_answers[chosen].sum()))
+    return tokens, answers
+
+
+def automatic_micro_batch_size(
+    run: Run, base: Path, plan: TrainingPlan, rows: EncodedDataset
+) -> int:
+    """The most examples that fit into memory as predicted; one if that may exceed a GPU's.
 
     Raises:
         RunFailed: If not even one example fits.
     """
-    if run.trainer.micro_batch_size != "auto":
-        return run.trainer.micro_batch_size
     longest = int(rows.lengths.max())
     share = float((rows.num_answers / rows.lengths).max())
-    on_gpu = torch.cuda.is_available() and run.trainer.accelerator != "cpu"
-    precision = "mixed" if on_gpu else "32"
-    budget = int(USABLE_MEMORY * device_memory(on_gpu, run.trainer.devices))
-    stored = storage(run, precision)
+    on_gpu = trains_on_gpu(run)
+    stored = storage(run, "mixed" if on_gpu else "32", on_gpu)
+    memory, shape = device_memory(on_gpu, run.trainer.devices), ModelShape.read(base)
+
+    def most(budget: int) -> int:
+        return largest_micro_batch(shape, plan, longest, share, budget, stored)
+
     try:
-        most = largest_micro_batch(ModelShape.read(base), plan, longest, share, budget, stored)
+        size = most(int(USABLE_MEMORY * memory))
     except ValueError as error:
-        raise RunFailed(str(error)) from None
-    return min(most, -(-run.optim.batch_size // run.trainer.devices))
+        try:
+            size = min(most(memory * on_gpu), 1)
+        except ValueError:
+            raise RunFailed(str(error)) from None
+    return min(size, -(-run.optim.batch_size // run.trainer.devices))
+
+
+def trains_on_gpu(run: Run) -> bool:
+    """Whether a run's ranks train on GPUs."""
+    return torch.cuda.is_available() and run.trainer.accelerator != "cpu"
 
 
 def device_memory(on_gpu: bool, devices: int) -> int:

@@ -65,6 +65,20 @@ def test_answers_are_those_of_the_harness(parts, shots, batch_size):
     assert [v for v, _ in found] == pytest.approx([v for v, _ in wanted], abs=1e-4)
 
 
+def test_likelihoods_of_a_bfloat16_model_are_summed_in_float32(parts):
+    model, tokenizer = parts[0].bfloat16(), parts[1]
+    engine = HFEngine(model, tokenizer, 1, None)
+    request = choices("")[1]
+    ((found, _),) = engine.loglikelihood([request], disable_tqdm=True)
+    context, answer = (tokenizer(text)["input_ids"] for text in request.args)
+    with torch.no_grad():
+        logits = model(torch.tensor([[*context, *answer[:-1]]])).logits[0, len(context) - 1 :]
+    expected = logits.float().log_softmax(-1).gather(1, torch.tensor(answer)[:, None]).sum()
+    assert found == pytest.approx(float(expected), abs=1e-4)
+    rounded = logits.log_softmax(-1).gather(1, torch.tensor(answer)[:, None]).sum()
+    assert abs(float(rounded) - float(expected)) > 1e-3, "which a sum in bfloat16 is not"
+
+
 def test_the_prefix_is_used(parts, monkeypatch):
     used = []
     real = hf_engine.expanded_cache

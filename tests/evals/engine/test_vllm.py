@@ -84,6 +84,16 @@ def test_it_answers_from_the_checkpoint_and_starts_once(make_run, tmp_path, with
     (settings,) = FakeVLLM.started
     assert settings["pretrained"] == str(base) and settings["batch_size"] == "auto"
     assert settings["generation_config"] == "vllm", "nothing of the checkpoint's own"
+    assert settings["dtype"] == "bfloat16" and subject.precision == "bf16"
+
+
+def test_it_computes_in_float32_if_asked(make_run, tmp_path, with_vllm):
+    run = make_run("evals.backend=vllm", "evals.precision=32")
+    base = materialize(run.model)
+    subject = replace(evaluation_context(run, load_model(base), base), folder=tmp_path)
+    subject.language_model("plain", "x")
+    (settings,) = FakeVLLM.started
+    assert settings["dtype"] == "float32" and subject.precision == "32"
 
 
 @pytest.mark.parametrize("kind", ["merges", "closes", "sentencepiece"])

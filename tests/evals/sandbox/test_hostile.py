@@ -3,15 +3,18 @@
 import json
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from alps.evals.evalplus import scoring as evalplus_scoring
 from alps.evals.evalplus.scoring import score
+from alps.evals.evalplus.verdicts import Verdicts
 from alps.evals.sandbox.availability import available_backend
 
-pytestmark = pytest.mark.sandbox
+pytestmark = [pytest.mark.sandbox, pytest.mark.xdist_group("hostile")]
 
 RIGHT = "def double(x):\n    return 2 * x\n"
 WRONG = "def double(x):\n    return 3 * x\n"
@@ -179,57 +182,89 @@ def double(x):
 }
 
 
+SLOW = ("ignores signals", "returns a gigabyte")
+"""They take all of their time, and again when judged alone; meanwhile the others are judged."""
+
+REQUESTS = ([name for name in HOSTILE if name not in SLOW], *([name] for name in SLOW))
+
+
+@dataclass(frozen=True)
+class Trio:
+    """Verdicts of a request, its folder, and the tasks: right, hostile, wrong."""
+
+    verdicts: Verdicts
+    folder: Path
+    tasks: list[str]
+
+    @property
+    def note(self):
+        return self.verdicts.notes[self.tasks[1]]
+
+
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory, problems):
-    """Each hostile program between an honest right one and an honest wrong one."""
+    """Hostile program -> verdicts of it between an honest right one and an honest wrong one."""
     folder = tmp_path_factory.mktemp("judged")
     (folder / "secret").write_text("secret")
-    programs = {}
-    with socket.create_server(("127.0.0.1", 0)) as server, pytest.MonkeyPatch.context() as patch:
+
+    def judge(names: list[str], port: int) -> dict[str, Trio]:
+        own = tmp_path_factory.mktemp("request")
+        programs = {}
+        for name in names:
+            hostile = HOSTILE[name].replace("PORT", str(port)).replace("FOLDER", str(own))
+            hostile = hostile.replace("SECRET", str(folder / "secret"))
+            for program in (RIGHT, hostile, WRONG):
+                programs[f"HumanEval/{len(programs)}"] = program
+        found = score(problems(len(programs)), programs, own)
+        return {
+            name: Trio(found, own, [f"HumanEval/{3 * number + n}" for n in range(3)])
+            for number, name in enumerate(names)
+        }
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        pytest.MonkeyPatch.context() as patch,
+        ThreadPoolExecutor() as pool,
+    ):
         patch.setenv("HF_TOKEN", "hf_secret")
         limits = {"min_time_limit": 0.4, "gt_time_limit_factor": 4.0}
         patch.setattr(evalplus_scoring, "LIMITS", limits)
         patch.setattr(evalplus_scoring, "LONGER_LIMITS", limits)
         patch.setattr(evalplus_scoring, "num_workers", lambda: 2)
-        for hostile in HOSTILE.values():
-            own = hostile.replace("PORT", str(server.getsockname()[1]))
-            own = own.replace("SECRET", str(folder / "secret")).replace("FOLDER", str(folder))
-            for program in (RIGHT, own, WRONG):
-                programs[f"HumanEval/{len(programs)}"] = program
-        found = score(problems(len(programs)), programs, folder)
+        port = server.getsockname()[1]
+        found = {}
+        for future in [pool.submit(judge, names, port) for names in REQUESTS]:
+            found |= future.result()
         server.settimeout(0)
         with pytest.raises(BlockingIOError):
             server.accept()
-    return found, folder
+    assert [path.name for path in folder.iterdir()] == ["secret"]
+    return found
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_it_fails_and_those_beside_it_are_judged_right(judged, name):
-    found, _ = judged
-    first = 3 * list(HOSTILE).index(name)
-    verdicts = [found.passed(plus=True)[f"HumanEval/{first + n}"] for n in range(3)]
-    assert verdicts == [True, False, False], found.notes[f"HumanEval/{first + 1}"]
-    [stock] = found.eval_results["eval"][f"HumanEval/{first + 1}"]
+    trio = judged[name]
+    passed = trio.verdicts.passed(plus=True)
+    assert [passed[task] for task in trio.tasks] == [True, False, False], trio.note
+    [stock] = trio.verdicts.eval_results["eval"][trio.tasks[1]]
     assert (stock["base_status"], stock["plus_status"]) != ("pass", "pass")
 
 
 def test_nothing_was_written_but_verdicts(judged):
-    found, folder = judged
-    assert found.sandbox == available_backend().name
-    names = {path.name for path in folder.iterdir()}
-    assert names == {
-        "secret", "samples.jsonl", "samples.raw.jsonl", "problems.jsonl", "eval_results.json",
-        "verdicts.json",
-    }  # fmt: skip
-    assert json.loads((folder / "eval_results.json").read_text()) == found.eval_results
+    for names in REQUESTS:
+        found, folder = judged[names[0]].verdicts, judged[names[0]].folder
+        assert found.sandbox == available_backend().name
+        names = {path.name for path in folder.iterdir()}
+        assert names == {
+            "samples.jsonl", "samples.raw.jsonl", "problems.jsonl", "eval_results.json",
+            "verdicts.json",
+        }  # fmt: skip
+        assert json.loads((folder / "eval_results.json").read_text()) == found.eval_results
 
 
 def test_reasons_are_told(judged):
-    found, _ = judged
-    reasons = {
-        name: found.notes[f"HumanEval/{3 * number + 1}"]["reason"]
-        for number, name in enumerate(HOSTILE)
-    }
+    reasons = {name: trio.note["reason"] for name, trio in judged.items()}
     assert reasons["sleeps"] == reasons["ignores signals"] == "too slow"
     assert reasons["floods the pipe"] == "too much output"
     assert reasons["equal to everything"] == "base tests"

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,11 @@ import alps
 
 NOBODY = 65534
 TESTS = (
+    "test_hostile.py",
     "test_availability.py",
     "test_process.py",
     "test_isolation.py",
     "test_limits.py",
-    "test_hostile.py",
 )
 HERE = Path(__file__).parent
 
@@ -54,11 +55,9 @@ def python() -> str:
     pytest.skip(f"no {own} that every user can execute")
 
 
-@pytest.mark.sandbox
-@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
-@pytest.mark.skipif(os.geteuid() != 0, reason="not root: the tests themselves run as such a user")
-@pytest.mark.parametrize("name", TESTS)
-def test_an_ordinary_user_is_protected_as_well(place, name):
+@pytest.fixture(scope="module")
+def reports(place):
+    """File of tests -> its finished process; the longest beside the others, as it mostly waits."""
     packages = Path(pytest.__file__).parents[1]
     environment = {
         "PATH": os.environ["PATH"],
@@ -69,14 +68,30 @@ def test_an_ordinary_user_is_protected_as_well(place, name):
         "ALPS_CACHE_DIR": str(place / "work" / "cache"),
     }
     options = {"env": environment, "cwd": place / "work"}
+    interpreter = python()
     why = "from alps.evals.sandbox.availability import *; "
     why += "print(available_backend() is None and unavailable_reason())"
-    asked = as_nobody([python(), "-c", why], **options)
+    asked = as_nobody([interpreter, "-c", why], **options)
     assert asked.returncode == 0, asked.stderr
     if "does not start" in asked.stdout:
         pytest.skip(f"as nobody, {asked.stdout.strip()}")
-    command = [python(), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    command += ["-p", "no:jaxtyping", "-W", "ignore", "-rs", str(place / name)]
-    done = as_nobody(command, **options)
+    command = [interpreter, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    command += ["-p", "no:jaxtyping", "-W", "ignore", "-rs"]
+
+    def run(name: str) -> subprocess.CompletedProcess[str]:
+        own = f"--basetemp={place / 'work' / name}.tmp"
+        return as_nobody([*command, own, str(place / name)], **options)
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(TESTS, pool.map(run, TESTS), strict=True))
+
+
+@pytest.mark.sandbox
+@pytest.mark.xdist_group("nobody")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+@pytest.mark.skipif(os.geteuid() != 0, reason="not root: the tests themselves run as such a user")
+@pytest.mark.parametrize("name", TESTS)
+def test_an_ordinary_user_is_protected_as_well(reports, name):
+    done = reports[name]
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert "skipped" not in done.stdout, done.stdout[-2000:]

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from alps.report.table.cells import fill_table
 from alps.report.table.layout import build_layout
 from alps.report.table.provenance import provenance
+from alps.runs.folder import RunFolder
 
 RIGHT = {"gsm8k": [1.0, 0.0, 1.0, 0.0]}
 
@@ -68,6 +70,22 @@ def test_fewer_documents_are_marked(made):
     made.finish(runs[-1], {"gsm8k": [1.0, 0.0]})
     found, _ = of(runs)
     assert found.notes["a"] == "number of documents of gsm8k: 2, where most have 4"
+
+
+def test_another_precision_of_the_evaluation_is_marked(made):
+    runs = four(made)
+    path = RunFolder(runs[-1].folder).evaluation_path("gsm8k", "alpaca")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "precision": "bf16"}))
+    found, methods = of(runs)
+    assert found.marks == {methods.index("alps"): "a"}
+    assert found.notes["a"] == "precision in which gsm8k was evaluated: bf16, where most have 32"
+
+
+def test_an_evaluation_in_another_precision_than_asked_is_marked(made):
+    runs = four(made)
+    runs[-1] = replace(runs[-1], evals=replace(runs[-1].evals, precision="bf16"))
+    found, _ = of(runs)
+    assert "asked otherwise than this experiment does: precision=32" in found.notes["a"]
 
 
 def test_an_evaluation_that_was_asked_otherwise_is_marked(made):

@@ -62,6 +62,7 @@ class HFEngine(PromptEngine, _HFLM):
                 pretrained=model,
                 tokenizer=tokenizer,
                 batch_size=1 if batch_size == "auto" else batch_size,
+                softmax_dtype="float32",
             )
         tokenizer.pad_token = pad  # HFLM sets one
         self.end_ids = end_ids(tokenizer, model)

@@ -265,7 +265,8 @@ def language_model(context: EvaluationContext, protocol: Protocol, title: str) -
 
         engine = HFEngine(context.model, context.tokenizer, context.batch_size, encoded)
     dtype = str(getattr(context.model, "dtype", ""))
-    identity = digest([ANSWER_VERSION, context.weights, context.backend, dtype])
+    precision = dtype if context.precision == "32" else context.precision
+    identity = digest([ANSWER_VERSION, context.weights, context.backend, precision])
     journal = Journal(context.folder, identity, rank_and_world_size()[0])
     return LanguageModel(
         engine, journal, context.tokenizer, template, title, context.progress, context.counts

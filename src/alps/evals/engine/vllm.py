@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from alps.evals.context import EvaluationContext
     from alps.evals.engine.prompts import Decoding
 
+VLLM_DTYPES = {"32": "float32", "bf16": "bfloat16"}
+"""Precision of an evaluation -> vLLM's dtype."""
+
 
 def vllm_unavailable_reason() -> str | None:
     """Why vLLM is not available here, or None if it is."""
@@ -39,18 +42,19 @@ def vllm_engine(context: EvaluationContext, template: str | None) -> Any:
 
     assert context.checkpoint is not None
     context.model.to("cpu")  # vLLM claims the whole device
-    engine = _started(str(context.checkpoint), str(context.batch_size))
+    dtype = VLLM_DTYPES[context.precision]
+    engine = _started(str(context.checkpoint), str(context.batch_size), dtype)
     engine.tokenizer, engine.template = context.tokenizer, template
     engine.end_ids = end_ids(context.tokenizer, context.model)
     return engine
 
 
 @lru_cache(maxsize=1)
-def _started(checkpoint: str, batch_size: str) -> Any:
+def _started(checkpoint: str, batch_size: str, dtype: str) -> Any:
     return _engine_class()(
         pretrained=checkpoint,
         batch_size=batch_size,
-        dtype="auto",
+        dtype=dtype,
         max_model_len=None,
         gpu_memory_utilization=0.8,
         generation_config="vllm",  # ignores the checkpoint's generation config

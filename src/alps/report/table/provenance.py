@@ -91,6 +91,7 @@ def _aspects(outcome: RunOutcome, benchmarks: Sequence[str]) -> Iterator[tuple[s
         yield f"documents of {name}", _short(evaluation.documents or "unknown")
         yield f"number of documents of {name}", str(evaluation.num_documents)
         yield f"protocol of {name}", evaluation.protocol
+        yield f"precision in which {name} was evaluated", evaluation.precision
         for package in ("lm-eval", "evalplus"):
             yield f"{package} for {name}", evaluation.versions.get(package, "unknown")
 

@@ -1,0 +1,71 @@
+"""Which models fit which devices: the predicted memory of a training, as docs/scale.md has it.
+
+python benchmarks/scale.py
+"""
+
+from __future__ import annotations
+
+import math
+
+from alps.config.build import build, compose_config
+from alps.cost.memory import USABLE_MEMORY, Storage, peak_memory
+from alps.cost.shape import ModelShape
+from alps.models.training_plan import TrainingPlan
+from alps.plan.cost import model_shape, training_plan
+
+MODELS = {"1B": "llama3_2_1b", "3B": "llama3_2_3b", "8B": "llama3_1_8b"}
+METHODS = ("full", "rest_trains", "heads_only", "heads_only, preset=gpu24", "lora")
+DEVICES = (24, 40, 80)
+TOKENS, ANSWER_SHARE = 1024, 0.75
+"""Of a micro-batch: two long examples, or a few of usual length."""
+
+GIB = 2**30
+
+
+def plan_of(method: str, shape: ModelShape) -> TrainingPlan:
+    """What a method trains; heads are spread over all layers."""
+    if method == "full":
+        return TrainingPlan(qkv="all", rest=True)
+    if method == "lora":
+        return build(compose_config(["method=lora", "evals=none"])).method.plan(None)
+    scope = method.split(",")[0]
+    settings = ["method=layer_consistent", f"scope={scope}", "ratio=0.1", "evals=none"]
+    return training_plan(build(compose_config(settings)).method, shape.geometry, seed=0)
+
+
+def storage(method: str, shards: int) -> Storage:
+    """bf16-mixed on GPUs; the preset has a bfloat16 base and computes activations twice."""
+    small = "gpu24" in method
+    frozen = 2 if small else 4
+    return Storage(activation_bytes=2, frozen_bytes=frozen, checkpointing=small, shards=shards)
+
+
+def table() -> list[str]:
+    """Rows of the table: GiB on one device and on each of eight that share, and what that fits."""
+    lines = [
+        "| model | trains | one device, GiB | each of 8 under FSDP, GiB | 24 GB | 40 GB | 80 GB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, choice in MODELS.items():
+        shape = model_shape(build(compose_config([f"model={choice}", "evals=none"])).model)
+        assert shape is not None
+        for method in METHODS:
+            plan, answers = plan_of(method, shape), math.ceil(ANSWER_SHARE * TOKENS)
+            one, eight = (
+                peak_memory(shape, plan, TOKENS, answers, storage(method, shards)).total / GIB
+                for shards in (1, 8)
+            )
+            cells = [name, method, f"{one:.1f}", f"{eight:.1f}"]
+            cells += [advice(one, eight, memory) for memory in DEVICES]
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def advice(one: float, eight: float, memory: int) -> str:
+    """The least that trains it: one device, or eight that share the model."""
+    usable = USABLE_MEMORY * memory
+    return "one" if one <= usable else "8, sharded" if eight <= usable else "no"
+
+
+if __name__ == "__main__":
+    print("\n".join(table()))
