@@ -23,6 +23,7 @@ Parts:
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import platform
 import sys
@@ -95,6 +96,8 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="a tiny model instead of --models")
     given = parser.parse_args()
     report = Report(given)
+    gc.collect()
+    gc.freeze()  # modules stay: collections between measurements need not visit them
     report.say(conditions(), "", f"`python benchmarks/gpu.py {' '.join(sys.argv[1:])}`")
     for name in given.parts:
         part = PARTS[name]

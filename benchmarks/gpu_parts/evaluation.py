@@ -16,7 +16,9 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from alps.evals.engine.hf import HFEngine
+from alps.evals.precision import matmul_precision
 from alps.models.byte_tokenizer import byte_tokenizer
+from alps.settings.infrastructure import EvaluationPrecision
 from gpu_parts.models import random_model, run_of
 from gpu_parts.report import DASH, DEVICE, Failure, Report, clock
 
@@ -30,10 +32,11 @@ def evaluate(report: Report) -> None:
     count, new = (3, 4) if report.tiny else (128, 256)
     texts = _prompts(count)
     cells = []
-    for precision in ("float32", "TF32", "bfloat16"):
-        if precision == "TF32" and DEVICE.type == "cpu":
-            continue
-        with _matmul_precision("high" if precision == "TF32" else "highest"):
+    precisions: list[EvaluationPrecision] = ["32", "bf16"]
+    if DEVICE.type == "cuda":
+        precisions.insert(1, "tf32")
+    for precision in precisions:
+        with matmul_precision(precision):
             model = report.attempt(f"model in {precision}", lambda: _model(report, name, precision))  # noqa: B023
             if isinstance(model, Failure):
                 cells.append((precision, DASH, model.text, DASH, DASH, DASH))
@@ -54,10 +57,10 @@ def evaluate(report: Report) -> None:
     if find_spec("vllm") and DEVICE.type == "cuda":
         speed = report.attempt("vLLM", lambda: vllm_speed(report, name, texts, new))
         shown = speed.text if isinstance(speed, Failure) else f"{speed:.0f}"
-        cells.append(("bfloat16", "vLLM", shown, DASH, DASH, DASH))
+        cells.append(("bf16", "vLLM", shown, DASH, DASH, DASH))
     else:
         why = "not installed" if DEVICE.type == "cuda" else "needs a GPU"
-        cells.append(("bfloat16", "vLLM", why, DASH, DASH, DASH))
+        cells.append(("bf16", "vLLM", why, DASH, DASH, DASH))
     columns = ("precision", "engine", "new tokens/s", "of ours", "prompt tokens/s", "of ours")
     report.table(f"{name}: {count} prompts, {new} new tokens each; 2 choices each", columns, cells)
 
@@ -69,7 +72,7 @@ def _prompts(count: int) -> list[str]:
 
 
 def _model(report: Report, name: str, precision: str) -> Any:
-    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     return random_model(run_of(report, name), dtype).eval()
 
 
@@ -123,16 +126,6 @@ def _cells(
             ratio = f"{statistics.median(a[i] / b[i] for a, b in pairs):.2f}"
         cells += [f"{statistics.median(r[i] for r in results):.0f}", ratio]
     return tuple(cells)
-
-
-@contextmanager
-def _matmul_precision(precision: str) -> Iterator[None]:
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(precision)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def vllm_speed(report: Report, name: str, texts: Sequence[str], new: int) -> float:

@@ -60,7 +60,7 @@ class Report:
         self.say(*(f"| {' | '.join(map(str, row))} |" for row in rows))
 
     def attempt(self, what: str, measure: Callable[[], Any]) -> Any:
-        """What `measure` returns, or a `Failure`; memory is free again afterwards."""
+        """What `measure` returns, or a `Failure`; what earlier ones left is freed first."""
         free_memory()
         try:
             with _quiet():
@@ -71,20 +71,19 @@ class Report:
                 return Failure(OUT_OF_MEMORY)
             self.failed.append(f"{what}: {text}")
             return Failure(f"failed: {text.replace('|', '/')}")
-        finally:
-            free_memory()
 
     def in_rounds(
-        self, title: str, ways: Mapping[str, Callable[[], Any]]
+        self, title: str, ways: Mapping[str, Callable[[], Any]], rounds: int | None = None
     ) -> dict[str, list[Any] | Failure]:
         """Measures every way once a round, in another order each time.
 
         Args:
             title: Of the table, for messages.
             ways: Name -> measurement; one that failed is not repeated.
+            rounds: Number of rounds; None for those of the report.
         """
         found: dict[str, list[Any] | Failure] = {way: [] for way in ways}
-        for number in range(self.rounds):
+        for number in range(rounds or self.rounds):
             for way in list(ways)[:: 1 if number % 2 == 0 else -1]:
                 earlier = found[way]
                 if isinstance(earlier, Failure):

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from alps.cost.memory import USABLE_MEMORY, Storage, largest_micro_batch, peak_memory
+from alps.cost.memory import USABLE_MEMORY, Storage, largest_micro_batch, peak_memory, storage
 from alps.data.encoding.encode import EncodedExample
 from alps.settings.run import Run
 from gpu_parts.models import WAYS, plan_of, random_rows, run_of, shape_of
@@ -18,9 +18,8 @@ from gpu_parts.report import DASH, DEVICE, GIB, Failure, Report, gibibytes
 from gpu_parts.trainer import Steps, Training
 
 PEFT = "LoRA, PEFT and HF Trainer"
-MIXED = Storage(activation_bytes=2)
-CHECKPOINTED = Storage(activation_bytes=2, checkpointing=True)
-GPU24 = Storage(activation_bytes=2, frozen_bytes=2, checkpointing=True)
+CASES = ((2, False), (2, True), (8, True))
+"""Micro-batches of `memory`, in those of `train`; whether activations are computed twice."""
 CARD_24 = int(23.5 * GIB)
 """Bytes of a 24 GB card besides the CUDA context."""
 
@@ -42,7 +41,7 @@ def train(report: Report) -> None:
             "first loss",
         )  # fmt: skip
         cells = [
-            (way, *_cells(results, found["full"], tokens, _predicted(runs.get(way), rows, MIXED)))
+            (way, *_cells(results, found["full"], tokens, _predicted(runs.get(way), rows)))
             for way, results in found.items()
         ]
         report.table(title, columns, cells)
@@ -53,11 +52,11 @@ def memory(report: Report) -> None:
     for name in report.models:
         cells = []
         for way, settings in WAYS.items():
-            for rows, checkpointing in ((2, False), (1, True), (4, True)):
+            for rows, checkpointing in CASES[: 2 if report.tiny else None]:
                 more = [f"trainer.activation_checkpointing={str(checkpointing).lower()}"]
                 run = run_of(report, name, *settings, *more, rows=rows * report.rows)
                 examples = _rows(report, run, rows * report.rows)
-                predicted = _predicted(run, examples, CHECKPOINTED if checkpointing else MIXED)
+                predicted = _predicted(run, examples)
                 measured = report.attempt(f"memory, {way}", Training(report, run, examples))
                 kind = "computed twice" if checkpointing else "kept"
                 tokens = sum(len(row.ids) for row in examples)
@@ -73,10 +72,12 @@ def gpu24(report: Report) -> None:
     run = run_of(report, name, *preset, "trainer.micro_batch_size=1")
     shape, plan, longest = shape_of(run), plan_of(run), report.length * 3 // 2
     budget = int(USABLE_MEMORY * CARD_24)
-    size = min(largest_micro_batch(shape, plan, longest, 0.5, budget, GPU24), 4 * report.rows)
+    size = min(
+        largest_micro_batch(shape, plan, longest, 0.5, budget, _storage(run)), 4 * report.rows
+    )
     run = run_of(report, name, *preset, f"trainer.micro_batch_size={size}", rows=2 * size)
     rows = _rows(report, run, 2 * size)
-    predicted = _predicted(run, sorted(rows, key=lambda row: -len(row.ids))[:size], GPU24)
+    predicted = _predicted(run, sorted(rows, key=lambda row: -len(row.ids))[:size])
     with _limited_memory(CARD_24):
         found = report.attempt("gpu24", Training(report, run, rows, half=True))
     tokens = sum(len(row.ids) for row in rows)
@@ -90,14 +91,14 @@ def compiled(report: Report) -> None:
     """The training step with and without torch.compile, in interleaved rounds."""
     name, backend = report.models[0], "aot_eager" if report.tiny else "inductor"
     cells = []
-    for way in ("full", "heads_only"):
+    for way in ("heads_only",) if report.tiny else ("full", "heads_only"):
         run = run_of(report, name, *WAYS[way])
         rows = _rows(report, run)
         ways: dict[str, Callable[[], Steps]] = {
             "eager": Training(report, run, rows),
             backend: Training(report, run, rows, compiler=backend),
         }
-        found = report.in_rounds(f"compile, {way}", ways)
+        found = report.in_rounds(f"compile, {way}", ways, rounds=1 if report.tiny else None)
         tokens = sum(len(row.ids) for row in rows)
         for kind, results in found.items():
             first = DASH
@@ -118,13 +119,17 @@ def _peft(report: Report, run: Run, rows: Sequence[EncodedExample]) -> Steps:
     return peft_steps(report, run, rows)
 
 
-def _predicted(run: Run | None, rows: Sequence[EncodedExample], storage: Storage) -> int | None:
+def _predicted(run: Run | None, rows: Sequence[EncodedExample]) -> int | None:
     """Predicted bytes of a micro-batch of all these rows."""
     if run is None:
         return None
     tokens = sum(len(row.ids) for row in rows)
     answers = sum(row.num_answer_tokens for row in rows)
-    return peak_memory(shape_of(run), plan_of(run), tokens, answers, storage).total
+    return peak_memory(shape_of(run), plan_of(run), tokens, answers, _storage(run)).total
+
+
+def _storage(run: Run) -> Storage:
+    return storage(run, "bf16-mixed", on_gpu=DEVICE.type == "cuda")
 
 
 def _cells(
