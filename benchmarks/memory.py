@@ -60,8 +60,8 @@ def figures(folder: Path) -> tuple[int, int]:
 
 
 def demo(output_dir: Path) -> None:
-    """The runs of `make demo`, without its benchmarks."""
-    train(output_dir, ["experiment=demo", "evals=none", "trainer.progress=off"])
+    """The runs of `make demo`, with two documents of each benchmark."""
+    train(output_dir, ["experiment=demo", "evals.limit=2", "trainer.progress=off"])
     for folder in sorted((output_dir / "runs").iterdir()):
         row(f"demo, {folder.name.rpartition('-')[0]}", "1 rank", *figures(folder))
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from alps.config.build import build, compose_config
 from alps.cost.memory import USABLE_MEMORY, Storage, peak_memory
 from alps.cost.shape import ModelShape
+from alps.methods.expected_plan import expected_plan
 from alps.models.training_plan import TrainingPlan
-from alps.plan.cost import model_shape, training_plan
+from alps.plan.cost import model_shape
 
 MODELS = {"1B": "llama3_2_1b", "3B": "llama3_2_3b", "8B": "llama3_1_8b"}
 METHODS = ("full", "rest_trains", "heads_only", "heads_only, preset=gpu24", "lora")
@@ -36,7 +37,7 @@ def plan_of(method: str, shape: ModelShape) -> TrainingPlan:
         return build(compose_config(["method=lora", "evals=none"])).method.plan(None)
     scope = method.split(",")[0]
     settings = ["method=layer_consistent", f"scope={scope}", "ratio=0.1", "evals=none"]
-    return training_plan(build(compose_config(settings)).method, shape.geometry, seed=0)
+    return expected_plan(build(compose_config(settings)).method, shape.geometry, seed=0)
 
 
 def storage(method: str, shards: int = 1, buckets: bool = False) -> Storage:

@@ -1,7 +1,9 @@
 """The suite's own rules, tried on small suites."""
 
 import os
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -55,3 +57,42 @@ def test_shapes_are_checked():
 
     with pytest.raises(Exception, match="Type-check error"):
         score(torch.zeros(4, 2), torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize(
+    ("code", "end"),
+    [("sys.exit(3)", 3), ("os.kill(os.getpid(), 9)", -9), ("os.kill(os.getppid(), 9)", -9)],
+)
+def test_a_preloaded_interpreter_ends_as_its_process(preloaded, code, end):
+    done = subprocess.run(
+        [preloaded.interpreter(), "-u", "-c", f"import os, sys; print('here'); {code}"],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (end, "here\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_to_a_preloaded_interpreter_reaches_its_process(preloaded, tmp_path, number):
+    """The way of torchrun with its ranks, which die with their parent."""
+    code = (
+        "import os, signal, time\n"
+        "from pathlib import Path\n"
+        "from alps.launch.ranks import die_with_parent\n"
+        "def end(*_): Path('ended').touch(); os._exit(4)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "die_with_parent()\n"
+        "print('ready')\n"
+        "time.sleep(60)\n"
+    )
+    process = subprocess.Popen(
+        [preloaded.interpreter(), "-u", "-c", code], cwd=tmp_path, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+    process.send_signal(number)
+    assert process.wait(30) == (4 if number == signal.SIGTERM else -9)
+    for _ in range(300):
+        if (tmp_path / "ended").exists():
+            return
+        time.sleep(0.1)
+    raise AssertionError("the process lives on")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from random import Random
 
 import torch
@@ -11,7 +10,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from alps.config.build import build, compose_config
 from alps.cost.shape import ModelShape
 from alps.data.encoding.encode import EncodedExample
-from alps.methods.context import Context
+from alps.methods.expected_plan import expected_plan
 from alps.models.packed_attention import NAME
 from alps.models.training_plan import TrainingPlan
 from alps.plan.cost import BYTE_TOKENS, model_shape
@@ -53,11 +52,7 @@ def shape_of(run: Run) -> ModelShape:
 
 def plan_of(run: Run) -> TrainingPlan:
     """What a run trains; its method chooses heads without a model."""
-    geometry, nowhere = shape_of(run).geometry, Path()
-    context = Context(
-        geometry=geometry, seed=run.seed, base=nowhere, base_hash="", output_dir=nowhere
-    )
-    return run.method.plan(run.method.choose(context))
+    return expected_plan(run.method, shape_of(run).geometry, run.seed)
 
 
 def config_of(run: Run) -> LlamaConfig:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -60,6 +60,7 @@ class SlurmLauncher(Launcher):
 
         from alps.config.build import build
         from alps.config.errors import exit_with_errors
+        from alps.config.job_returns import job_returns
         from alps.config.run_plan import current_plan
         from alps.launch.slurm import run_jobs
 
@@ -80,17 +81,4 @@ class SlurmLauncher(Launcher):
             exit_with_errors([str(error)])
         for key, reason in failures.items():
             print(f"error: {key}: {reason}", file=sys.stderr)
-        return [
-            _returned(overrides, failures.get(run.key))
-            for overrides, run in zip(job_overrides, runs, strict=True)
-        ]
-
-
-def _returned(overrides: Sequence[str], failure: str | None) -> JobReturn:
-    from alps.runs.result import RunFailed
-
-    if failure is None:
-        return JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
-    error = RunFailed(failure)
-    error._printed = True  # pyright: ignore[reportAttributeAccessIssue]
-    return JobReturn(overrides=overrides, status=JobStatus.FAILED, _return_value=error)
+        return job_returns(job_overrides, runs, failures)

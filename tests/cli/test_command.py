@@ -116,7 +116,7 @@ def test_commands_complete():
 
 
 def test_names_of_settings_complete():
-    assert completions(["train"], "trainer.d") == ["trainer.devices=1"]
+    assert completions(["train"], "trainer.d") == ["trainer.devices=auto"]
     assert completions(["train"], "trainer.a") == [
         "trainer.accelerator=", "trainer.activation_checkpointing=",
     ]  # fmt: skip

@@ -1,20 +1,37 @@
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from alps.cost.memory import Storage, largest_micro_batch, peak_memory
+from alps.cost.memory import (
+    HEAP_BLOCK_BYTES,
+    HEAP_SHARE,
+    PROGRAM_BYTES,
+    Memory,
+    Storage,
+    _Gathered,
+    largest_micro_batch,
+    peak_memory,
+)
 from alps.cost.shape import ModelShape
 from alps.heads.geometry import Geometry
 from alps.heads.head_set import HeadSet
+from alps.models import packed_attention
 from alps.models.apply import apply
 from alps.models.loss import IGNORE, answer_loss
 from alps.models.training_plan import LoraShape, TrainingPlan
+from alps.training.sharding import shard
 
 ROWS, LENGTH, ANSWERS = 3, 64, 24
 NUM_TOKENS, NUM_ANSWERS = ROWS * LENGTH, ROWS * ANSWERS
@@ -105,7 +122,20 @@ def loss_of(model, mixed: bool = False, answers: int = ANSWERS, rows: int = ROWS
         return answer_loss(model, ids, labels)
 
 
+def packed_loss(model) -> torch.Tensor:
+    """The same rows, concatenated."""
+    ids = torch.randint(3000, (1, ROWS * LENGTH))
+    labels = ids.clone().view(ROWS, LENGTH)
+    labels[:, :-ANSWERS] = IGNORE
+    positions = torch.arange(LENGTH).repeat(ROWS)[None]
+    return answer_loss(model, ids, labels.view(1, -1), positions, [LENGTH] * ROWS)
+
+
 def saved_bytes(model, mixed: bool) -> int:
+    return bytes_saved_by(model, lambda: loss_of(model, mixed))
+
+
+def bytes_saved_by(model, loss: Callable[[], torch.Tensor]) -> int:
     """What autograd keeps for the backward pass, parameters apart; each storage once."""
     parameters = {p.untyped_storage()._cdata for p in model.parameters()}
     saved = {}
@@ -115,7 +145,7 @@ def saved_bytes(model, mixed: bool) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss_of(model, mixed)
+        loss()
     return sum(s.nbytes() for key, s in saved.items() if key not in parameters)
 
 
@@ -138,6 +168,14 @@ def kept(subject: Subject, storage: Storage) -> int:
 def test_activations_are_what_autograd_keeps(subject, name, like_default, storage):
     it = subject(name, like_default=like_default)
     assert kept(it, storage) == pytest.approx(saved_bytes(it.model, storage.mixed), rel=0.03)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_packed_examples_keep_their_concatenated_outputs(subject, name):
+    it = subject(name)
+    it.model.set_attn_implementation(packed_attention.NAME)
+    loss = partial(packed_loss, it.model)
+    assert kept(it, Storage(joined=True)) == pytest.approx(bytes_saved_by(it.model, loss), rel=0.03)
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "qwen3", "mistral"])
@@ -239,3 +277,91 @@ def test_a_row_that_does_not_fit_names_what_to_change(subject):
     says = "weights, gradients and optimizer need 0.0 GiB of memory, but there are 0.0: scope="
     with pytest.raises(ValueError, match=f"^{re.escape(says)}"):
         largest_micro_batch(it.shape, it.plan, 64, 0.5, 1000)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("name", ["full", "rest_trains", "heads_only"])
+def test_fsdp_gathers_what_its_groups_hold(subject, name, tied, mixed):
+    """The groups of `shard`, in a process group of two ranks that never meet."""
+    it, storage = subject(name, tied=tied), Storage(shards=2, activation_bytes=4 - 2 * mixed)
+    root = torch.nn.Sequential(it.model)
+    dist.init_process_group("fake", rank=0, world_size=2, store=FakeStore())
+    try:
+        shard(root, it.model, init_device_mesh("cpu", (2,)), mixed)
+        groups = [group_bytes(m) for m in it.model.model.layers.modules() if is_group(m)]
+        rest = group_bytes(root) if tied else group_bytes(it.model.lm_head)
+    finally:
+        dist.destroy_process_group()
+    found = _Gathered.of(it.shape, it.plan, storage)
+    assert found.layer == pytest.approx(max(groups), rel=0.05)
+    copy = 2 * it.shape.vocab * it.shape.hidden * (tied and mixed)  # of autocast
+    assert found.root - copy == pytest.approx(rest, rel=0.01)
+
+
+def is_group(module: torch.nn.Module) -> bool:
+    return isinstance(module, FSDPModule)
+
+
+def group_bytes(module: torch.nn.Module) -> int:
+    """Bytes that are gathered together with a module."""
+    (group,) = module._get_fsdp_state()._fsdp_param_groups  # pyright: ignore
+    size = group.mp_policy.param_dtype.itemsize if group.mp_policy.param_dtype else 4
+    return sum(p._orig_size.numel() for p in group.fsdp_params) * size
+
+
+def test_fsdp_shares_states_and_holds_gradients_until_they_are_reduced(subject):
+    it = subject("full")
+    one, half = (
+        peak_memory(it.shape, it.plan, NUM_TOKENS, NUM_ANSWERS, Storage(shards=n)) for n in (1, 2)
+    )
+    for of in ("weights", "gradients", "optimizer"):
+        assert getattr(half, of) == pytest.approx(getattr(one, of) / 2, abs=8)
+    assert half.activations == one.activations
+    gathered = _Gathered.of(it.shape, it.plan, Storage(shards=2))
+    assert half.working >= one.working + gathered.root + 2 * gathered.layer
+    assert gathered.root_gradients == 4 * it.shape.vocab * it.shape.hidden
+    frozen = _Gathered.of(it.shape, plan_of("heads_only", it.shape.geometry), Storage(shards=2))
+    assert frozen.root_gradients == 0 and frozen.layer_gradients < gathered.layer_gradients / 5
+
+
+def test_ddp_allocates_its_buckets_twice_once(subject):
+    """Before the second step, when no activations are there."""
+    it = subject("full", tied=False)
+
+    def totals(tokens: int) -> list[int]:
+        return [peak_memory(it.shape, it.plan, tokens, 1, Storage(buckets=b)).total for b in (0, 1)]
+
+    alone, ddp = totals(1)
+    memory = peak_memory(it.shape, it.plan, 1, 1)
+    new = 2 * memory.gradients + memory.weights + memory.optimizer
+    assert alone < ddp == pytest.approx(new, rel=0.001)
+    alone, ddp = totals(5000)  # activations need more
+    assert alone == ddp
+
+
+def test_resident_memory_has_the_program_and_free_blocks_of_the_heap(subject):
+    it, resident = subject("full"), Storage(resident=True)
+
+    def memory(tokens: int, storage: Storage) -> Memory:
+        return peak_memory(it.shape, it.plan, tokens, 1, storage)
+
+    plain, found = memory(NUM_TOKENS, Storage()), memory(NUM_TOKENS, resident)
+    assert plain.program == plain.heap == 0
+    assert found.program == PROGRAM_BYTES
+    assert found.heap == pytest.approx(HEAP_SHARE * found.activations, rel=0.05)
+    assert found.total == plain.total + found.program + found.heap
+    sharded = memory(NUM_TOKENS, replace(resident, shards=2))
+    assert sharded.heap > 1.5 * found.heap  # gathered layers come and go
+    wide = HEAP_BLOCK_BYTES // (4 * it.shape.intermediate) + 1
+    assert memory(wide, resident).heap < 0.8 * memory(wide - 1, resident).heap
+    assert memory(HEAP_BLOCK_BYTES // (4 * it.shape.hidden) + 1, resident).heap == 0
+
+
+def test_a_loss_in_chunks_needs_the_logits_of_one(subject):
+    it = subject("heads_only")
+    whole, parts, few = (
+        peak_memory(it.shape, it.plan, 10, answers, Storage(loss_chunk=chunk))
+        for answers, chunk in ((1000, None), (1000, 10), (10, None))
+    )
+    assert parts.working == few.working < whole.working / 50

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -38,22 +39,39 @@ def curve(run) -> list[str]:
         return [row["loss"] for row in csv.DictReader(file)]
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Runs of a method that differ in when they are examined, with their results."""
+    from alps.config.build import build, compose_config
+
+    @cache
+    def train(method: str):
+        ended = []
+        for examined in (False, True):
+            small = ["model=tiny", "evals=none", "data.max_examples=24", "trainer.progress=off"]
+            place = f"output_dir={tmp_path_factory.mktemp('trained')}"
+            more = ["evals.every_n_epochs=1"] if examined else []
+            more += ["ratio=0.5"] if method == "random" else []
+            run = build(compose_config([*small, f"method={method}", *SMALL, *more, place]))
+            ended.append((run, execute(run, fit_examined if examined else fit)))
+        return ended
+
+    return train
+
+
+@pytest.mark.xdist_group("trained")
 @pytest.mark.parametrize("method", ["random", "lora"])
-def test_the_loss_curve_is_the_same_with_and_without(make_run, tmp_path, method):
-    settings = (f"method={method}", *SMALL)
-    plain = make_run(*settings, output_dir=str(tmp_path / "plain"))
-    examined = make_run(*settings, "evals.every_n_epochs=1", output_dir=str(tmp_path / "examined"))
+def test_the_loss_curve_is_the_same_with_and_without(trained, method):
+    (plain, _), (examined, _) = trained(method)
     assert plain.key == examined.key
-    execute(plain, fit)
-    execute(examined, fit_examined)
     assert len(curve(plain)) == 9 and curve(plain) == curve(examined)
     weights = [load_file(RunFolder(r.folder).weights_path) for r in (plain, examined)]
     assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
 
 
-def test_epochs_are_examined_and_so_is_the_end(make_run):
-    run = make_run("method=random", *SMALL, "evals.every_n_epochs=1")
-    result = execute(run, fit_examined)
+@pytest.mark.xdist_group("trained")
+def test_epochs_are_examined_and_so_is_the_end(trained):
+    _, (run, result) = trained("random")
     epochs = sorted(p.name for p in (run.folder / "epochs").iterdir())
     assert epochs == ["001", "002"], "the last one is the end"
     for epoch in epochs:
@@ -69,6 +87,16 @@ def test_epochs_are_examined_and_so_is_the_end(make_run):
     assert first > second, "each epoch's own weights are examined"
 
 
+@pytest.mark.xdist_group("trained")
+@pytest.mark.parametrize("method", ["random", "lora"])
+def test_the_end_is_what_evaluate_says_afterwards(trained, method):
+    """One engine: the callback's scores are those of the restored model."""
+    (_, after), (_, inside) = trained(method)
+    assert inside.evals.keys() == after.evals.keys()
+    for name, metrics in after.evals.items():
+        assert dict(inside.evals[name]) == pytest.approx(dict(metrics), abs=1e-5)
+
+
 def test_data_without_held_out_rows_is_trained_and_evaluated(make_run, tmp_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"instruction": "a", "output": "b"}\n' * 8)
@@ -81,16 +109,6 @@ def test_every_second_epoch(make_run):
     run = make_run("method=random", *SMALL, "optim.epochs=5", "evals.every_n_epochs=2")
     execute(run, fit_examined)
     assert sorted(p.name for p in (run.folder / "epochs").iterdir()) == ["002", "004"]
-
-
-def test_the_end_is_what_evaluate_says_afterwards(make_run, tmp_path):
-    """One engine: the callback's scores are those of the restored model."""
-    inside = make_run("method=random", "ratio=0.5", *SMALL, output_dir=str(tmp_path / "a"))
-    after = make_run("method=random", "ratio=0.5", *SMALL, output_dir=str(tmp_path / "b"))
-    found, expected = execute(inside, fit_examined).evals, execute(after, fit).evals
-    assert found.keys() == expected.keys()
-    for name, metrics in expected.items():
-        assert dict(found[name]) == pytest.approx(dict(metrics), abs=1e-5)
 
 
 def test_examining_is_no_training_time(make_run, monkeypatch):

@@ -4,13 +4,13 @@ from pathlib import Path
 import pytest
 
 from alps.config.build import build_assumed, model_choice
+from alps.methods.expected_plan import sampled_equivalent
 from alps.plan.assumptions import GIB
 from alps.plan.cost import (
     BYTE_TOKENS,
     CostEstimator,
     model_shape,
     num_training_examples,
-    sampled_equivalent,
 )
 
 
@@ -122,7 +122,7 @@ def test_8b_does_not_fit_and_1b_does(make_run):
     small = count.estimate(make_run("model=llama3_2_1b", "method=full", *PAPER))
     assert small.fits and 16 * 1.2e9 < small.memory < 0.85 * 80 * GIB
     whole = ("model=llama3_1_8b", "method=full", "trainer.strategy=ddp", *PAPER)
-    large = count.estimate(make_run(*whole))
+    large = count.estimate(make_run(*whole, "trainer.micro_batch_size=8"))
     assert (large.fits, large.fitting) == (False, 0) and large.memory > 128e9
     one = count.estimate(make_run(*whole, "trainer.micro_batch_size=1"))
     auto = count.estimate(make_run(*whole, "trainer.micro_batch_size=auto"))
@@ -146,9 +146,29 @@ def test_devices_share_weights_gradients_and_averages_of_8b(make_run):
     assert costs().estimate(make_run(*asked, "trainer=fsdp", "trainer.devices=4")) == half
 
 
+def test_auto_is_one_device_where_a_run_fits_else_the_node_sharded(make_run):
+    def placed(*settings: str, own=()) -> tuple[int, int]:
+        cost = costs(*own).estimate(make_run(*PAPER, *settings))
+        return cost.devices, cost.shards
+
+    assert placed("model=llama3_2_1b", "method=full") == (1, 1)
+    assert placed("model=llama3_2_3b", "method=full") == (1, 1)
+    assert placed("model=llama3_1_8b", "method=full") == (8, 8)
+    assert placed("model=llama3_1_8b", "method=full", own=["node_devices=4"]) == (4, 4)
+    assert placed("model=llama3_1_8b", "method=full", "trainer.num_nodes=2") == (8, 16)
+    assert placed("model=llama3_1_8b", "method=lora") == (1, 1)
+    assert placed("model=llama3_2_3b", "method=full", own=["gpu=rtx4090_24g"]) == (8, 8)
+    assert placed("model=llama3_2_1b", "method=full", "trainer.num_nodes=2") == (8, 1)
+    assert placed("model=llama3_1_8b", "method=full", own=["gpu=laptop"]) == (1, 1)
+    assert placed("model=llama3_1_8b", "method=full", "trainer.accelerator=cpu") == (1, 1)
+    assert placed("model=llama3_1_8b", "method=full", "trainer.strategy=ddp") == (8, 1)
+    assert placed("model=llama3_1_8b", "method=full", "trainer.devices=2") == (2, 2)
+
+
 def test_auto_takes_as_many_rows_as_fit(make_run):
     asked = ("model=llama3_2_3b", "method=full", *PAPER)
-    fixed = costs().estimate(make_run(*asked))
+    fixed = costs().estimate(make_run(*asked, "trainer.micro_batch_size=8"))
     assert not fixed.fits and fixed.micro_batch == 8 and 0 < fixed.fitting < 8
     auto = costs().estimate(make_run(*asked, "trainer.micro_batch_size=auto"))
     assert auto.fits and auto.micro_batch == fixed.fitting and auto.memory < 0.85 * 80 * GIB
+    assert costs().estimate(make_run(*asked)) == auto  # the default on GPUs

@@ -4,7 +4,15 @@ from alps.plan.stages import PlannedRun, group_by_stage
 
 
 def cost(weights: int, qkv: int) -> Cost:
-    rest = {"flops": 0.0, "memory": 0, "micro_batch": 1, "one_row": 0, "fitting": None}
+    rest = {
+        "flops": 0.0,
+        "memory": 0,
+        "devices": 1,
+        "shards": 1,
+        "micro_batch": 1,
+        "one_row": 0,
+        "fitting": None,
+    }
     return Cost(weights=weights, qkv=qkv, resume=3 * weights, tokens=1.0, num_rows=1, **rest)
 
 

@@ -1,9 +1,11 @@
 """What a training measures of itself: seconds of training only, and its final loss."""
 
 import pytest
+import torch
 
 from alps.execute import execute
 from alps.runs.folder import RunFolder
+from alps.training import memory
 from alps.training.fit import fit
 from alps.training.metrics import COLUMNS, Metrics, final_loss, read_metrics
 from alps.training.module import AlignmentModule
@@ -119,3 +121,12 @@ def test_the_final_loss_is_the_mean_of_the_last_tenth(tmp_path, num_steps, last)
 
 def test_without_a_step_there_is_no_final_loss(tmp_path):
     assert final_loss(tmp_path / "metrics.csv") is None
+
+
+def test_memory_of_earlier_runs_is_not_counted():
+    peaks = []
+    for size in (400_000_000, 1):
+        memory.reset_peak(on_gpu=False)
+        torch.ones(size // 4)
+        peaks.append(memory.peak_bytes(on_gpu=False))
+    assert peaks[0] > peaks[1] + 300_000_000

@@ -112,7 +112,7 @@ def group_settings(*groups: str) -> list[Setting]:
     settings = []
     for entry in values["defaults"]:
         for group, default in entry.items() if isinstance(entry, dict) else ():
-            if not groups or group in groups:
+            if group in (groups or [group]) and not group.startswith("override "):
                 choices = config_choices(group)
                 settings.append(Setting(group, as_typed(default), comments.get(group, ""), choices))
     return settings

@@ -23,6 +23,9 @@ from alps.config.hydra_internals import instantiate_launcher
 from alps.config.run_plan import current_plan
 from alps.settings.run import Run
 
+LOCAL_LAUNCHERS = ("alps_local.LocalLauncher", "basic_launcher.BasicLauncher")
+"""Launchers of this machine, of which a single run needs none."""
+
 
 class Preflight(Callback):
     """Builds and validates every point before any folder is made or any point runs.
@@ -33,7 +36,7 @@ class Preflight(Callback):
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Checks a single run; Hydra itself would ignore a launcher here."""
         with _exit_on_error(config):
-            if "basic_launcher" not in config.hydra.launcher._target_:
+            if not config.hydra.launcher._target_.endswith(LOCAL_LAUNCHERS):
                 raise SettingsError(["hydra/launcher is for sweeps: add -m"])
             _check_hydra(config, config.hydra.run.dir)
             _check_and_plan([("", config)])
@@ -84,6 +87,7 @@ def _check_and_plan(
     checks = [(name, RunCheck(run, done=done)) for (name, _), run in zip(points, runs, strict=True)]
     _each(checks, RunCheck.check_files)
     _each(checks, RunCheck.check_model)
+    _each([(name, run) for (name, _), run in zip(points, runs, strict=True)], _check_devices)
     plan = current_plan()
     plan.add(runs, points[0][1].weights)
     plan.complete = True
@@ -110,6 +114,13 @@ def _build_point(config: DictConfig) -> Run:
              "leave it out; hydra.run.dir moves Hydra's own files"]
         )  # fmt: skip
     return build(config)
+
+
+def _check_devices(run: Run) -> None:
+    from alps.launch.devices import device_problems
+
+    if problems := list(device_problems(run)):
+        raise SettingsError(problems)
 
 
 def _each(named: Iterable[tuple[str, Any]], step: Callable[[Any], object]) -> None:

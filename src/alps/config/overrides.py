@@ -203,7 +203,12 @@ def may_sweep(overrides: Iterable[str]) -> bool:
 def _defaults() -> dict[str, str | None]:
     """Default choice of each group in `conf/train.yaml`."""
     choices = [entry for entry in _root("train")["defaults"] if isinstance(entry, dict)]
-    return {group: choice for entry in choices for group, choice in entry.items()}
+    return {
+        group: choice
+        for entry in choices
+        for group, choice in entry.items()
+        if not group.startswith("override ")
+    }
 
 
 @cache

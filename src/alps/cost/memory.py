@@ -129,7 +129,7 @@ def storage(run: Run, precision: str, on_gpu: bool) -> Storage:
         matrix_bytes=0.5625 if run.optim.frozen_dtype == "nf4" else None,
         activation_bytes=2 if half else 4,
         checkpointing=run.trainer.activation_checkpointing,
-        shards=run.trainer.devices if run.strategy == "fsdp" else 1,
+        shards=run.trainer.world_size if run.strategy == "fsdp" else 1,
         buckets=run.strategy == "ddp",
         joined=run.data.batching in ("auto", "packed") and not (on_gpu and half),
         loss_chunk=run.trainer.loss_chunk,

@@ -23,6 +23,7 @@ import yaml
 import alps
 from alps.base.atomic import write_text
 from alps.base.serialization import to_dict
+from alps.launch.devices import resolve_devices
 from alps.runs.completion import evaluation_folders
 from alps.runs.folder import RunFolder
 from alps.runs.result import RunFailed
@@ -43,23 +44,26 @@ LAUNCHER_VARIABLES = (
 
 
 def fit_on_devices(run: Run) -> None:
-    """Trains and evaluates `run` on `run.trainer.devices` local devices.
+    """Trains and evaluates `run` on its devices, and records which they are.
 
     Raises:
         RunFailed: With the message of the rank that failed first.
         SystemExit: If a signal stopped the training; a checkpoint was written.
     """
-    if run.trainer.devices == 1:
+    folder, resolved = RunFolder(run.folder), resolve_devices(run)
+    if resolved is not run:
+        folder.write_run(resolved)
+    if resolved.trainer.world_size == 1:
         from alps.evals.callback import EvaluationCallback
         from alps.training.fit import fit
 
-        fit(run, [EvaluationCallback(run)])
+        fit(resolved, [EvaluationCallback(resolved)])
         return
-    _on_ranks(run, RunFolder(run.folder))
+    _on_ranks(resolved, folder)
 
 
 def evaluate_on_devices(run: Run, trained: bool) -> None:
-    """Evaluates `run.evals` on several local devices; does nothing for one device.
+    """Evaluates `run.evals` on several local devices; does nothing for one device, or `auto`.
 
     Args:
         run: The run.
@@ -68,7 +72,7 @@ def evaluate_on_devices(run: Run, trained: bool) -> None:
     Raises:
         RunFailed: With the message of the rank that failed first.
     """
-    if run.trainer.devices == 1:
+    if run.trainer.num_devices == 1:
         return
     folder = RunFolder(run.folder if trained else run.base_folder)
     with ExitStack() as locks:
@@ -87,7 +91,7 @@ def _on_ranks(run: Run, folder: RunFolder, *arguments: str) -> None:
     while again:
         for old in logs.glob("*.error.json"):
             old.unlink()
-        code = _run_workers(command, _environment(run.trainer.devices))
+        code = _run_workers(command, _environment(run.trainer.num_devices))
         reason = first_error(logs) or f"a worker process ended with code {code}; see {logs}"
         again = bool(code) and any(error.get("again") for error in _errors(logs))
         if again:
@@ -119,7 +123,11 @@ def die_with_parent(parent: int | None = None) -> None:
 
 def _command(run: Run, folder: Path) -> list[str]:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--max-restarts=0"]
-    ranks = [f"--nproc-per-node={run.trainer.devices}", f"--log-dir={folder / 'ranks'}", "--tee=3"]
+    ranks = [
+        f"--nproc-per-node={run.trainer.num_devices}",
+        f"--log-dir={folder / 'ranks'}",
+        "--tee=3",
+    ]
     return [*torchrun, *ranks, "-m", "alps.launch.worker", str(folder)]
 
 
@@ -131,7 +139,8 @@ def _environment(devices: int) -> Mapping[str, str]:
     return {"OMP_NUM_THREADS": str(threads), **kept, "PYTHONPATH": path}
 
 
-def _prepare(parent: int) -> None:
+def prepare_child(parent: int) -> None:
+    """Between fork and exec: the child ends with its parent, which alone handles SIGUSR2."""
     # SLURM signals every process of a job before its time limit; only the parent handles it.
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     die_with_parent(parent)
@@ -144,7 +153,7 @@ def _run_workers(command: list[str], environment: Mapping[str, str]) -> int:
         command,
         env=dict(environment),
         start_new_session=True,
-        preexec_fn=lambda: _prepare(me),
+        preexec_fn=lambda: prepare_child(me),
     )
     received: list[int] = []
 

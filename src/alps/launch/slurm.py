@@ -81,12 +81,12 @@ def too_few_gpus(runs: Iterable[Run], slurm: Slurm) -> str | None:
         on_gpus = [t for t in trainers if t.accelerator == "gpu" and not slurm.asks_for_gpus]
         if not on_gpus:
             return None
-        most = max(on_gpus, key=lambda t: t.devices)
+        most = max(on_gpus, key=lambda t: t.num_devices)
         return (
             f"trainer={most.name} trains on GPUs (trainer.accelerator=gpu), but the jobs ask for "
-            f"none: set hydra.launcher.gpus={most.devices}"
+            f"none: set hydra.launcher.gpus={most.num_devices}"
         )
-    wanted = max((t.devices for t in trainers), default=0)
+    wanted = max((t.num_devices for t in trainers if t.devices != "auto"), default=0)
     if slurm.gpus >= wanted:
         return None
     return (

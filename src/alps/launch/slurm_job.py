@@ -40,7 +40,10 @@ class TrainingJob:
         """Executes the serialized run; results are in its folder."""
         run = from_dict(plain, Run, check=False)
         # Threads for the CPUs of the job, not of the node; set before torch is imported.
-        threads = max(1, self.cpus // run.trainer.devices)
+        devices = run.trainer.devices
+        if devices == "auto":
+            devices = int(os.environ.get("SLURM_GPUS_ON_NODE") or 1)
+        threads = max(1, self.cpus // devices)
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
         from alps.execute import execute
         from alps.launch.ranks import fit_on_devices

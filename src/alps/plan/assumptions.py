@@ -47,7 +47,7 @@ class Assumptions:
     Attributes:
         gpu: Name of the device, one of `gpus`.
         utilisation: Share of its peak that a training reaches, in (0, 1].
-        node_devices: Devices of a sharded run if `trainer.devices` is 1.
+        node_devices: Devices of a node: `trainer.devices=auto` takes one, or all of them.
         weights: Weights to keep of finished runs that no planned run needs.
         format: `text`, or `json` for other programs.
         gpus: Name -> device.
@@ -70,8 +70,8 @@ class Assumptions:
         """Sentences about invalid settings."""
         if self.gpu not in self.gpus:
             yield f"gpu={self.gpu} is not known{did_you_mean(self.gpu, self.gpus)}"
-        if self.node_devices < 2:
-            yield f"node_devices must be at least 2, got {self.node_devices}"
+        if self.node_devices < 1:
+            yield f"node_devices must be at least 1, got {self.node_devices}"
         for name in ("utilisation", "answer_share"):
             if not 0 < getattr(self, name) <= 1:
                 yield f"{name} must lie in (0, 1], got {getattr(self, name)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
@@ -19,14 +19,12 @@ from alps.cost.memory import (
     peak_memory,
     storage,
 )
+from alps.cost.placement import Placement, place
 from alps.cost.shape import ModelShape
-from alps.heads.geometry import Geometry
-from alps.methods.context import Context
-from alps.methods.head_method import HeadMethod
-from alps.methods.sampled import LayerConsistent
+from alps.methods.expected_plan import expected_plan, sampled_equivalent
 from alps.models.training_plan import TrainingPlan
 from alps.plan.assumptions import GIB, Assumptions
-from alps.settings.interfaces import Method, Source
+from alps.settings.interfaces import Source
 from alps.settings.model import Model
 from alps.settings.run import Run
 
@@ -44,6 +42,8 @@ class Cost:
     Attributes:
         flops: FLOPs of the training.
         memory: Peak bytes of a device with the requested micro-batch size.
+        devices: Devices of a node that share the training.
+        shards: Devices among which its weights are sharded; 1 for none.
         micro_batch: Examples per forward pass: as requested, or the most that fit.
         one_row: Peak bytes with one example per forward pass.
         fitting: Most examples that fit, 0 if not even one, or None if as many as requested.
@@ -56,6 +56,8 @@ class Cost:
 
     flops: float
     memory: int
+    devices: int
+    shards: int
     micro_batch: int
     one_row: int
     fitting: int | None
@@ -89,20 +91,24 @@ class CostEstimator:
         if shape is None or num_rows is None:
             return None
         trains = (sampled_equivalent(run.method), shape.geometry, run.seed)
-        plan = self._once(("plan", *trains), lambda: training_plan(*trains))
+        plan = self._once(("plan", *trains), lambda: expected_plan(*trains))
         work = self._workload(run, num_rows)
         flops = self._once(("flops", shape, *trains, work), lambda: step_flops(shape, plan, work))
         again = flops.forward if run.trainer.activation_checkpointing else 0.0
         trainable = self._once(("size", shape, *trains), lambda: shape.num_trainable(plan))
-        longest, requested, stored = self._setting(run)
+        place_key = ("place", shape, *trains, self._longest(run), self._storage(run), run.trainer)
+        placement = self._once(place_key, lambda: self._placement(run, shape, plan))
+        longest, requested, stored = self._setting(run, placement)
         memory, micro_batch, one_row, fitting = self._once(
             ("memory", shape, *trains, longest, requested, self._micro_batch(run), stored),
-            lambda: self._peak(run, shape, plan),
+            lambda: self._peak(run, shape, plan, placement),
         )
         tokens = examples_seen(run, num_rows) * work.mean_length
         return Cost(
             flops=(flops.total + again) * tokens,
             memory=memory,
+            devices=placement.devices,
+            shards=stored.shards,
             micro_batch=micro_batch,
             one_row=one_row,
             fitting=fitting,
@@ -113,11 +119,22 @@ class CostEstimator:
             tokens=tokens,
         )
 
-    def num_shards(self, run: Run) -> int:
-        """Devices of a sharded run: `trainer.devices`, or those of a node if it is 1."""
-        if not run.sharded:
-            return 1
-        return run.trainer.devices if run.trainer.devices > 1 else self.assumed.node_devices
+    def _placement(self, run: Run, shape: ModelShape, plan: TrainingPlan) -> Placement:
+        """Devices of a run on a node with `node_devices` of them; a CPU is one."""
+        trainer, share = run.trainer, self.assumed.answer_share
+        on_cpu = trainer.accelerator == "cpu" or self.assumed.gpu == "laptop"
+        if trainer.devices != "auto":
+            return Placement(devices=trainer.devices, strategy="fsdp" if run.sharded else "ddp")
+        longest, stored = self._longest(run), self._storage(run)
+
+        def peak(size: int) -> int:
+            tokens = size * longest
+            return peak_memory(shape, plan, tokens, math.ceil(share * tokens), stored).total
+
+        found = place(peak, self._budget, 1 if on_cpu else self.assumed.node_devices)
+        if trainer.num_nodes > 1 and not on_cpu:
+            found = replace(found, devices=self.assumed.node_devices)
+        return found if trainer.strategy == "auto" else replace(found, strategy=trainer.strategy)
 
     @property
     def _on_gpu(self) -> bool:
@@ -140,27 +157,43 @@ class CostEstimator:
             tokens_per_step=mean * min(run.optim.batch_size, num_rows),
         )
 
-    def _setting(self, run: Run) -> tuple[int, int, Storage]:
+    @property
+    def _budget(self) -> int:
+        """Usable bytes of a device."""
+        return int(USABLE_MEMORY * self.assumed.device.memory * GIB)
+
+    def _longest(self, run: Run) -> int:
+        """Tokens of the longest example."""
+        rows = self.assumed.lengths_of(run.data.name)
+        return min(rows.longest or run.data.max_length, run.data.max_length)
+
+    def _storage(self, run: Run) -> Storage:
+        """Storage of an unsharded training."""
+        precision = run.precision
+        if precision == "auto":
+            precision = "bf16-mixed" if self._on_gpu else "32"
+        stored = storage(run, precision, self._on_gpu)
+        return replace(stored, shards=1, buckets=False)
+
+    def _setting(self, run: Run, placement: Placement) -> tuple[int, int, Storage]:
         """Longest example, requested micro-batch size, and storage.
 
         For `auto`, the micro-batch size is the whole step, reduced later if it does not fit.
         """
-        rows, precision = self.assumed.lengths_of(run.data.name), run.precision
-        longest = min(rows.longest or run.data.max_length, run.data.max_length)
-        if precision == "auto":
-            precision = "bf16-mixed" if self._on_gpu else "32"
-        most = -(-run.optim.batch_size // max(run.trainer.devices, self.num_shards(run)))
+        world_size = placement.devices * run.trainer.num_nodes
+        most = -(-run.optim.batch_size // world_size)
+        shards = world_size if placement.strategy == "fsdp" else 1
         requested = self._micro_batch(run)
-        stored = replace(storage(run, precision, self._on_gpu), shards=self.num_shards(run))
-        return longest, most if requested == "auto" else min(requested, most), stored
+        buckets = world_size > 1 and shards == 1
+        stored = replace(self._storage(run), shards=shards, buckets=buckets)
+        return self._longest(run), most if requested == "auto" else min(requested, most), stored
 
     def _peak(
-        self, run: Run, shape: ModelShape, plan: TrainingPlan
+        self, run: Run, shape: ModelShape, plan: TrainingPlan, placement: Placement
     ) -> tuple[int, int, int, int | None]:
         """Values of `memory`, `micro_batch`, `one_row` and `fitting` of `Cost`."""
-        longest, size, stored = self._setting(run)
-        share = self.assumed.answer_share
-        budget = int(USABLE_MEMORY * self.assumed.device.memory * GIB)
+        longest, size, stored = self._setting(run, placement)
+        share, budget = self.assumed.answer_share, self._budget
 
         def peak(size: int) -> int:
             tokens = size * longest
@@ -207,21 +240,3 @@ def num_training_examples(source: Source) -> int | None:
         total = max(0, total - source.skip_examples)
     sizes = [size for size in (total, source.max_examples) if size is not None]
     return math.ceil(Fraction(str(source.fraction)) * min(sizes)) if sizes else None
-
-
-def sampled_equivalent(method: Method) -> Method:
-    """The method, or for a scored one a method that selects as many heads without scores.
-
-    Its heads are spread over the layers and share fewer KV groups than scored ones, so the count of
-    trainable rows is slightly too high.
-    """
-    if not (isinstance(method, HeadMethod) and hasattr(method, "task_model")):
-        return method
-    shared = {f.name: getattr(method, f.name) for f in fields(HeadMethod)}
-    return LayerConsistent(**{**shared, "name": "spread"})
-
-
-def training_plan(method: Method, geometry: Geometry, seed: int) -> TrainingPlan:
-    """Training plan of a method that selects heads without a model."""
-    context = Context(geometry=geometry, seed=seed, base=Path(), base_hash="", output_dir=Path())
-    return method.plan(method.choose(context))

@@ -126,17 +126,17 @@ def _too_large(plan: Plan) -> list[str]:
 
 
 def _sharded(plan: Plan) -> list[str]:
-    """Sharded runs, which no trainer supports yet."""
-    runs = [each.run for each in plan.runs if each.run.sharded]
+    """Runs whose weights are sharded over several devices, one line per model."""
     found = defaultdict(list)
-    for run in runs:
+    for run, cost in ((each.run, plan.costs[each.key]) for each in plan.runs):
+        if cost is None or cost.shards == 1:
+            continue
         deviates = run.precision != run.optim.precision
-        how = f"in {run.precision} instead of {run.optim.precision}" if deviates else ""
-        found[run.model.name, how].append(run.method.name)
+        how = f", in {run.precision} instead of {run.optim.precision}" if deviates else ""
+        found[run.model.name, cost.shards, how].append(run.method.name)
     return [
-        f"sharded: {model} ({', '.join(dict.fromkeys(methods))}) over several devices"
-        f"{how and ', '}{how}; no trainer here does it yet: these {len(methods)} runs will fail"
-        for (model, how), methods in found.items()
+        f"sharded: {model} ({', '.join(dict.fromkeys(methods))}) over {shards} devices{how}"
+        for (model, shards, how), methods in found.items()
     ]
 
 

@@ -59,6 +59,8 @@ class Result:
         dropped: Reason -> their number.
         num_truncated: Training examples with a truncated instruction.
         devices: Number of ranks.
+        num_nodes: Number of machines.
+        strategy: How the ranks shared the training: `single`, `ddp` or `fsdp`.
         flops_per_token_forward: FLOPs of a forward pass (`alps.cost`), a multiply-add counted as 2.
         flops_per_token_backward: FLOPs of a backward pass.
         flops_vs_full: FLOPs of a step over those of full fine-tuning on the same examples.
@@ -97,6 +99,8 @@ class Result:
     dropped: Mapping[str, int] | None = None
     num_truncated: int | None = None
     devices: int | None = None
+    num_nodes: int | None = None
+    strategy: str | None = None
     flops_per_token_forward: float | None = None
     flops_per_token_backward: float | None = None
     flops_vs_full: float | None = None

@@ -17,6 +17,17 @@ from alps.settings.interfaces import Benchmark
 EvaluationPrecision = Literal["32", "tf32", "bf16"]
 """Precision in which a model was evaluated."""
 
+POSITIVE = (
+    "devices",
+    "num_nodes",
+    "parallel",
+    "rendezvous_seconds",
+    "micro_batch_size",
+    "loss_chunk",
+    "checkpoint_every_n_steps",
+)
+"""Settings of `Trainer` that are at least 1."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Trainer:
@@ -25,9 +36,17 @@ class Trainer:
     Attributes:
         name: Name of the choice.
         accelerator: `auto`, `cpu` or `gpu`.
-        devices: Number of local devices (ranks).
+        devices: Devices of a node (ranks). `auto` is one device for a training that fits into its
+            memory as predicted, else all visible GPUs; on a CPU, one.
+        num_nodes: Machines that share each training; the same command runs on all of them.
+        parallel: Runs of a sweep that run at once on this machine, each on a device of its own;
+            `auto` is the number of visible GPUs, without GPU one.
+        node_rank: Number of this machine, from 0; without it `NODE_RANK`, or SLURM's.
+        rendezvous: `host:port` of the first node; without it `MASTER_ADDR` and `MASTER_PORT`, or
+            the first node of the SLURM job.
+        rendezvous_seconds: Longest wait of nodes for each other at the start.
         strategy: `ddp` replicates the model on each device, `fsdp` shards it; `auto` shards models
-            marked `sharded` if more than heads or adapters train.
+            marked `sharded` if more than heads or adapters train, and what fits no single device.
         micro_batch_size: Examples per forward pass and device; the effective batch size is
             `optim.batch_size`. `auto` begins with the most that fit into memory as predicted, and
             halves it when a step runs out of memory. None is `auto` on GPUs and 8 on CPUs.
@@ -41,7 +60,12 @@ class Trainer:
 
     name: str = "auto"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    devices: int = 1
+    devices: int | Literal["auto"] = "auto"
+    num_nodes: int = 1
+    parallel: int | Literal["auto"] = "auto"
+    node_rank: int | None = None
+    rendezvous: str | None = None
+    rendezvous_seconds: int = 600
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     micro_batch_size: int | Literal["auto"] | None = None
     activation_checkpointing: bool = False
@@ -55,10 +79,30 @@ class Trainer:
 
     def problems(self) -> Iterator[str]:
         """Sentences about invalid settings."""
-        for name in ("devices", "micro_batch_size", "loss_chunk", "checkpoint_every_n_steps"):
+        for name in POSITIVE:
             value = getattr(self, name)
             if value not in (None, "auto") and value < 1:
                 yield f"trainer.{name} must be at least 1, got {value}"
+        if self.num_nodes > 1:
+            yield f"trainer.num_nodes={self.num_nodes}: this version trains on one node"
+        if self.node_rank is not None and not 0 <= self.node_rank < self.num_nodes:
+            yield (
+                f"trainer.node_rank={self.node_rank} is no number of {self.num_nodes} nodes: they "
+                "count from 0"
+            )
+        host, _, port = (self.rendezvous or "host:1").rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            yield f"trainer.rendezvous={self.rendezvous} is no address: write host:port"
+
+    @property
+    def num_devices(self) -> int:
+        """Devices of a node; `auto` is one until `alps.launch.devices` resolves it."""
+        return 1 if self.devices == "auto" else self.devices
+
+    @property
+    def world_size(self) -> int:
+        """Ranks on all nodes."""
+        return self.num_devices * self.num_nodes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -179,7 +179,7 @@ class Run:
     @property
     def strategy(self) -> Literal["single", "ddp", "fsdp"]:
         """How its ranks share the training."""
-        if self.trainer.devices == 1:
+        if self.trainer.world_size == 1:
             return "single"
         return "fsdp" if self.sharded else "ddp"
 

@@ -90,7 +90,7 @@ def _trained(run: Run, callbacks: Sequence[pl.Callback]) -> bool:
     try:
         _attempt(run, callbacks)
     except MicroBatchTooLarge as error:
-        if run.trainer.devices > 1:
+        if run.strategy != "single":
             raise
         log.warning("%s: %s", run.key, error)
         return False
@@ -142,7 +142,9 @@ def _attempt(run: Run, callbacks: Sequence[pl.Callback]) -> None:
             "num_dropped": rows.num_dropped,
             "dropped": dict(rows.dropped),
             "num_truncated": rows.num_truncated,
-            "devices": run.trainer.devices,
+            "devices": run.trainer.world_size,
+            "num_nodes": run.trainer.num_nodes,
+            "strategy": run.strategy,
             "micro_batch_size": size,
             **predict_cost(run, base, plan, rows, schedule, str(trainer.precision)),
         }
@@ -196,7 +198,7 @@ def step_schedule(run: Run, num_examples: int, micro_batch_size: int) -> Schedul
         epochs=run.optim.epochs,
         max_steps=run.optim.max_steps,
         seed=run.seed,
-        world_size=run.trainer.devices,
+        world_size=run.trainer.world_size,
         micro_batch_size=micro_batch_size,
     )
 
@@ -222,13 +224,14 @@ def build_trainer(
     if run.logger.name == "wandb":
         callbacks.append(WandbLog(run, folder.path, metrics))
     callbacks.append(checkpoints)  # last, so that checkpoints have the state of all others
-    several = run.trainer.devices > 1
+    several = run.trainer.world_size > 1
     # Explicit, because detection would find SLURM in a job, where ranks are torchrun's.
     environment = TorchElasticEnvironment() if several else LightningEnvironment()
     return pl.Trainer(
         accelerator="gpu" if gpu else "cpu",
-        devices=run.trainer.devices,
-        strategy=build_strategy(run.strategy, run.trainer.devices, gpu),
+        devices=run.trainer.num_devices,
+        num_nodes=run.trainer.num_nodes,
+        strategy=build_strategy(run.strategy, run.trainer.world_size, gpu),
         precision=precision,  # pyright: ignore[reportArgumentType]
         max_steps=module.schedule.num_steps,
         max_epochs=-1,

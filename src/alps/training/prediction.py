@@ -83,7 +83,7 @@ def automatic_micro_batch_size(
     share = float((rows.num_answers / rows.lengths).max())
     on_gpu = trains_on_gpu(run)
     stored = storage(run, "mixed" if on_gpu else "32", on_gpu)
-    memory, shape = device_memory(on_gpu, run.trainer.devices), ModelShape.read(base)
+    memory, shape = device_memory(on_gpu, run.trainer.num_devices), ModelShape.read(base)
 
     def most(budget: int) -> int:
         return largest_micro_batch(shape, plan, longest, share, budget, stored)
@@ -95,7 +95,7 @@ def automatic_micro_batch_size(
             size = min(most(memory * on_gpu), 1)
         except ValueError:
             raise RunFailed(str(error)) from None
-    return min(size, -(-run.optim.batch_size // run.trainer.devices))
+    return min(size, -(-run.optim.batch_size // run.trainer.world_size))
 
 
 def trains_on_gpu(run: Run) -> bool:
