@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TESTS ?=
 
-.PHONY: demo test test-slurm check setup clean
+.PHONY: demo test test-gpu test-slurm check setup clean
 
 demo: setup
 	$(BIN)/alps evaluate -m experiment=demo
@@ -18,6 +18,10 @@ demo: setup
 
 test: setup
 	$(BIN)/pytest -n 2 --dist loadgroup $(TESTS)
+
+# What needs a CUDA device; without one all of them skip.
+test-gpu: setup
+	$(BIN)/pytest -q -m gpu tests/test_gpu.py
 
 # Real jobs on a SLURM cluster of this one host, brought up for it: needs root and Debian.
 test-slurm: setup

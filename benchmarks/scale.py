@@ -1,11 +1,15 @@
 """Which models fit which devices: the predicted memory of a training, as docs/scale.md has it.
 
 python benchmarks/scale.py
+python benchmarks/scale.py --write       # puts the table into docs/scale.md
 """
 
 from __future__ import annotations
 
+import argparse
 import math
+import re
+from pathlib import Path
 
 from alps.config.build import build, compose_config
 from alps.cost.memory import USABLE_MEMORY, Storage, peak_memory
@@ -21,6 +25,8 @@ TOKENS, ANSWER_SHARE = 1024, 0.75
 """Of a micro-batch: two long examples, or a few of usual length."""
 
 GIB = 2**30
+PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
+FIRST = "| model | trains |"
 
 
 def plan_of(method: str, shape: ModelShape) -> TrainingPlan:
@@ -34,29 +40,35 @@ def plan_of(method: str, shape: ModelShape) -> TrainingPlan:
     return expected_plan(build(compose_config(settings)).method, shape.geometry, seed=0)
 
 
-def storage(method: str, shards: int) -> Storage:
+def storage(method: str, shards: int = 1, buckets: bool = False) -> Storage:
     """bf16-mixed on GPUs; the preset has a bfloat16 base and computes activations twice."""
     small = "gpu24" in method
-    frozen = 2 if small else 4
-    return Storage(activation_bytes=2, frozen_bytes=frozen, checkpointing=small, shards=shards)
+    return Storage(
+        activation_bytes=2,
+        frozen_bytes=2 if small else 4,
+        checkpointing=small,
+        shards=shards,
+        buckets=buckets,
+    )
 
 
 def table() -> list[str]:
-    """Rows of the table: GiB on one device and on each of eight that share, and what that fits."""
+    """Rows of the table: GiB of a device by strategy, and the least that trains it."""
     lines = [
-        "| model | trains | one device, GiB | each of 8 under FSDP, GiB | 24 GB | 40 GB | 80 GB |",
-        "|---|---|---|---|---|---|---|",
+        "| model | trains | one device, GiB | each under DDP | each of 8 under FSDP | "
+        "24 GB | 40 GB | 80 GB |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, choice in MODELS.items():
         shape = model_shape(build(compose_config([f"model={choice}", "evals=none"])).model)
         assert shape is not None
         for method in METHODS:
             plan, answers = plan_of(method, shape), math.ceil(ANSWER_SHARE * TOKENS)
-            one, eight = (
-                peak_memory(shape, plan, TOKENS, answers, storage(method, shards)).total / GIB
-                for shards in (1, 8)
+            stored = storage(method), storage(method, buckets=True), storage(method, shards=8)
+            one, ddp, eight = (
+                peak_memory(shape, plan, TOKENS, answers, each).total / GIB for each in stored
             )
-            cells = [name, method, f"{one:.1f}", f"{eight:.1f}"]
+            cells = [name, method, f"{one:.1f}", f"{ddp:.1f}", f"{eight:.1f}"]
             cells += [advice(one, eight, memory) for memory in DEVICES]
             lines.append(f"| {' | '.join(cells)} |")
     return lines
@@ -68,5 +80,19 @@ def advice(one: float, eight: float, memory: int) -> str:
     return "one" if one <= usable else "8, sharded" if eight <= usable else "no"
 
 
+def main() -> None:
+    """Prints the table, or replaces the one in the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", action="store_true", help="replace the table in docs/scale.md")
+    text = "\n".join(table())
+    if not parser.parse_args().write:
+        print(text)
+        return
+    page = PAGE.read_text()
+    old = re.search(rf"^{re.escape(FIRST)}.*\n(?:\|.*\n)*", page, re.M)
+    assert old is not None, f"{PAGE} has no table that begins with {FIRST}"
+    PAGE.write_text(page.replace(old[0], f"{text}\n"))
+
+
 if __name__ == "__main__":
-    print("\n".join(table()))
+    main()
