@@ -187,8 +187,8 @@ def test_one_rank_without_memory_makes_all_begin_again(
     script, command = tmp_path / "rank.py", ranks._command
     script.write_text(RANK)
 
-    def with_little_memory(run, folder: Path) -> list[str]:
-        torchrun = command(run, folder)
+    def with_little_memory(folder: Path, devices: int, where: list[str]) -> list[str]:
+        torchrun = command(folder, devices, where)
         return [*torchrun[: torchrun.index("-m", 3)], str(script), str(folder)]
 
     monkeypatch.setattr(ranks, "_command", with_little_memory)
@@ -208,4 +208,4 @@ def test_one_rank_without_memory_makes_all_begin_again(
     execute(given, fit)
     assert_same_training(run, given)
     assert json.loads((run.folder / "training.json").read_text())["micro_batch_size"] == 2
-    assert sys.executable in with_little_memory(run, run.folder)
+    assert sys.executable in with_little_memory(run.folder, 2, [])
