@@ -11,8 +11,9 @@ from dataclasses import replace
 from random import Random
 
 from alps.cost.flops import Workload, flops_vs_full
-from alps.cost.memory import Storage, peak_memory
+from alps.cost.memory import peak_memory
 from alps.cost.shape import ModelShape
+from alps.cost.storage import Storage
 from alps.heads.geometry import Geometry
 from alps.heads.head_set import HeadSet
 from alps.models.training_plan import LoraShape, TrainingPlan

@@ -12,8 +12,10 @@ import re
 from pathlib import Path
 
 from alps.config.build import build, compose_config
-from alps.cost.memory import USABLE_MEMORY, Storage, peak_memory
+from alps.cost.memory import peak_memory
+from alps.cost.micro_batch import USABLE_MEMORY
 from alps.cost.shape import ModelShape
+from alps.cost.storage import Storage
 from alps.methods.expected_plan import expected_plan
 from alps.models.training_plan import TrainingPlan
 from alps.plan.cost import model_shape

@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
-from alps.cost.memory import USABLE_MEMORY, Storage, largest_micro_batch, peak_memory, storage
+from alps.cost.memory import peak_memory
+from alps.cost.micro_batch import USABLE_MEMORY, largest_micro_batch
+from alps.cost.storage import Storage, storage
 from alps.data.encoding.encode import EncodedExample
 from alps.settings.run import Run
 from gpu_parts.models import WAYS, plan_of, random_rows, run_of, shape_of

@@ -19,12 +19,12 @@ from alps.cost.memory import (
     HEAP_SHARE,
     PROGRAM_BYTES,
     Memory,
-    Storage,
     _Gathered,
-    largest_micro_batch,
     peak_memory,
 )
+from alps.cost.micro_batch import largest_micro_batch
 from alps.cost.shape import ModelShape
+from alps.cost.storage import Storage
 from alps.heads.geometry import Geometry
 from alps.heads.head_set import HeadSet
 from alps.models import packed_attention

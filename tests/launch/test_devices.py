@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from alps.base.key import canonical
-from alps.cost.memory import USABLE_MEMORY
+from alps.cost.micro_batch import USABLE_MEMORY
 from alps.execute import execute
 from alps.launch import devices
 from alps.launch.devices import device_problems, num_parallel, resolve_devices
@@ -16,7 +16,7 @@ from alps.runs.folder import RunFolder
 
 @pytest.fixture
 def gpus(monkeypatch):
-    """Pretends that there are GPUs with so many bytes each."""
+    """Pretends that there are GPUs of the given memory in bytes."""
 
     def pretend(*memory: int) -> None:
         monkeypatch.setattr(

@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from alps.launch.nodes import Address, find_address, first_host, first_node, join
+from alps.launch.address import Address, find_address, first_host
+from alps.launch.nodes import first_node, join
 from alps.runs.folder import RunFolder
 from alps.runs.result import RunFailed
 from alps.settings.infrastructure import Trainer

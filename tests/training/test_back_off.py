@@ -24,7 +24,7 @@ AUTO = "trainer.micro_batch_size=auto"
 
 
 class Device:
-    """Has memory for so many examples in a micro-batch, and is filled by others after a while.
+    """Has memory for a number of examples in a micro-batch, and is filled by others after a while.
 
     Attributes:
         examples: Examples that fit.

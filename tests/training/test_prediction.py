@@ -2,8 +2,9 @@
 
 import pytest
 
-from alps.cost.memory import PROGRAM_BYTES, peak_memory, storage
+from alps.cost.memory import PROGRAM_BYTES, peak_memory
 from alps.cost.shape import ModelShape
+from alps.cost.storage import storage
 from alps.data.encoding.dataset import EncodedDataset
 from alps.data.encoding.encode import EncodedExample
 from alps.models.checkpoint import materialize
@@ -51,7 +52,7 @@ def test_a_gpu_tries_one_example_that_fits_into_all_of_its_memory(make_run, monk
     run = make_run("method=full", "trainer.micro_batch_size=auto")
     base, kept = materialize(run.model), storage(run, "mixed", on_gpu=True)
     need = peak_memory(ModelShape.read(base), PLAN, 40, 10, kept).total
-    monkeypatch.setattr(prediction, "trains_on_gpu", lambda run: True)
+    monkeypatch.setattr(prediction, "uses_gpu", lambda run: True)
     monkeypatch.setattr(prediction, "device_memory", lambda *_: int(share * need))
     if share > 1:
         assert automatic_micro_batch_size(run, base, PLAN, ROWS) >= 1

@@ -56,7 +56,8 @@ class RunPlan:
             ValueError: If they do not meet; one sentence.
             SystemExit: On another node, when the first one's command has ended.
         """
-        from alps.launch.nodes import find_address, first_node
+        from alps.launch.address import find_address
+        from alps.launch.nodes import first_node
         from alps.launch.ranks import follow_first_node
 
         trainer = self.runs[0].trainer

@@ -40,27 +40,20 @@ resident memory of the process, with `PROGRAM_BYTES` and what glibc's heap canno
 (`HEAP_SHARE`).
 
 Excluded: attention scores without fused attention, library workspaces and, on a GPU, fragmentation
-and the CUDA context (a few hundred MB). `USABLE_MEMORY` leaves space for them. AdamW is fused or
-takes one parameter after the other; both need less than the backward pass.
+and the CUDA context (a few hundred MB). `micro_batch.USABLE_MEMORY` leaves space for them. AdamW
+is fused or takes one parameter after the other; both need less than the backward pass.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from alps.cost.autograd import Block, Linear, blocks, output_layer
 from alps.cost.shape import ModelShape
+from alps.cost.storage import FLOAT32, FLOAT32_BYTES, Storage
 from alps.models.training_plan import TrainingPlan
-from alps.settings.run import Run
-
-FLOAT32_BYTES = 4
-"""Bytes of a float32 element; norms and the loss are float32 under any precision."""
-
-USABLE_MEMORY = 0.85
-"""Share of a device's memory that a prediction may use, as predictions are incomplete."""
 
 PROGRAM_BYTES = 590 * 2**20
 """Resident memory of a process before it reads weights: Python, its packages, tokenizer. Measured:
@@ -74,67 +67,6 @@ mapped by itself (benchmarks/memory.py)."""
 
 HEAP_BLOCK_BYTES = 32 * 2**20
 """Larger blocks are never part of the heap: glibc maps them, and unmaps them when freed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Storage:
-    """Bytes per element of parameters and activations.
-
-    Attributes:
-        trainable_bytes: Trainable parameters, their gradients and optimizer states.
-        frozen_bytes: Frozen parameters.
-        matrix_bytes: Frozen matrices of layers, if different: 0.5625 in 4 bits with a float32 scale
-            per block of 64.
-        activation_bytes: Inputs and outputs of matrix products: 2 under mixed precision.
-        optimizer_states: Optimizer states per trainable parameter: AdamW's two moments.
-        checkpointing: Whether activations inside a layer are recomputed in the backward pass.
-        shards: Devices that share weights, gradients and optimizer states (FSDP); 1 for none.
-        buckets: Whether gradients lie in DDP's buckets.
-        joined: Whether attention runs example by example of a packed sequence, and its outputs are
-            concatenated: the kernel for all examples is for GPUs and half precision.
-        loss_chunk: Answer tokens whose logits are in memory at once, or None for all.
-        resident: Whether to predict the resident memory of a process on a CPU, instead of the
-            allocated memory of a GPU.
-    """
-
-    trainable_bytes: int = 4
-    frozen_bytes: int = 4
-    matrix_bytes: float | None = None
-    activation_bytes: int = 4
-    optimizer_states: int = 2
-    checkpointing: bool = False
-    shards: int = 1
-    buckets: bool = False
-    joined: bool = False
-    loss_chunk: int | None = None
-    resident: bool = False
-
-    @property
-    def mixed(self) -> bool:
-        """Whether matrix products use copies in lower precision."""
-        return self.activation_bytes < self.trainable_bytes
-
-
-def storage(run: Run, precision: str, on_gpu: bool) -> Storage:
-    """Storage of a run.
-
-    Args:
-        run: The run.
-        precision: Precision that its trainer uses.
-        on_gpu: Whether it trains on GPUs.
-    """
-    half = "mixed" in precision or "16" in precision
-    return Storage(
-        frozen_bytes=4 if run.optim.frozen_dtype == "float32" else 2,
-        matrix_bytes=0.5625 if run.optim.frozen_dtype == "nf4" else None,
-        activation_bytes=2 if half else 4,
-        checkpointing=run.trainer.activation_checkpointing,
-        shards=run.trainer.world_size if run.strategy == "fsdp" else 1,
-        buckets=run.strategy == "ddp",
-        joined=run.data.batching in ("auto", "packed") and not (on_gpu and half),
-        loss_chunk=run.trainer.loss_chunk,
-        resident=not on_gpu,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +103,7 @@ def peak_memory(
     plan: TrainingPlan,
     num_tokens: int,
     num_answers: int,
-    storage: Storage = Storage(),
+    storage: Storage = FLOAT32,
 ) -> Memory:
     """Predicted memory of a training step, as described in the module docstring.
 
@@ -289,40 +221,6 @@ def _free_blocks(
     return round(HEAP_SHARE * (num_tokens * saved + passing))
 
 
-def largest_micro_batch(
-    shape: ModelShape,
-    plan: TrainingPlan,
-    length: int,
-    answer_share: float,
-    budget: int,
-    storage: Storage = Storage(),
-) -> int:
-    """Largest number of examples of `length` tokens with a predicted peak within `budget` bytes.
-
-    Args:
-        shape: Sizes of the model.
-        plan: Parameters to train.
-        length: Tokens of the longest example.
-        answer_share: Share of the tokens whose logits are computed, in [0, 1].
-        budget: Usable memory in bytes.
-        storage: Bytes per element.
-
-    Raises:
-        ValueError: If not even one example fits; one sentence with remedies.
-    """
-
-    def peak(size: int) -> int:
-        tokens = size * length
-        return peak_memory(shape, plan, tokens, math.ceil(answer_share * tokens), storage).total
-
-    if peak(1) > budget:
-        raise ValueError(_too_large(peak(0), peak(1), budget, length))
-    fits, too_many = 1, 2
-    while peak(too_many) <= budget:
-        fits, too_many = too_many, 2 * too_many
-    return bisect_right(range(fits, too_many), budget, key=peak) + fits - 1
-
-
 def _saved(shape: ModelShape, plan: TrainingPlan, block: Block, storage: Storage) -> int:
     """Bytes per token that autograd saves of one layer."""
     m, g, size = block.linears, shape.geometry, storage.activation_bytes
@@ -388,17 +286,3 @@ def _copy(linear: Linear, storage: Storage) -> int:
     copied = needed and not linear.separate_rows and storage.activation_bytes < stored
     adapter = linear.rank * (linear.inputs + linear.outputs)
     return storage.activation_bytes * (linear.inputs * linear.outputs * copied + adapter)
-
-
-def _too_large(fixed: int, one_row: int, budget: int, length: int) -> str:
-    """Sentence on what does not fit, with remedies."""
-    gib = 2**30
-    if fixed > budget:
-        what, shorter = f"weights, gradients and optimizer need {fixed / gib:.1f}", ""
-    else:
-        what = f"one row of {length} tokens needs {one_row / gib:.1f}"
-        shorter = "a smaller data.max_length, "
-    return (
-        f"{what} GiB of memory, but there are {budget / gib:.1f}: "
-        f"{shorter}scope=heads_only, method=lora or a smaller model needs less"
-    )

@@ -25,7 +25,7 @@ def trained_context(run: Run) -> EvaluationContext:
     model = restore(run)
     cast_frozen(model, run.optim.frozen_dtype)
     checkpoint = merged_checkpoint(run) if run.evals.backend == "vllm" else None
-    return evaluation_context(run, model.eval(), checkpoint, device=_device())
+    return evaluation_context(run, model.eval(), checkpoint, device=_device(run))
 
 
 def base_context(run: Run) -> EvaluationContext:
@@ -34,7 +34,7 @@ def base_context(run: Run) -> EvaluationContext:
 
     base = materialize(run.model)
     model = load_model(base).eval()
-    return evaluation_context(run, model, base, trained=False, device=_device())
+    return evaluation_context(run, model, base, trained=False, device=_device(run))
 
 
 def evaluate_base(run: Run) -> Result | None:
@@ -69,7 +69,9 @@ def evaluate_base(run: Run) -> Result | None:
     return base_result(run)
 
 
-def _device() -> torch.device:
+def _device(run: Run) -> torch.device:
     import torch
 
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    from alps.training.prediction import uses_gpu
+
+    return torch.device("cuda" if uses_gpu(run) else "cpu")

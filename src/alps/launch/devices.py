@@ -14,9 +14,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 
-from alps.cost.memory import USABLE_MEMORY, peak_memory, storage
+from alps.cost.memory import peak_memory
+from alps.cost.micro_batch import USABLE_MEMORY
 from alps.cost.placement import Placement, place
 from alps.cost.shape import ModelShape
+from alps.cost.storage import storage
 from alps.methods.expected_plan import expected_plan
 from alps.models.checkpoint import materialize
 from alps.runs.folder import RunFolder
@@ -86,8 +88,8 @@ def _placement(run: Run, gpus: int) -> Placement:
     rows = encoded_dataset(run.data, load_tokenizer(base), context=context_length(base))
     length = int(rows.lengths.max())
     answers = math.ceil(length * float((rows.num_answers / rows.lengths).max()))
-    precision = "bf16-mixed" if run.precision == "auto" else run.precision
-    shape, stored = ModelShape.read(base), storage(run, precision, on_gpu=True)
+    shape = ModelShape.read(base)
+    stored = storage(run, run.precision_on(gpu=True), on_gpu=True)
     plan = expected_plan(run.method, shape.geometry, run.seed)
 
     def peak(examples: int) -> int:

@@ -25,8 +25,9 @@ import yaml
 import alps
 from alps.base.atomic import write_text
 from alps.base.serialization import to_dict
+from alps.launch.address import Address
 from alps.launch.devices import resolve_devices
-from alps.launch.nodes import Address, Connection, FirstNode, join
+from alps.launch.nodes import Connection, FirstNode, join
 from alps.runs.completion import evaluation_folders
 from alps.runs.folder import RunFolder
 from alps.runs.result import RunFailed
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 45
-"""Longest wait for workers that were told to end; torchrun kills its own after 30 s."""
+"""Longest wait for workers to end on request; torchrun kills its own after 30 s."""
 
 LAUNCHER_VARIABLES = (
     "RANK",

@@ -59,12 +59,13 @@ def evaluate_benchmarks(folder: RunFolder) -> None:
     from alps.evals.evaluate import evaluate
     from alps.evals.run_models import base_context, trained_context
     from alps.runs.completion import evaluation_folders
+    from alps.training.prediction import uses_gpu
     from alps.training.strategies import RANK_TIMEOUT
 
     run = RunFolder(folder.path).read_run("examine.yaml")
-    if torch.cuda.is_available():
+    if uses_gpu(run):
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=RANK_TIMEOUT)
+    dist.init_process_group("nccl" if uses_gpu(run) else "gloo", timeout=RANK_TIMEOUT)
     trained = folder.path != run.base_folder
     context = cache(lambda: trained_context(run) if trained else base_context(run))
     for place in evaluation_folders(run, trained):

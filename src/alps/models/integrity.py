@@ -6,8 +6,8 @@ Therefore every checkpoint is first loaded on the meta device, which reads names
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import logging
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, PreTrainedModel
-from transformers.utils import logging as transformers_logging
 
 from alps.base.hashing import cheap_fingerprint
+from alps.base.log_levels import log_level
 from alps.models.architecture import EMBEDDING, OUTPUT, model_geometry, read_geometry
 from alps.models.qkv import DTYPES, QKVCheckpoint, stored_dtypes, tensor_files
 
@@ -73,7 +73,7 @@ def _on_meta(folder: Path) -> tuple[PreTrainedModel, Mapping[str, Any]]:
     """The model without weights, and transformers' loading info."""
     load: Any = AutoModelForCausalLM.from_pretrained  # its type omits the loading info
     try:
-        with _quiet():
+        with log_level(logging.ERROR, "transformers"):  # its own loading report
             return load(
                 folder,
                 device_map="meta",
@@ -174,14 +174,3 @@ def _check_tying(folder: Path) -> None:
 def _tensor(path: Path, name: str) -> torch.Tensor:
     with safe_open(path, framework="pt") as file:
         return file.get_tensor(name)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences transformers' own loading report."""
-    before = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(before)

@@ -235,13 +235,11 @@ def _precision_problem(run: Run, trained: bool) -> str | None:
     """Why a model of the run cannot be evaluated in `evals.precision` here, or None."""
     if run.evals.precision == "auto":
         return None
-    import torch
-
     from alps.evals.precision import evaluation_precision
+    from alps.training.prediction import uses_gpu
 
-    on_gpu = torch.cuda.is_available() and run.trainer.accelerator != "cpu"
     try:
-        evaluation_precision(run, trained, on_gpu)
+        evaluation_precision(run, trained, uses_gpu(run))
     except ValueError as error:
         return str(error)
     return None

@@ -10,8 +10,8 @@ import logging
 import shutil
 from collections.abc import Container, Iterable, Iterator
 
-from alps.cost.memory import FLOAT32_BYTES
 from alps.cost.shape import ModelShape
+from alps.cost.storage import FLOAT32_BYTES
 from alps.models.checkpoint import materialize
 from alps.runs.completion import is_finished
 from alps.runs.folder import RunFolder

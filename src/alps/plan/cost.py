@@ -11,16 +11,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from alps.cost.flops import Workload, step_flops
-from alps.cost.memory import (
-    FLOAT32_BYTES,
-    USABLE_MEMORY,
-    Storage,
-    largest_micro_batch,
-    peak_memory,
-    storage,
-)
+from alps.cost.memory import peak_memory
+from alps.cost.micro_batch import USABLE_MEMORY, largest_micro_batch
 from alps.cost.placement import Placement, place
 from alps.cost.shape import ModelShape
+from alps.cost.storage import FLOAT32_BYTES, Storage, storage
 from alps.methods.expected_plan import expected_plan, sampled_equivalent
 from alps.models.training_plan import TrainingPlan
 from alps.plan.assumptions import GIB, Assumptions
@@ -169,10 +164,7 @@ class CostEstimator:
 
     def _storage(self, run: Run) -> Storage:
         """Storage of an unsharded training."""
-        precision = run.precision
-        if precision == "auto":
-            precision = "bf16-mixed" if self._on_gpu else "32"
-        stored = storage(run, precision, self._on_gpu)
+        stored = storage(run, run.precision_on(self._on_gpu), self._on_gpu)
         return replace(stored, shards=1, buckets=False)
 
     def _setting(self, run: Run, placement: Placement) -> tuple[int, int, Storage]:

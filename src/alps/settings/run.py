@@ -193,6 +193,12 @@ class Run:
         precision = self.optim.precision
         return "bf16-mixed" if self.model.sharded and precision == "16-mixed" else precision
 
+    def precision_on(self, gpu: bool) -> str:
+        """The same, with `auto` resolved for GPUs or CPUs."""
+        if self.precision != "auto":
+            return self.precision
+        return "bf16-mixed" if gpu else "32"
+
     @property
     def folder(self) -> Path:
         """Folder of this run."""

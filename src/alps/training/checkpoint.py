@@ -136,8 +136,10 @@ def write_sharded_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
         with replacing(temporary / TRAINER_FILE) as file:
             torch.save(rest, file)
         older = [old for old in _sharded_checkpoints(path) if old != final]
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.rename(final)
+        if final.exists():  # of the same step: the same content
+            shutil.rmtree(temporary)
+        else:
+            temporary.rename(final)
         for old in older:
             shutil.rmtree(old)
         path.unlink(missing_ok=True)

@@ -50,7 +50,7 @@ from alps.training.checkpoint import (
 )
 from alps.training.metrics import Metrics, final_loss
 from alps.training.module import AlignmentModule
-from alps.training.prediction import automatic_micro_batch_size, predict_cost, trains_on_gpu
+from alps.training.prediction import automatic_micro_batch_size, predict_cost, uses_gpu
 from alps.training.progress import TrainingProgress
 from alps.training.save_weights import SaveWeights, training_complete
 from alps.training.strategies import build_strategy
@@ -81,8 +81,7 @@ def fit(run: Run, callbacks: Sequence[pl.Callback] = ()) -> None:
     """
     while not _trained(run, callbacks):
         gc.collect()  # the model, and what a GPU's caching allocator keeps of it
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        torch.cuda.empty_cache()
 
 
 def _trained(run: Run, callbacks: Sequence[pl.Callback]) -> bool:
@@ -112,7 +111,7 @@ def _attempt(run: Run, callbacks: Sequence[pl.Callback]) -> None:
     cast_frozen(model, run.optim.frozen_dtype)
     if run.trainer.activation_checkpointing:
         checkpoint_activations(model)
-    requested = run.trainer.requested_micro_batch(trains_on_gpu(run))
+    requested = run.trainer.requested_micro_batch(uses_gpu(run))
     size = recorded_size(folder.checkpoint_path) if requested == "auto" else requested
     size = size or automatic_micro_batch_size(run, base, plan, rows)
     schedule = step_schedule(run, len(rows), size)
@@ -211,12 +210,7 @@ def build_trainer(
     checkpoints: CheckpointCallback,
 ) -> pl.Trainer:
     """Lightning's trainer with our callbacks; torchrun has started the ranks, if several."""
-    gpu = run.trainer.accelerator == "gpu" or (
-        run.trainer.accelerator == "auto" and torch.cuda.is_available()
-    )
-    precision = run.precision
-    if precision == "auto":
-        precision = "bf16-mixed" if gpu else "32"
+    gpu = run.trainer.accelerator == "gpu" or uses_gpu(run)  # Lightning refuses one that is absent
     callbacks = list(own)
     metrics = next(c for c in own if isinstance(c, Metrics))
     if run.trainer.progress != "off":
@@ -232,7 +226,7 @@ def build_trainer(
         devices=run.trainer.num_devices,
         num_nodes=run.trainer.num_nodes,
         strategy=build_strategy(run.strategy, run.trainer.world_size, gpu),
-        precision=precision,  # pyright: ignore[reportArgumentType]
+        precision=run.precision_on(gpu),  # pyright: ignore[reportArgumentType]
         max_steps=module.schedule.num_steps,
         max_epochs=-1,
         accumulate_grad_batches=module.schedule.num_micro,

@@ -8,8 +8,10 @@ from pathlib import Path
 import torch
 
 from alps.cost.flops import Workload, flops_vs_full, step_flops
-from alps.cost.memory import USABLE_MEMORY, largest_micro_batch, peak_memory, storage
+from alps.cost.memory import peak_memory
+from alps.cost.micro_batch import USABLE_MEMORY, largest_micro_batch
 from alps.cost.shape import ModelShape
+from alps.cost.storage import storage
 from alps.data.batches import Schedule
 from alps.data.encoding.dataset import EncodedDataset
 from alps.models.training_plan import TrainingPlan
@@ -43,7 +45,7 @@ def predict_cost(
     work = Workload.of(lengths, answers, run.optim.batch_size)
     flops = step_flops(shape, plan, work)
     tokens, most_answers = largest_batch(rows, schedule, run.data.batching)
-    stored = storage(run, precision, trains_on_gpu(run))
+    stored = storage(run, precision, uses_gpu(run))
     return {
         "flops_per_token_forward": flops.forward,
         "flops_per_token_backward": flops.backward,
@@ -81,8 +83,8 @@ def automatic_micro_batch_size(
     """
     longest = int(rows.lengths.max())
     share = float((rows.num_answers / rows.lengths).max())
-    on_gpu = trains_on_gpu(run)
-    stored = storage(run, "mixed" if on_gpu else "32", on_gpu)
+    on_gpu = uses_gpu(run)
+    stored = storage(run, run.precision_on(on_gpu), on_gpu)
     memory, shape = device_memory(on_gpu, run.trainer.num_devices), ModelShape.read(base)
 
     def most(budget: int) -> int:
@@ -98,8 +100,8 @@ def automatic_micro_batch_size(
     return min(size, -(-run.optim.batch_size // run.trainer.world_size))
 
 
-def trains_on_gpu(run: Run) -> bool:
-    """Whether a run's ranks train on GPUs."""
+def uses_gpu(run: Run) -> bool:
+    """Whether a run is trained and evaluated on GPUs."""
     return torch.cuda.is_available() and run.trainer.accelerator != "cpu"
 
 
