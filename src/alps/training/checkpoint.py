@@ -154,7 +154,7 @@ def read_checkpoint(path: Path, parameters: Mapping[str, Tensor]) -> dict[str, A
             become sharded as they are. Empty for plain tensors.
     """
     if path.is_dir():
-        rest = torch.load(path / TRAINER_FILE, weights_only=True)
+        rest = _load(path / TRAINER_FILE)
         stored = FileSystemReader(path).read_metadata().state_dict_metadata
         targets = {
             name: _target(name, meta.size, meta.properties.dtype, parameters)
@@ -163,13 +163,16 @@ def read_checkpoint(path: Path, parameters: Mapping[str, Tensor]) -> dict[str, A
         }
         load(dict(targets), checkpoint_id=path, no_dist=not parameters)
     else:
-        loaded = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-        tensors, rest = _split(loaded)
+        tensors, rest = _split(_load(path))
         targets = {n: _target(n, t.shape, t.dtype, parameters) for n, t in tensors.items()}
         for name, target in targets.items():
             value = tensors[name]
             fill(target, value.__getitem__ if value.ndim else lambda where, value=value: value)
     return _join(targets, rest)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    return TorchCheckpointIO().load_checkpoint(path, map_location="cpu", weights_only=True)
 
 
 def _sharded_checkpoints(path: Path) -> list[Path]:
