@@ -4,13 +4,17 @@ The cache of converted models is shared by a session.
 """
 
 import gc
+import logging
 import os
+import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 from jaxtyping import install_import_hook
@@ -69,6 +73,44 @@ def make_run(tmp_path: Path):
 
 
 @pytest.fixture(scope="session")
+def kept_outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `make_trained` keeps what it trained."""
+    return tmp_path_factory.mktemp("trained")
+
+
+@pytest.fixture
+def make_trained(make_run, kept_outputs: Path):
+    """A run as of `make_run` that has ended, with its task model, in the test's own folder.
+
+    A session trains it once; each test has a copy. Who tests the training itself trains.
+    """
+    from alps.base.hashing import digest
+    from alps.base.serialization import to_dict
+    from alps.execute import execute
+    from alps.runs.folder import RunFolder
+    from alps.training.fit import fit
+
+    def provide(run) -> None:
+        kept = kept_outputs / f"{run.key}-{digest(to_dict(run.evals))[:12]}"
+        if not kept.exists():
+            begun = replace(run, output_dir=f"{kept}.begun")
+            if (task := begun.task_run()) is not None:
+                provide(task)
+            execute(begun, fit)
+            Path(begun.output_dir).rename(kept)
+        shutil.copytree(kept, run.output_dir, dirs_exist_ok=True)
+        for folder in Path(run.output_dir, "runs").iterdir():
+            RunFolder(folder).write_run(RunFolder(folder).read_run())  # names its own outputs
+
+    def make(*overrides: str):
+        run = make_run(*overrides)
+        provide(run)
+        return run
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Preloaded]:
     """Starts Python processes to which importing torch is no work."""
     server = Preloaded(tmp_path_factory.mktemp("server"))
@@ -93,6 +135,36 @@ def alps(tmp_path: Path, preloaded: Preloaded):
         return done
 
     return call
+
+
+@pytest.fixture
+def cli(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., CompletedProcess[str]]]:
+    """Types a command in this process: what `alps` does without a new one."""
+    from alps.cli.__main__ import main
+
+    root = logging.getLogger()
+    before, environment = (root.handlers[:], root.level), dict(os.environ)
+
+    def call(*arguments: str, check: int | None = None) -> CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["alps", *arguments])
+        capsys.readouterr()
+        code: object = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+        out, err = capsys.readouterr()
+        assert isinstance(code, int), code
+        assert check in (None, code), err + out
+        return CompletedProcess(arguments, code, out, err)
+
+    yield call
+    root.handlers[:] = before[0]
+    root.setLevel(before[1])
+    os.environ.clear()
+    os.environ.update(environment)
 
 
 @pytest.fixture

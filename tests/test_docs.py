@@ -107,13 +107,13 @@ def test_every_command_composes(page: str, line: str, tmp_path: Path):
             pytest.fail(f"{page}: {line}: {error} {explain(settings)}")
 
 
-def test_commands_marked_run_do_run(alps):
+def test_commands_marked_run_do_run(cli):
     marked = [(line, m[1]) for _, line in commands() if (m := re.search(r"# run: (.+)$", line))]
     assert marked
     for line, small in marked:
         command, settings = overrides(line)
         flags = ["-m"] if " -m " in line else []
-        alps(command, *flags, *settings, *small.split(), check=0)
+        cli(command, *flags, *settings, *small.split(), check=0)
 
 
 def demo() -> list[str]:
@@ -122,12 +122,12 @@ def demo() -> list[str]:
     return [line.strip() for line in recipe.splitlines()]
 
 
-def test_the_demo_goes_through_and_ends_with_its_pictures(alps, tmp_path):
+def test_the_demo_goes_through_and_ends_with_its_pictures(cli, tmp_path):
     """Its commands, made tiny; `ls` lists the table and the heads that ALPS chose."""
     small = ("model=tiny", "data.max_examples=16", "evals.limit=2")
     ran = [shlex.split(line.removeprefix("$(BIN)/alps ")) for line in demo() if "/alps " in line]
     for words in ran:
-        printed = alps(*words, *small, check=0).stdout
+        printed = cli(*words, *small, check=0).stdout
     assert [words[0] for words in ran] == ["evaluate", "train", "report"]
     assert all(row in printed for row in ("vanilla", "w/ full", "ALPS, 10%", "Random, 10%"))
     (folder,) = (tmp_path / "outputs" / "reports").iterdir()
@@ -174,7 +174,7 @@ def test_adding_a_method_as_documented_works(alps, tmp_path):
     assert '"metric": "pad"' in heads.read_text()
 
 
-def test_adding_a_benchmark_as_documented_works(alps, tmp_path):
+def test_adding_a_benchmark_as_documented_works(cli, tmp_path):
     """The guide's own files, outside the package, asked of a model with random weights."""
     page = (ROOT / "docs" / "add_a_benchmark.md").read_text()
     task, benchmark = re.findall(r"```yaml\n(.*?)```", page, re.S)
@@ -197,11 +197,11 @@ def test_adding_a_benchmark_as_documented_works(alps, tmp_path):
         "optim.max_steps=1",
         "method=full",
     ]
-    alps("train", *settings, check=0)
+    cli("train", *settings, check=0)
     (result,) = tmp_path.glob("outputs/runs/*/evals/capitals/alpaca.json")
     assert json.loads(result.read_text())["num_documents"] == 3
     wrong = "evals.benchmarks.capitals.metrics.accuracy='exact_mach,first'"
-    done = alps("train", *settings, wrong, f"output_dir={tmp_path}/new", check=2)
+    done = cli("train", *settings, wrong, f"output_dir={tmp_path}/new", check=2)
     assert "the task computes no 'exact_mach', did you mean 'exact_match'?" in done.stderr
     assert not (tmp_path / "new").exists()
 

@@ -10,14 +10,12 @@ from safetensors.numpy import load_file as load_numpy
 from safetensors.torch import load_file, save_file
 
 from alps.cli.localize import localize as run_localize
-from alps.execute import execute
 from alps.heads.geometry import Geometry
 from alps.heads.head_set import HeadSet
 from alps.localization import cache as remember
 from alps.localization.engine import localize
 from alps.models.architecture import qkv_names
 from alps.models.qkv import INDEX
-from alps.training.fit import fit
 
 CONFIG = {
     "model_type": "llama", "num_hidden_layers": 3, "num_attention_heads": 6,
@@ -367,9 +365,8 @@ def test_bad_arguments_of_heads_are_one_sentence_and_leave_nothing(cli, argument
     assert not done.stdout and sorted(Path().rglob("*")) == before
 
 
-def test_a_real_fine_tune_end_to_end(alps, tmp_path, make_run):
-    run = make_run("method=full")
-    execute(run, fit)
+def test_a_real_fine_tune_end_to_end(alps, tmp_path, make_trained):
+    run = make_trained("method=full")
     done = alps("localize", "base=tiny", f"task={run.key}", "metric=pad,kl", "ratio=0.2", check=0)
     assert done.stderr == ""
     assert done.stdout.startswith("pad: 4 of 16 heads chosen (25.0 %)")

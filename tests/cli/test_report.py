@@ -240,13 +240,13 @@ def test_all_problems_are_told_together():
     assert len(error.value.problems) == 3
 
 
-def test_four_trainings_become_a_report(alps, tmp_path):
+def test_four_trainings_become_a_report(cli, tmp_path):
     settings = [
         "experiment=table3", "scale=mini", "model=tiny", "data=mini_math", "method=full,alps",
         "ratio=0.5", "seed=0,1", "data.max_examples=16", "evals.limit=4", "trainer.progress=off",
     ]  # fmt: skip
-    alps("train", *settings, check=0)
-    done = alps("report", *settings, check=0)
+    cli("train", *settings, check=0)
+    done = cli("report", *settings, check=0)
     (folder,) = (tmp_path / "outputs" / "reports").iterdir()
     made = {p.name for p in folder.iterdir()}
     assert {"table.md", "table.tex", "results.csv", "results.json", "bars.png", "bars.pdf"} <= made
@@ -302,13 +302,13 @@ def test_what_does_not_go_with_a_published_table_is_one_sentence(arguments, said
     assert said in refusal(arguments, capsys)
 
 
-def test_figures_of_heads_need_only_the_runs_that_train_all(alps, tmp_path):
+def test_figures_of_heads_need_only_the_runs_that_train_all(cli, tmp_path):
     settings = ["experiment=figure8", "scale=mini", "model=tiny", "data=mini_math,mini_code",
                 "data.max_examples=8", "trainer.progress=off"]  # fmt: skip
-    alps("train", *settings, check=0)
+    cli("train", *settings, check=0)
     assert {p.name.split("-")[0] for p in (tmp_path / "outputs/runs").iterdir()} == {"full"}
     before = sorted((tmp_path / "outputs/runs").rglob("*"))
-    alps("report", *settings, check=0)
+    cli("report", *settings, check=0)
     (folder,) = (tmp_path / "outputs" / "reports").iterdir()
     pictures = {p.name for p in folder.iterdir() if p.suffix in (".png", ".pdf")}
     assert pictures == {"heads.png", "heads.pdf"}
@@ -317,10 +317,10 @@ def test_figures_of_heads_need_only_the_runs_that_train_all(alps, tmp_path):
     for weights in (tmp_path / "outputs/runs").glob("*/weights"):
         shutil.rmtree(weights)
     picture = (folder / "heads.png").read_bytes()
-    alps("report", *settings, check=0)  # scores are enough
+    cli("report", *settings, check=0)  # scores are enough
     assert (folder / "heads.png").read_bytes() == picture
     shutil.rmtree(tmp_path / "outputs/scores")
-    done = alps("report", *settings, check=2)
+    done = cli("report", *settings, check=2)
     assert "were deleted (weights=drop)" in done.stderr and "Traceback" not in done.stderr
 
 
