@@ -16,8 +16,10 @@ demo: setup
 	@echo "The table as a picture, and the heat map of the heads that ALPS chose:"
 	@ls outputs/reports/demo/*.png
 
+# By file: what the tests of a module share is then made once. Marks of pytest-xdist 3.8 for groups have no
+# effect under pytest 9.2.
 test: setup
-	$(BIN)/pytest -n 2 --dist loadgroup $(TESTS)
+	$(BIN)/pytest -n 2 --dist loadfile $(TESTS)
 
 # What needs a CUDA device; without one all of them skip.
 test-gpu: setup

@@ -59,7 +59,6 @@ def trained(tmp_path_factory):
     return train
 
 
-@pytest.mark.xdist_group("trained")
 @pytest.mark.parametrize("method", ["random", "lora"])
 def test_the_loss_curve_is_the_same_with_and_without(trained, method):
     (plain, _), (examined, _) = trained(method)
@@ -69,7 +68,6 @@ def test_the_loss_curve_is_the_same_with_and_without(trained, method):
     assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
 
 
-@pytest.mark.xdist_group("trained")
 def test_epochs_are_examined_and_so_is_the_end(trained):
     _, (run, result) = trained("random")
     epochs = sorted(p.name for p in (run.folder / "epochs").iterdir())
@@ -87,7 +85,6 @@ def test_epochs_are_examined_and_so_is_the_end(trained):
     assert first > second, "each epoch's own weights are examined"
 
 
-@pytest.mark.xdist_group("trained")
 @pytest.mark.parametrize("method", ["random", "lora"])
 def test_the_end_is_what_evaluate_says_afterwards(trained, method):
     """One engine: the callback's scores are those of the restored model."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(400)]
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("model=tiny", "evals=none", "data.max_examples=24", "trainer.progress=off")

@@ -19,8 +19,6 @@ from alps.runs.folder import RunFolder
 from alps.training.fit import fit
 from alps.training.metrics import read_metrics
 
-pytestmark = pytest.mark.xdist_group("sharding")
-
 METHODS = [
     "alps", "kl", "euclidean", "cosine", "random", "layer_consistent", "lora", "full", "no_attn",
 ]  # fmt: skip

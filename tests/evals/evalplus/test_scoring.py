@@ -10,7 +10,7 @@ from alps.evals.evalplus import scoring as evalplus_scoring
 from alps.evals.evalplus.problems import RELEASES, load_release
 from alps.evals.evalplus.scoring import score
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.xdist_group("scoring")]
+pytestmark = [pytest.mark.sandbox]
 
 RIGHT = "def double(x):\n    return 2 * x\n"
 LONG = 'NUMBERS = [\n    1,\n    2,\n]\n\n"""text"""\n'  # what sanitizing leaves out

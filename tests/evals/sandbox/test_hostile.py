@@ -14,7 +14,7 @@ from alps.evals.evalplus.scoring import score
 from alps.evals.evalplus.verdicts import Verdicts
 from alps.evals.sandbox.availability import available_backend
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.xdist_group("hostile")]
+pytestmark = [pytest.mark.sandbox]
 
 RIGHT = "def double(x):\n    return 2 * x\n"
 WRONG = "def double(x):\n    return 3 * x\n"

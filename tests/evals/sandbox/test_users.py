@@ -87,7 +87,6 @@ def reports(place):
 
 
 @pytest.mark.sandbox
-@pytest.mark.xdist_group("nobody")
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 @pytest.mark.skipif(os.geteuid() != 0, reason="not root: the tests themselves run as such a user")
 @pytest.mark.parametrize("name", TESTS)
