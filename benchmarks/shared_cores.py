@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 from alps.base.openmp import VARIABLES
 
-ROUNDS = 5
+ROUNDS = 3
 STEP = """
 import time, torch
 from alps.models.checkpoint import materialize
@@ -39,7 +39,7 @@ print(sorted(times)[1])
 
 WAITING = {
     "default": {},
-    "passive (alps)": {"OMP_WAIT_POLICY": "passive"},
+    "passive": {"OMP_WAIT_POLICY": "passive"},
     "GOMP_SPINCOUNT=300": {"GOMP_SPINCOUNT": "300"},
     "GOMP_SPINCOUNT=3000": {"GOMP_SPINCOUNT": "3000"},
 }

@@ -47,8 +47,8 @@ from alps.data.encoding.encode import EncodedExample, encode
 from alps.data.subset import training_examples
 from alps.heads.geometry import Geometry
 from alps.heads.head_set import HeadSet
-from alps.models.apply import apply, attentions
-from alps.models.architecture import read_geometry
+from alps.models.apply import apply
+from alps.models.architecture import attentions, read_geometry
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model, load_tokenizer, pad_id
 from alps.models.loss import answer_loss

@@ -101,3 +101,20 @@ def test_the_table_of_what_fits_is_that_of_its_command(preloaded, tmp_path):
     done = preloaded.run(str(BENCHMARKS / "scale.py"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout in (BENCHMARKS.parent / "docs" / "scale.md").read_text()
+
+
+IMPORT_ALL = f"""
+import importlib, sys
+from pathlib import Path
+
+sys.path.insert(0, {str(BENCHMARKS)!r})
+for path in sorted(Path({str(BENCHMARKS)!r}).glob("*.py")):
+    importlib.import_module(path.stem)
+    print(path.stem)
+"""
+
+
+def test_every_benchmark_finds_what_it_imports(preloaded, tmp_path):
+    done = preloaded.run("-c", IMPORT_ALL, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) == len(list(BENCHMARKS.glob("*.py"))) > 10

@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from alps.base.openmp import wait_asleep
+from alps.base.openmp import spin_briefly
 from alps.cli.command import CommandGroup
 from alps.cli.messages import debug_enabled, failure_message
 
@@ -46,7 +46,7 @@ alps = click.version_option(package_name="alps", message="%(version)s")(
 
 def main() -> None:
     """Entry point `alps`."""
-    wait_asleep()
+    spin_briefly()
     atexit.register(gc.freeze)  # else Python visits all that torch has loaded before it ends
     arguments = sys.argv[1:]
     if arguments in ([], ["help"]):

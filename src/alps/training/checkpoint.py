@@ -172,7 +172,7 @@ def read_checkpoint(path: Path, parameters: Mapping[str, Tensor]) -> dict[str, A
 
 
 def _load(path: Path) -> dict[str, Any]:
-    return TorchCheckpointIO().load_checkpoint(path, map_location="cpu", weights_only=True)
+    return TorchCheckpointIO().load_checkpoint(path, weights_only=True)
 
 
 def _sharded_checkpoints(path: Path) -> list[Path]:
