@@ -47,9 +47,9 @@ class Steps:
 class StepTimes(Metrics):
     """Keeps the seconds and losses of all steps."""
 
-    def __init__(self, path: Path):
+    def __init__(self, folder: RunFolder):
         """As `Metrics`."""
-        super().__init__(path)
+        super().__init__(folder)
         self.times: list[float] = []
         self.losses: list[float] = []
 
@@ -133,7 +133,7 @@ class Training:
         )
         with tempfile.TemporaryDirectory() as temporary:
             folder = RunFolder(Path(temporary))
-            metrics = StepTimes(folder.path / "metrics.csv")
+            metrics = StepTimes(folder)
             callbacks, nothing = [metrics, Release()], NoCheckpoints(folder.checkpoint_path)
             trainer = build_trainer(run, module, folder, callbacks, nothing)
             data = EncodedDataset.of(self.rows)

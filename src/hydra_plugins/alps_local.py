@@ -52,5 +52,5 @@ class LocalLauncher(Launcher):
             if plan.complete:
                 plan.free_disk()
 
-        failures = run_queue(entries, parallel, on_run_ended)
+        failures = run_queue(entries, parallel, on_run_ended, plan.fail_fast)
         return job_returns(job_overrides, runs, failures)

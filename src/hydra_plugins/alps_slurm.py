@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 
 class SlurmLauncher(Launcher):
-    """Submits the points of a sweep through `alps.launch.slurm` and reports failures."""
+    """Submits the points of a sweep as `alps submit` does, waits, and reports failures."""
 
     def __init__(self, **settings: Any) -> None:
         """Keeps the settings of `conf/hydra/launcher/slurm.yaml`."""
@@ -30,8 +30,8 @@ class SlurmLauncher(Launcher):
 
         from alps.base.serialization import SettingsError, from_dict
         from alps.config.errors import exit_with_errors
-        from alps.launch.slurm import missing_requirement
-        from alps.launch.slurm_settings import Slurm
+        from alps.launch.slurm.cluster import missing_requirement
+        from alps.launch.slurm.settings import Slurm
 
         self.config, self.loader = config, hydra_context.config_loader
         settings = OmegaConf.to_container(OmegaConf.create(self.settings), resolve=True)
@@ -47,7 +47,7 @@ class SlurmLauncher(Launcher):
 
     def problems(self, runs: Sequence[Any]) -> Iterator[str]:
         """Sentences about runs that these settings cannot hold."""
-        from alps.launch.slurm import too_few_gpus
+        from alps.launch.slurm.submit import too_few_gpus
 
         if problem := too_few_gpus(runs, self.slurm):
             yield problem
@@ -56,13 +56,11 @@ class SlurmLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Runs every point as a job and waits for all of them."""
-        from pathlib import Path
-
         from alps.config.build import build
         from alps.config.errors import exit_with_errors
         from alps.config.job_returns import job_returns
         from alps.config.run_plan import current_plan
-        from alps.launch.slurm import run_jobs
+        from alps.launch.slurm.wait import run_jobs
 
         points = [self.loader.load_sweep_config(self.config, list(o)) for o in job_overrides]
         runs, plan = [build(point) for point in points], current_plan()
@@ -74,9 +72,10 @@ class SlurmLauncher(Launcher):
             if plan.complete:
                 plan.free_disk()
 
-        jobs_dir = Path(self.config.hydra.sweep.dir) / "jobs"
         try:
-            failures = run_jobs(runs, self.slurm, jobs_dir, on_jobs_ended)
+            failures = run_jobs(
+                runs, self.slurm, on_jobs_ended, self.config.weights, plan.fail_fast
+            )
         except ValueError as error:
             exit_with_errors([str(error)])
         for key, reason in failures.items():

@@ -23,8 +23,8 @@ from alps.evals.run_models import evaluate_base
 from alps.execute import execute
 from alps.launch.ranks import evaluate_on_devices, fit_on_devices
 from alps.runs.folder import RunFolder
+from alps.runs.metrics import read_metrics
 from alps.training.fit import fit
-from alps.training.metrics import read_metrics
 from alps.training.module import AlignmentModule
 
 SMALL = ("evals=mini", "evals.limit=3", "optim.epochs=3", "evals.epoch_limit=2")

@@ -16,10 +16,10 @@ from alps.execute import execute
 from alps.launch.ranks import evaluate_on_devices, fit_on_devices
 from alps.runs.completion import weights_fingerprint
 from alps.runs.folder import RunFolder
+from alps.runs.metrics import read_metrics
 from alps.runs.result import RunFailed
 from alps.settings.infrastructure import Evals
 from alps.training.fit import fit
-from alps.training.metrics import read_metrics
 
 BENCHMARKS = ("held_out", "mini_math", "arc_challenge", "mini_code")
 """Built in; of lm-eval, with generation and with likelihoods; of EvalPlus, with generation."""

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from alps.execute import execute
 from alps.launch import ranks
 from alps.runs.folder import RunFolder
+from alps.runs.metrics import read_metrics
 from alps.runs.result import RunFailed
 from alps.training import fit as training
 from alps.training.back_off import recorded_size
 from alps.training.fit import fit
-from alps.training.metrics import read_metrics
 from alps.training.module import AlignmentModule
 
 SETTINGS = ("method=full", "optim.epochs=2", "optim.lr=0.01")

@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 
 from alps.execute import execute
 from alps.runs.folder import RunFolder
+from alps.runs.metrics import read_metrics
 from alps.runs.result import RunFailed
 from alps.training.checkpoint import latest_checkpoint
 from alps.training.fit import fit
-from alps.training.metrics import read_metrics
 
 NUM_STEPS = 9
 SETTINGS = (

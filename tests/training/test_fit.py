@@ -12,10 +12,10 @@ from alps.models.apply import merge
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model
 from alps.runs.folder import RunFolder
+from alps.runs.metrics import read_metrics
 from alps.runs.result import Result, RunFailed
 from alps.settings.infrastructure import Trainer
 from alps.training.fit import deviations, fit
-from alps.training.metrics import read_metrics
 from alps.training.restore import restore, scorable_checkpoint
 
 METHODS = [

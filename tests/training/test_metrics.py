@@ -5,9 +5,10 @@ import torch
 
 from alps.execute import execute
 from alps.runs.folder import RunFolder
+from alps.runs.metrics import COLUMNS, final_loss, read_metrics
 from alps.training import memory
 from alps.training.fit import fit
-from alps.training.metrics import COLUMNS, Metrics, final_loss, read_metrics
+from alps.training.metrics import Metrics
 from alps.training.module import AlignmentModule
 from alps.training.step_callback import StepCallback
 
@@ -90,7 +91,7 @@ def test_neither_does_one_of_a_training_that_goes_on(make_run, clock):
 
 def test_a_checkpoint_keeps_all_measurements(tmp_path):
     kept = {"seconds": 2.5, "tokens": 30, "peak": 400}
-    metrics = Metrics(tmp_path / "metrics.csv")
+    metrics = Metrics(RunFolder(tmp_path))
     metrics.load_state_dict(kept)
     assert metrics.state_dict() == kept
 

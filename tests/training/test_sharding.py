@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from alps.base.atomic import write_json
 from alps.execute import execute
 from alps.runs.folder import RunFolder
+from alps.runs.metrics import read_metrics
 from alps.training.fit import fit
-from alps.training.metrics import read_metrics
 
 METHODS = [
     "alps", "kl", "euclidean", "cosine", "random", "layer_consistent", "lora", "full", "no_attn",

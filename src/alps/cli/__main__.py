@@ -14,7 +14,7 @@ from alps.cli.messages import debug_enabled, failure_message
 
 COMMANDS = (
     "train", "evaluate", "localize", "heads", "data", "embed", "plan", "prefetch", "runs", "report",
-    "export",
+    "export", "submit", "status", "logs", "cancel", "retry",
 )  # fmt: skip
 """Each is `command` in the module of its name."""
 

@@ -16,7 +16,7 @@ from alps.report.table.comparison import Correction
 FORMATS = {"md": "table.md", "latex": "table.tex", "csv": "results.csv", "json": "results.json"}
 """Format -> file."""
 
-NOT_SCIENCE = ("trainer", "logger", "hydra", "weights", "output_dir", "debug")
+NOT_SCIENCE = ("trainer", "logger", "hydra", "weights", "output_dir", "fail_fast", "debug")
 """Settings of where and how runs are done; they make no other table."""
 
 MAX_NAME = 60

@@ -94,15 +94,20 @@ def _run_point(config: Any) -> None:
     from alps.config.build import build
     from alps.config.run_plan import current_plan
     from alps.execute import execute
+    from alps.launch.queue import not_started
     from alps.launch.ranks import fit_on_devices
+    from alps.runs.result import RunFailed
 
     run, plan = build(config), current_plan()
     if not plan.complete:
         plan.add([run], config.weights)  # a sweeper that draws its points as it goes
     plan.started = True
     try:
+        if plan.fail_fast and plan.failed is not None:
+            raise RunFailed(not_started(plan.failed))
         execute(run, partial(fit_on_devices, nodes=plan.nodes))
     except Exception as error:
+        plan.failed = plan.failed or run.key
         if not config.debug:
             print(f"error: {run.key}: {failure_message(error)}", file=sys.stderr)
         error._printed = True  # pyright: ignore[reportAttributeAccessIssue]

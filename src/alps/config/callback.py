@@ -18,8 +18,9 @@ from alps.base.atomic import can_hold_files
 from alps.base.serialization import SettingsError
 from alps.config.build import build, explain
 from alps.config.compose import expand
-from alps.config.errors import error_messages, exit_with_errors, without_repeats
+from alps.config.errors import exit_with_errors, without_repeats
 from alps.config.hydra_internals import instantiate_launcher
+from alps.config.run_checks import check_runs, for_each
 from alps.config.run_plan import current_plan
 from alps.settings.run import Run
 
@@ -46,6 +47,7 @@ class Preflight(Callback):
         with _exit_on_error(config):
             _check_hydra(config, config.hydra.sweep.dir)
             current_plan().sweep_dir = Path(config.hydra.sweep.dir)
+            current_plan().fail_fast = bool(config.fail_fast)
             hydra = GlobalHydra.instance().config_loader()
             launcher = instantiate_launcher(config, hydra, build)
             if "basic_sweeper" not in config.hydra.sweeper._target_:
@@ -77,17 +79,13 @@ def _check_and_plan(
         points: Prefix of a point's messages, and its config.
         launcher_problems: Sentences about runs that the launcher cannot start.
     """
-    from alps.pipeline.preflight import RunCheck
-
     runs: list[Run] = []
-    _each(points, lambda config: runs.append(_build_point(config)))
+    for_each(points, lambda config: runs.append(_build_point(config)))
     if problems := list(launcher_problems(runs)):
         raise SettingsError(problems)
-    done: set[str] = set()
-    checks = [(name, RunCheck(run, done=done)) for (name, _), run in zip(points, runs, strict=True)]
-    _each(checks, RunCheck.check_files)
-    _each(checks, RunCheck.check_model)
-    _each([(name, run) for (name, _), run in zip(points, runs, strict=True)], _check_devices)
+    names = [name for name, _ in points]
+    check_runs(names, runs)
+    for_each(zip(names, runs, strict=True), _check_devices)
     plan = current_plan()
     plan.add(runs, points[0][1].weights)
     plan.complete = True
@@ -122,15 +120,3 @@ def _check_devices(run: Run) -> None:
 
     if problems := list(device_problems(run)):
         raise SettingsError(problems)
-
-
-def _each(named: Iterable[tuple[str, Any]], step: Callable[[Any], object]) -> None:
-    """Applies a step to every point; raises the problems of all together."""
-    problems: list[str] = []
-    for name, item in named:
-        try:
-            step(item)
-        except Exception as error:
-            problems += [f"{name}{p}" for p in error_messages(error)]
-    if problems:
-        raise SettingsError(without_repeats(problems))

@@ -26,6 +26,8 @@ class RunPlan:
         sweep_dir: Folder of a sweep's table, or None for a single run.
         weights: Retention policy.
         protected: Keys of task models that existed before, whose weights stay.
+        fail_fast: Whether the first failure ends a sweep.
+        failed: Key of the run that failed first, or None.
         started: Whether a run has begun; errors before that are the settings'.
         nodes: Connections to the other nodes, if there are several.
     """
@@ -37,6 +39,8 @@ class RunPlan:
         self.sweep_dir: Path | None = None
         self.weights: Weights = "keep"
         self.protected: set[str] = set()
+        self.fail_fast = False
+        self.failed: str | None = None
         self.started = False
         self.nodes: FirstNode | None = None
         self.exit = ExitStack()

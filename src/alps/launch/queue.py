@@ -88,7 +88,10 @@ def pending_entries(runs: Sequence[Run]) -> list[Entry]:
 
 
 def run_queue(
-    entries: Sequence[Entry], parallel: int, on_run_ended: Callable[[], None]
+    entries: Sequence[Entry],
+    parallel: int,
+    on_run_ended: Callable[[], None],
+    fail_fast: bool = False,
 ) -> Mapping[str, str]:
     """Executes all runs and returns the failures; each is printed as it happens.
 
@@ -96,6 +99,7 @@ def run_queue(
         entries: Pending runs.
         parallel: Devices of this machine, for one run each.
         on_run_ended: Called whenever a run has ended.
+        fail_fast: Whether the first failure stops the others, with checkpoints.
 
     Returns:
         Key of each failed run -> reason.
@@ -124,6 +128,8 @@ def run_queue(
                         free = sorted([*free, *entry.taken])
                         _report(entry, entries)
                         on_run_ended()
+                if fail_fast:
+                    _stop_after_failure(entries)
                 time.sleep(POLL_SECONDS)
                 _forward(received, running)
         finally:
@@ -222,6 +228,24 @@ def _report(entry: Entry, entries: Sequence[Entry]) -> None:
         return
     done = sum(e.ended for e in entries)
     log.info("%s: finished, %d of %d runs", entry.run.key, done, len(entries))
+
+
+def not_started(failed: str) -> str:
+    """Why a run was not started after a failure."""
+    return f"not started, as {failed} failed (fail_fast=true); the same command goes on from there"
+
+
+def _stop_after_failure(entries: Sequence[Entry]) -> None:
+    """Ends the queue once a run has failed: what runs stops, the rest is not started."""
+    failed = next((e.run.key for e in entries if e.failure is not None), None)
+    for entry in entries if failed is not None else ():
+        if entry.ended:
+            continue
+        if entry.process is None:
+            entry.ended, entry.failure = True, not_started(failed or "")
+        elif not entry.stopping:
+            entry.process.terminate()
+            entry.stopping = True
 
 
 def _fail_without_task_model(entries: Sequence[Entry]) -> None:

@@ -61,6 +61,16 @@ class RunFolder:
         return self.path / "checkpoint" / "last.ckpt"
 
     @property
+    def metrics_path(self) -> Path:
+        """`metrics.csv`: one line per optimizer step."""
+        return self.path / "metrics.csv"
+
+    @property
+    def schedule_path(self) -> Path:
+        """`schedule.json`: the number of optimizer steps; written when the training starts."""
+        return self.path / "schedule.json"
+
+    @property
     def commits_path(self) -> Path:
         """`commits.json`: commits of model and data on the hub when the run began."""
         return self.path / "commits.json"
@@ -188,14 +198,15 @@ class RunFolder:
         self.set_status("finished")
 
     def status(self) -> Mapping[str, Any]:
-        """State and reason; `running` becomes `stopped` if no process holds the lock."""
+        """State and reason; without a process, `running` becomes `stopped` and `crashed`."""
         try:
             stored = json.loads((self.path / "status.json").read_text())
             status = {"reason": None, **stored, "state": stored["state"]}
         except (OSError, ValueError, TypeError, KeyError):
             return {"state": "unknown", "reason": None}
         if status["state"] == "running" and not self.is_locked():
-            return {**status, "state": "stopped", "reason": "ended without finishing"}
+            reason = "ended without finishing"
+            return {**status, "state": "stopped", "reason": reason, "crashed": True}
         return status
 
     def is_locked(self) -> bool:

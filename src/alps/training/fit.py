@@ -39,6 +39,7 @@ from alps.models.load import (
     pad_id,
 )
 from alps.runs.folder import RunFolder
+from alps.runs.metrics import final_loss
 from alps.runs.result import MicroBatchTooLarge, RunFailed
 from alps.settings.run import Run
 from alps.training.back_off import BackOff, out_of_memory, recorded_size
@@ -48,7 +49,7 @@ from alps.training.checkpoint import (
     StoppedBySignal,
     latest_checkpoint,
 )
-from alps.training.metrics import Metrics, final_loss
+from alps.training.metrics import Metrics
 from alps.training.module import AlignmentModule
 from alps.training.prediction import automatic_micro_batch_size, predict_cost, uses_gpu
 from alps.training.progress import TrainingProgress
@@ -123,7 +124,7 @@ def _attempt(run: Run, callbacks: Sequence[pl.Callback]) -> None:
         base=base if sharded else None,
         loss_chunk=run.trainer.loss_chunk,
     )
-    metrics = Metrics(folder.path / "metrics.csv")
+    metrics = Metrics(folder)
     back_off = BackOff(folder.checkpoint_path, size if requested == "auto" else 1)
     checkpoints = CheckpointCallback(folder.checkpoint_path, run.trainer.checkpoint_every_n_steps)
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import math
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -12,11 +9,11 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 
-from alps.base.atomic import write_text
+from alps.base.atomic import write_json, write_text
+from alps.runs.folder import RunFolder
+from alps.runs.metrics import COLUMNS, read_metrics
 from alps.training import memory
 from alps.training.step_callback import StepCallback
-
-COLUMNS = ("step", "loss", "lr", "tokens", "seconds")
 
 
 class Metrics(StepCallback):
@@ -29,9 +26,9 @@ class Metrics(StepCallback):
     first callback.
     """
 
-    def __init__(self, path: Path):
-        """Writes to `path`; `scores` holds evaluation metrics for loggers."""
-        self.path = path
+    def __init__(self, folder: RunFolder):
+        """Writes to the folder of a run; `scores` holds evaluation metrics for loggers."""
+        self.folder, self.path = folder, folder.metrics_path
         self.latest: dict[str, float] = {}
         self.scores: dict[str, float] = {}
         self.seconds, self.tokens, self.peak = 0.0, 0, 0
@@ -40,6 +37,8 @@ class Metrics(StepCallback):
         """Drops the lines of steps that will be repeated."""
         memory.reset_peak(_on_gpu(pl_module))
         if trainer.is_global_zero:
+            schedule: Any = pl_module.schedule
+            write_json(self.folder.schedule_path, {"num_steps": schedule.num_steps})
             kept = [r for r in read_metrics(self.path) if int(r["step"]) <= trainer.global_step]
             lines = [",".join(COLUMNS), *(",".join(r[c] for c in COLUMNS) for r in kept)]
             write_text(self.path, "\n".join(lines) + "\n")
@@ -79,18 +78,3 @@ class Metrics(StepCallback):
 
 def _on_gpu(module: pl.LightningModule) -> bool:
     return module.device.type == "cuda"
-
-
-def read_metrics(path: Path) -> list[dict[str, str]]:
-    """Complete lines of a `metrics.csv`; a truncated last line is left out."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return [r for r in csv.DictReader(file) if all(r.get(c) for c in COLUMNS)]
-
-
-def final_loss(path: Path) -> float | None:
-    """Mean loss over the last tenth of the steps (at least one step)."""
-    losses = [float(r["loss"]) for r in read_metrics(path)]
-    last = losses[-math.ceil(len(losses) / 10) :]
-    return sum(last) / len(last) if last else None

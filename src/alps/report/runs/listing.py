@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from alps.report.style import DASH
 from alps.report.text_tables import terminal, terminal_table
 from alps.runs.folder import RunFolder, list_runs
+from alps.settings.run import Run
 
 
 def print_runs(output_dir: Path, filters: Sequence[str]) -> None:
@@ -25,20 +27,25 @@ def describe(folder: RunFolder) -> dict[str, str]:
     try:
         run = folder.read_run()
     except Exception as error:  # damaged folders are listed, too
-        unknown = dict.fromkeys(("method", *_SETTINGS), "—")
+        unknown = dict.fromkeys(("method", *_SETTINGS), DASH)
         state = {"state": "unreadable", "reason": str(error)}
         return {"run": folder.path.name, **unknown, **state}
+    state = {"state": status["state"], "reason": status["reason"] or ""}
+    return {"run": folder.path.name, **describe_settings(run), **state}
+
+
+def describe_settings(run: Run) -> dict[str, str]:
+    """Settings of a run as texts, by heading."""
     settings = {
         "method": run.method.name,
-        "ratio": getattr(run.method, "ratio", "—"),
-        "scope": getattr(run.method, "scope", "—"),
+        "ratio": getattr(run.method, "ratio", DASH),
+        "scope": getattr(run.method, "scope", DASH),
         "model": run.model.name,
         "data": run.data.name,
         "optim": run.optim.name,
         "seed": run.seed,
     }
-    state = {"state": status["state"], "reason": status["reason"] or ""}
-    return {"run": folder.path.name, **{k: str(v) for k, v in {**settings, **state}.items()}}
+    return {name: str(value) for name, value in settings.items()}
 
 
 _SETTINGS = ("ratio", "scope", "model", "data", "optim", "seed")

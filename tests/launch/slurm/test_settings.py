@@ -1,7 +1,7 @@
 import pytest
 
 from alps.base.serialization import SettingsError, from_dict
-from alps.launch.slurm_settings import Slurm, minutes
+from alps.launch.slurm.settings import Slurm, minutes
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,82 @@
+"""`alps retry`: submits runs again that ended without finishing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from alps.cli.command import Sections, SettingsCommand
+from alps.cli.messages import exit_on_bad_input
+from alps.cli.status import StatusSettings, chosen_states, select
+
+if TYPE_CHECKING:
+    from alps.launch.slurm.settings import Slurm
+
+
+def retry(arguments: Sequence[str]) -> None:
+    """Submits runs again that failed, were stopped or blocked, or got lost.
+
+    Each FILTER is as in alps status; without one, all such runs. They keep the settings that they
+    were submitted with; hydra.launcher.mem=64G and the like change their jobs.
+    Trainings go on from their last checkpoints.
+    """
+    from alps.cli.submit import print_submitted
+    from alps.launch.slurm import control
+    from alps.launch.slurm.cluster import QueueUnavailable, missing_requirement
+    from alps.launch.slurm.submission import read_attempts
+
+    changes = [a for a in arguments if a.lstrip("+~").startswith("hydra.launcher.")]
+    with exit_on_bad_input():
+        if problem := missing_requirement():
+            raise ValueError(problem)
+        output_dir, entries, filters = select([a for a in arguments if a not in changes])
+        change = changed_settings(changes)
+    attempts = read_attempts(output_dir)
+    chosen = [s for s in chosen_states(output_dir, entries, filters) if s.entry.key in attempts]
+    try:
+        done = control.retry(chosen, attempts, output_dir, change)
+    except QueueUnavailable as error:
+        print(f"error: {error}; nothing more was submitted", file=sys.stderr)
+        sys.exit(1)
+    if not done:
+        print("nothing to submit again: no such run ended without finishing")
+        return
+    sys.exit(print_submitted(done, ""))
+
+
+def changed_settings(overrides: Sequence[str]) -> Callable[[Slurm], Slurm]:
+    """Replaces some settings of former jobs.
+
+    Raises:
+        SettingsError: If the overrides are invalid.
+    """
+    from dataclasses import replace
+
+    from alps.config.build import build_slurm
+
+    names = {override.lstrip("+~").split("=")[0].split(".")[2] for override in overrides}
+    new = build_slurm(overrides)
+    return lambda slurm: replace(slurm, **{name: getattr(new, name) for name in names})
+
+
+def sections() -> Sections:
+    """Settings of the command."""
+    from alps.cli.setting_docs import dataclass_settings
+    from alps.launch.slurm.settings import Slurm
+
+    return {
+        "Settings": dataclass_settings(StatusSettings, skip=("poll_seconds",)),
+        "Settings of a job": dataclass_settings(Slurm, prefix="hydra.launcher."),
+    }
+
+
+command = SettingsCommand(
+    retry,
+    sections,
+    (
+        "alps retry",
+        "alps retry state=failed hydra.launcher.mem=64G",
+    ),
+    metavar="[experiment=...] [FILTER]...",
+)

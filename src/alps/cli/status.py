@@ -1,0 +1,195 @@
+"""`alps status`: what became of submitted runs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from alps.cli.arguments import split_settings
+from alps.cli.command import Sections, SettingsCommand
+from alps.cli.messages import exit_on_bad_input
+
+if TYPE_CHECKING:
+    from alps.launch.slurm.job_states import RunState
+    from alps.launch.slurm.submission import Entry
+
+WATCH = "--watch"
+COLUMNS = ("run", "state", "step", "left", "node", "job", "reason")
+"""Columns that no setting is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusSettings:
+    """Settings of `alps status`.
+
+    Attributes:
+        output_dir: Folder of the outputs.
+        poll_seconds: How often --watch asks.
+    """
+
+    output_dir: str = "outputs"
+    poll_seconds: int = 5
+
+
+def status(arguments: Sequence[str]) -> None:
+    """Lists submitted runs: finished, running, waiting, blocked, failed or lost.
+
+    With experiment=... and its settings, the runs of that table, submitted or not. Each FILTER is
+    as in alps runs: a word that a run's line contains, or name=value for one of its columns.
+    --watch goes on until nothing is in the queue any more.
+    """
+    watch = WATCH in arguments
+    others = [a for a in arguments if a != WATCH]
+    with exit_on_bad_input():
+        values, rest = split_settings(others, ("poll_seconds",))
+        output_dir, entries, filters = select(rest)
+        pause = float(values.get("poll_seconds", StatusSettings.poll_seconds))
+    shown = ""
+    while True:
+        if entries is None and watch:
+            output_dir, _, filters = select(rest)
+        lines, active = status_lines(output_dir, entries, filters)
+        text = _table(lines, output_dir, filters)
+        if text != shown:
+            clear = "\x1b[2J\x1b[H" if watch and sys.stdout.isatty() else ""
+            print(f"{clear}{text}", flush=True)
+            shown = text
+        if not watch or not active:
+            return
+        time.sleep(pause)
+
+
+def select(arguments: Sequence[str]) -> tuple[str, list[Entry] | None, list[str]]:
+    """Outputs folder, the runs of an experiment if one is named, and the filters.
+
+    Raises:
+        ValueError: If settings of the experiment are invalid.
+    """
+    values, others = split_settings(arguments, ("output_dir",))
+    output_dir = values.get("output_dir", StatusSettings.output_dir)
+    if not any(a.startswith("experiment=") for a in others):
+        return output_dir, None, others
+    from alps.cli.submit import requested_runs
+    from alps.launch.slurm.submit import missing_entries
+
+    settings = [a for a in others if "=" in a and a.partition("=")[0] not in COLUMNS]
+    own = [f"output_dir={output_dir}"] if "output_dir" in values else []
+    runs, bases = requested_runs([*settings, *own])
+    filters = [a for a in others if a not in settings]
+    return output_dir, missing_entries(runs, bases, finished=True), filters
+
+
+def states(output_dir: str, entries: Sequence[Entry] | None = None) -> list[RunState]:
+    """States of these runs, or of all that was submitted; says so if the queue is silent."""
+    from alps.launch.slurm.cluster import QueueUnavailable, missing_requirement
+    from alps.launch.slurm.job_states import run_states
+    from alps.launch.slurm.queue_view import QueueView
+    from alps.launch.slurm.submission import read_attempts
+
+    attempts = read_attempts(output_dir)
+    queue = QueueView(attempts=attempts)
+    try:
+        if not missing_requirement():
+            queue = QueueView.now(attempts)
+    except QueueUnavailable as error:
+        print(f"warning: {error}: states are those of the run folders", file=sys.stderr)
+    asked = entries if entries is not None else [a.entry for a in attempts.values()]
+    return run_states(asked, queue)
+
+
+def chosen_states(
+    output_dir: str, entries: Sequence[Entry] | None, filters: Sequence[str]
+) -> list[RunState]:
+    """States of the runs whose lines match every filter."""
+    from alps.report.runs.listing import matches
+
+    found = states(output_dir, entries)
+    return [state for state in found if matches(describe(state), filters)]
+
+
+def status_lines(
+    output_dir: str, entries: Sequence[Entry] | None, filters: Sequence[str]
+) -> tuple[list[dict[str, str]], bool]:
+    """A line for each chosen run, and whether any is running or in the queue."""
+    found = chosen_states(output_dir, entries, filters)
+    active = any(state.queued or state.state == "running" for state in found)
+    return [describe(state) for state in found], active
+
+
+def describe(state: RunState) -> dict[str, str]:
+    """State and settings of a run as texts, by heading."""
+    from alps.report.runs.listing import describe_settings
+
+    progress = state.progress
+    left = progress.seconds_left if progress else None
+    attempt = f" (attempt {state.attempt})" if state.attempt > 1 else ""
+    return {
+        "run": state.entry.key,
+        **describe_settings(state.entry.run),
+        "state": state.state,
+        "step": f"{progress.step}/{progress.num_steps}" if progress else "",
+        "left": duration(left) if left is not None else "",
+        "node": state.node,
+        "job": f"{state.job}{attempt}" if state.job else "",
+        "reason": state.reason,
+    }
+
+
+def duration(seconds: float) -> str:
+    """A duration as `2 d 3 h`, `3 h 20 min`, `5 min` or `40 s`."""
+    minutes = round(seconds / 60)
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes // (24 * 60)} d {minutes % (24 * 60) // 60} h"
+
+
+def _table(lines: Sequence[dict[str, str]], output_dir: str, filters: Sequence[str]) -> str:
+    from alps.report.text_tables import terminal, terminal_table
+
+    if not lines:
+        which = f" that matches {' '.join(filters)}" if filters else ""
+        return f"nothing was submitted from {output_dir}{which}; `alps runs` lists runs"
+    shown = [n for n in lines[0] if n in ("run", "state") or _tells(n, lines)]
+    console = terminal(200)
+    with console.capture() as captured:
+        rows = [[line[name] for name in shown] for line in lines]
+        console.print(terminal_table(shown, shown, rows))
+    counts = Counter(line["state"] for line in lines)
+    summary = ", ".join(f"{number} {state}" for state, number in counts.most_common())
+    return f"{captured.get()}\n{summary}"
+
+
+def _tells(name: str, lines: Sequence[dict[str, str]]) -> bool:
+    """Whether a column is worth its space: settings in which runs differ, states that there are."""
+    values = {line[name] for line in lines}
+    return values != {""} if name in COLUMNS else len(values) > 1
+
+
+def sections() -> Sections:
+    """Settings of the command."""
+    from alps.cli.setting_docs import dataclass_settings, group_settings
+
+    return {
+        "Settings": dataclass_settings(StatusSettings),
+        "Choices, files of conf/NAME": group_settings("experiment", "scale"),
+    }
+
+
+command = SettingsCommand(
+    status,
+    sections,
+    (
+        "alps status",
+        "alps status state=failed          # with the reasons",
+        "alps status experiment=table1 --watch",
+    ),
+    metavar="[--watch] [experiment=...] [FILTER]...",
+)

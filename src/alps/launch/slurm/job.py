@@ -1,0 +1,226 @@
+"""One job: `python -m alps.launch.slurm.job FOLDER FIRST INDEX`, started by srun on each node.
+
+This is the only place that requeues. SLURM sends SIGUSR2 before the time limit: the training writes
+a checkpoint, and the job goes back into the queue. What SLURM itself takes away (by preemption,
+`scontrol requeue` or a lost node) it also starts again; SIGTERM, if it came, has written a
+checkpoint by then.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from alps.base.atomic import write_text
+from alps.launch.slurm.cluster import SlurmError, cancel_jobs, requeue_job
+from alps.launch.slurm.submission import Entry, Submission, read_attempts
+from alps.runs.folder import RunFolder
+from alps.runs.result import RunFailed
+from alps.settings.run import Run
+
+log = logging.getLogger(__name__)
+
+REQUEUE_SECONDS = 60
+"""How long a job that has requeued itself waits for SLURM to end it."""
+
+
+class TimeIsUp:
+    """Turns SLURM's signal before the time limit into a stop of the training."""
+
+    def __init__(self, signal_seconds: int):
+        """Nothing has arrived yet.
+
+        Args:
+            signal_seconds: Time between the signal and the limit.
+        """
+        self.arrived = False
+        self.signal_seconds = signal_seconds
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Handles SIGUSR2 inside the block.
+
+        A training has a SIGTERM handler: it receives SIGTERM and completes its step. Anything else,
+        and a training that does not stop in time, is interrupted.
+        """
+        before = signal.getsignal(signal.SIGUSR2)
+        idle = signal.getsignal(signal.SIGTERM)
+        again = threading.Timer(0.7 * self.signal_seconds, os.kill, (os.getpid(), signal.SIGUSR2))
+        again.daemon = True  # does not keep a stopped process alive
+
+        def stop(number: int, frame: Any) -> None:
+            if self.arrived or signal.getsignal(signal.SIGTERM) == idle:
+                self.arrived = True
+                raise SystemExit(128 + number)
+            self.arrived = True
+            again.start()
+            signal.raise_signal(signal.SIGTERM)
+
+        signal.signal(signal.SIGUSR2, stop)
+        try:
+            yield
+        finally:
+            again.cancel()
+            signal.signal(signal.SIGUSR2, signal.SIG_IGN if self.arrived else before)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Does the work of one entry; returns the exit code."""
+    folder, first, index = Path(arguments[0]), int(arguments[1]), int(arguments[2])
+    submission = Submission.read(folder)
+    entry = submission.entries[first + index]
+    run = entry.run
+    os.environ.setdefault("OMP_NUM_THREADS", str(_num_threads(run, submission.slurm.cpus)))
+    if entry.kind == "train" and run.trainer.num_nodes > 1:
+        from alps.launch.address import find_address
+        from alps.launch.ranks import follow_first_node
+
+        address = find_address(run.trainer)
+        if address.node_rank:
+            signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # the first node handles it
+            return follow_first_node(run, address)
+    time_is_up = TimeIsUp(submission.slurm.signal_seconds)
+    try:
+        with _logged(entry), time_is_up.watched():
+            _work(entry, run)
+    except SystemExit as ended:
+        if not time_is_up.arrived:
+            raise
+        return _requeue(submission, entry, folder / f"{first + index}.timeouts", ended)
+    except Exception as error:
+        print(f"error: {entry.key}: {error}", file=sys.stderr)
+        if submission.fail_fast:
+            _cancel_others(submission, entry)
+        return 1
+    free_disk(submission)
+    return 0
+
+
+def free_disk(submission: Submission) -> None:
+    """Applies the retention policy to the finished runs of a submission."""
+    if submission.weights == "keep":
+        return
+    from alps.pipeline.retention import reduce_unneeded, with_task_models
+
+    runs = [entry.run for entry in submission.entries if entry.kind == "train"]
+    own = {entry.key for entry in submission.entries}
+    needed = set(submission.protected)
+    for key, attempt in read_attempts(runs[0].output_dir).items() if runs else ():
+        if key not in own and attempt.entry.kind == "train":  # of other commands
+            needed |= {run.key for run in with_task_models(attempt.entry.run)}
+    reduce_unneeded(runs, submission.weights, needed)
+
+
+def _work(entry: Entry, run: Run) -> None:
+    if entry.kind == "evaluate":
+        from alps.evals.run_models import evaluate_base
+
+        evaluate_base(run)
+        return
+    if run.key != entry.key:
+        raise RunFailed(
+            f"submitted as {entry.key}, these settings mean {run.key} by now (another version of "
+            "alps, or data or a base model with other contents): submit them again"
+        )
+    from alps.execute import execute
+    from alps.launch.ranks import fit_on_devices
+
+    with ExitStack() as stack:
+        nodes = None
+        if run.trainer.num_nodes > 1:
+            from alps.launch.address import find_address
+            from alps.launch.nodes import first_node
+
+            nodes = stack.enter_context(first_node(run.trainer, find_address(run.trainer)))
+        execute(run, partial(fit_on_devices, nodes=nodes), entry.weights)
+        if nodes is not None:
+            nodes.exit_code = 0
+
+
+def _requeue(submission: Submission, entry: Entry, counter: Path, ended: SystemExit) -> int:
+    """Puts this job back into the queue, unless its time was up too often."""
+    times = int(counter.read_text()) if counter.exists() else 0
+    folder = RunFolder(entry.run.folder)
+    if times >= submission.slurm.max_timeouts:
+        reason = (
+            "the job's time was up more often than hydra.launcher.max_timeouts="
+            f"{submission.slurm.max_timeouts} allows; submitted again, it goes on from its last "
+            "checkpoint"
+        )
+    else:
+        write_text(counter, str(times + 1))
+        try:
+            requeue_job(_job_id())
+            time.sleep(REQUEUE_SECONDS)
+            return int(ended.code or 1)
+        except SlurmError as error:
+            reason = f"the job's time was up, and it could not go back into the queue ({error})"
+    print(f"error: {entry.key}: {reason}", file=sys.stderr)
+    folder.set_status("failed", reason)
+    return 1
+
+
+def _job_id() -> str:
+    return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+
+
+def _cancel_others(submission: Submission, entry: Entry) -> None:
+    """Cancels the other jobs of the command."""
+    arrays = Submission.read(submission.folder).arrays
+    own = _job_id().split("_")
+    jobs = [
+        f"{array.job}_{index}"
+        for array in arrays
+        for index in range(array.count)
+        if array.job is not None and [array.job, str(index)] != own
+    ]
+    try:
+        cancel_jobs(jobs)
+    except SlurmError as error:
+        log.warning("%s failed, but the other jobs go on: %s", entry.key, error)
+
+
+def _num_threads(run: Run, cpus: int) -> int:
+    """Threads of each rank: they share the CPUs of the job, not of the node."""
+    devices = run.trainer.devices
+    if devices == "auto":
+        devices = int(os.environ.get("SLURM_GPUS_ON_NODE") or 1)
+    return max(1, cpus // devices)
+
+
+@contextmanager
+def _logged(entry: Entry) -> Iterator[None]:
+    """Logs to the job's output, and to `train.log` of a run, as without a job."""
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    if entry.kind == "train":
+        folder = RunFolder(entry.run.folder)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(folder.path / "train.log"))
+    line = logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    for handler in handlers:
+        handler.setFormatter(line)
+        root.addHandler(handler)
+    try:
+        yield
+    except Exception:
+        root.exception("the run failed")
+        raise
+    finally:
+        for handler in handlers:
+            root.removeHandler(handler)
+            handler.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
