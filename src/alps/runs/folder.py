@@ -180,7 +180,8 @@ class RunFolder:
 
     def set_status(self, state: str, reason: str | None = None) -> None:
         """Writes `status.json`: state is `running`, `stopped`, `failed` or `finished`."""
-        place = {"host": socket.gethostname(), "pid": os.getpid(), "time": utc_now()}
+        place: dict[str, Any] = {"host": socket.gethostname(), "pid": os.getpid()}
+        place |= {"time": utc_now(), "job": slurm_job()}
         write_json(self.path / "status.json", {"state": state, "reason": reason, **place})
 
     @contextmanager
@@ -246,6 +247,12 @@ class RunFolder:
             yield
         finally:
             lock.release()
+
+
+def slurm_job() -> str | None:
+    """Id of the surrounding SLURM job, with the element of its array: `7_0`; None outside."""
+    array, index = (os.environ.get(f"SLURM_ARRAY_{n}_ID") for n in ("JOB", "TASK"))
+    return f"{array}_{index}" if array and index else os.environ.get("SLURM_JOB_ID")
 
 
 def find_run(output_dir: Path, part: str) -> RunFolder:

@@ -1,41 +1,64 @@
-"""A job is told that its time is up, with and without a training that listens."""
+"""One job: told that its time is up, requeued, and what it leaves when it fails."""
 
+import json
+import os
 import signal
 import time
 
 import pytest
 
-from alps.base.serialization import to_dict
-from alps.launch.slurm_job import TrainingJob
+from alps.execute import execute
+from alps.launch.slurm import job as job_module
+from alps.launch.slurm.job import TimeIsUp, main
+from alps.launch.slurm.settings import Slurm
+from alps.launch.slurm.submission import read_attempts
+from alps.launch.slurm.submit import missing_entries, submit
 from alps.runs.folder import RunFolder
 from alps.runs.result import Result
+from alps.training.fit import fit
+
+NAN = ("optim.lr=1e30", "optim.clip_norm=null")
 
 
 @pytest.fixture
 def handlers():
-    """What submitit installs, and it is taken away afterwards."""
-    told = []
+    """Handlers that a test may change."""
     before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGUSR2)}
     signal.signal(signal.SIGTERM, lambda number, frame: None)
-    signal.signal(signal.SIGUSR2, lambda number, frame: told.append(number))
-    yield told
+    yield
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
+@pytest.fixture
+def submitted(make_run, fake_cluster, tmp_path, monkeypatch, handlers):
+    """Submits a run and returns the arguments of its job, as srun starts it."""
+
+    def make(*overrides: str, slurm: Slurm | None = None, **settings):
+        run = make_run(*overrides)
+        submit(missing_entries([run]), slurm or Slurm(cpus=1), tmp_path / "outputs", **settings)
+        attempt = read_attempts(tmp_path / "outputs")[run.key]
+        assert attempt.job is not None
+        array, _, index = attempt.job.partition("_")
+        monkeypatch.setenv("SLURM_ARRAY_JOB_ID", array)
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", index)
+        return run, [str(attempt.submission.folder), "0", index]
+
+    monkeypatch.setattr(job_module, "REQUEUE_SECONDS", 0)
+    return make
+
+
 def test_what_does_not_listen_is_interrupted(handlers):
-    work = TrainingJob(1, 60)
-    with pytest.raises(SystemExit) as stopped, work._stopped_in_time() as requeue:
+    work = TimeIsUp(60)
+    with pytest.raises(SystemExit) as stopped, work.watched():
         signal.raise_signal(signal.SIGUSR2)
-    assert work.time_is_up and stopped.value.code == 128 + signal.SIGUSR2
-    requeue(signal.SIGUSR2, None)
-    assert handlers == [signal.SIGUSR2]
+    assert work.arrived and stopped.value.code == 128 + signal.SIGUSR2
 
 
 def test_a_training_that_listens_is_asked_and_has_its_time(handlers):
-    work, asked = TrainingJob(1, 1), []
+    work, asked = TimeIsUp(1), []
     began = time.monotonic()
-    with pytest.raises(SystemExit), work._stopped_in_time():
+    with pytest.raises(SystemExit), work.watched():
         signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
         signal.raise_signal(signal.SIGUSR2)
         while time.monotonic() - began < 30:  # it does not stop by itself
@@ -43,16 +66,98 @@ def test_a_training_that_listens_is_asked_and_has_its_time(handlers):
     assert asked == [signal.SIGTERM] and time.monotonic() - began > 0.6
 
 
-def test_nothing_is_left_behind_by_a_run_that_ends_in_time(handlers, make_run):
-    run, before = make_run("method=random"), signal.getsignal(signal.SIGUSR2)
-    TrainingJob(2, 60)(to_dict(run))
+def test_a_job_trains_its_run(submitted):
+    run, arguments = submitted("method=random")
+    before = signal.getsignal(signal.SIGUSR2)
+    assert main(arguments) == 0
     assert Result.read(RunFolder(run.folder).result_path).num_steps == 3
     assert signal.getsignal(signal.SIGUSR2) == before
     assert (run.folder / "train.log").exists()
 
 
-def test_a_failure_is_in_the_log_of_the_run(handlers, make_run):
-    run = make_run("method=full", "optim.lr=1e30", "optim.clip_norm=null")
-    with pytest.raises(RuntimeError, match="nan"):
-        TrainingJob(1, 60)(to_dict(run))
+def test_a_failure_is_in_the_log_of_the_run(submitted, capsys):
+    run, arguments = submitted("method=full", *NAN)
+    assert main(arguments) == 1
     assert "Traceback" in (run.folder / "train.log").read_text()
+    assert f"error: {run.key}: the loss became nan" in capsys.readouterr().err
+
+
+def test_the_signal_before_the_limit_requeues_the_job(submitted, fake_cluster, monkeypatch):
+    run, arguments = submitted("method=full", slurm=Slurm(cpus=1, max_timeouts=1))
+
+    def interrupted(*_):
+        signal.raise_signal(signal.SIGUSR2)
+
+    monkeypatch.setattr(job_module, "_work", interrupted)
+    controlled = fake_cluster.state / "controlled"
+    assert main(arguments) == 128 + signal.SIGUSR2
+    assert controlled.read_text() == "requeue 7_0\n"
+    RunFolder(run.folder).write_run(run)
+    assert main(arguments) == 1, "its time was up once too often"
+    assert controlled.read_text() == "requeue 7_0\n"
+    status = RunFolder(run.folder).status()
+    assert status["state"] == "failed" and "max_timeouts=1" in status["reason"]
+
+
+def test_sigterm_is_no_reason_to_requeue(submitted, fake_cluster, monkeypatch):
+    """SLURM requeues by itself what it preempts, and not what a user cancels."""
+    _, arguments = submitted("method=full")
+
+    def terminated(*_):
+        raise SystemExit(128 + signal.SIGTERM)
+
+    monkeypatch.setattr(job_module, "_work", terminated)
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert not (fake_cluster.state / "controlled").read_text()
+
+
+def test_settings_that_mean_another_run_by_now_are_refused(submitted, tmp_path, capsys):
+    run, arguments = submitted("method=full")
+    path = tmp_path / "outputs" / "jobs" / arguments[0] / "submission.json"
+    plain = json.loads(path.read_text())
+    plain["entries"][0]["settings"]["seed"] = 5
+    path.write_text(json.dumps(plain))
+    assert main(arguments) == 1
+    assert f"submitted as {run.key}, these settings mean full-" in capsys.readouterr().err
+    assert not list((tmp_path / "outputs" / "runs").glob("*/training.json"))
+
+
+def test_the_first_failure_cancels_the_other_jobs(submitted, fake_cluster, make_run, tmp_path):
+    runs = [make_run("method=random", f"seed={seed}", *NAN) for seed in range(3)]
+    submit(missing_entries(runs), Slurm(cpus=1), tmp_path / "outputs", fail_fast=True)
+    folder = read_attempts(tmp_path / "outputs")[runs[0].key].submission.folder
+    submitted("method=random", "seed=9")  # of another command
+    os.environ["SLURM_ARRAY_JOB_ID"], os.environ["SLURM_ARRAY_TASK_ID"] = "7", "1"
+    assert main([str(folder), "0", "1"]) == 1
+    assert fake_cluster.jobs() == ["7_1", "8_0"], "its own ends by itself"
+
+
+def test_the_retention_policy_is_applied_when_a_job_ends(submitted, make_run, tmp_path):
+    run, arguments = submitted("method=random", weights="drop")
+    assert main(arguments) == 0
+    assert RunFolder(run.folder).stored_weights == "drop"
+    assert RunFolder(run.folder).result_path.exists()
+
+
+def test_task_models_that_other_commands_need_keep_their_weights(
+    submitted, make_run, fake_cluster, tmp_path
+):
+    full, arguments = submitted("method=full", weights="drop")
+    submit(missing_entries([make_run("method=alps")]), Slurm(cpus=1), tmp_path / "outputs")
+    assert main(arguments) == 0
+    assert RunFolder(full.folder).has_weights("qkv"), "alps waits for them in the queue"
+    execute(make_run("method=alps"), fit)
+    assert main(arguments) == 0
+    assert RunFolder(full.folder).stored_weights == "drop"
+
+
+def test_a_base_model_is_evaluated_by_a_job(make_run, fake_cluster, tmp_path, handlers):
+    from alps.runs.completion import base_is_finished
+
+    run = make_run("method=full", "evals=held_out")
+    entries = missing_entries([], [run])
+    submit(entries, Slurm(cpus=1), tmp_path / "outputs")
+    attempt = read_attempts(tmp_path / "outputs")[run.base_data_key]
+    assert main([str(attempt.submission.folder), "0", "0"]) == 0
+    assert base_is_finished(run) and missing_entries([], [run]) == []

@@ -1,73 +1,72 @@
-"""What is asked of SLURM, without one: a script in place of `sbatch` keeps what it is given."""
+"""What is submitted, in which order, and what is not submitted twice."""
 
 import os
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from alps.execute import execute
-from alps.launch import slurm
 from alps.launch.ranks import fit_on_devices
-from alps.launch.slurm import (
-    executor_parameters,
-    missing_runs,
-    queued_jobs,
-    submit,
-    too_few_gpus,
-    wait_for_jobs,
-)
-from alps.launch.slurm_settings import Slurm
+from alps.launch.slurm.cluster import QueueUnavailable, missing_requirement, queued_jobs
+from alps.launch.slurm.script import array_script
+from alps.launch.slurm.settings import Slurm
+from alps.launch.slurm.submission import read_attempts
+from alps.launch.slurm.submit import missing_entries, submit, too_few_gpus
 
-SBATCH = """#!/bin/bash
-number=$(($(ls {kept} | wc -l) + 7))
-{{ env | grep '^SLURM_\\|^SBATCH_' | sed 's/^/# /'; cat "$1"; }} >{kept}/$number
-echo "Submitted batch job $number"
-"""
+SMALL = ("model=tiny", "evals=none", "data.max_examples=24")
 
 
-@pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Commands of SLURM on the path; returns the scripts that were submitted."""
-    bin_dir, kept = tmp_path / "bin", tmp_path / "kept"
-    bin_dir.mkdir()
-    kept.mkdir()
-
-    def command(name: str, text: str) -> None:
-        (bin_dir / name).write_text(text)
-        (bin_dir / name).chmod(0o755)
-
-    command("sbatch", SBATCH.format(kept=kept))
-    for name in ("srun", "squeue", "scontrol"):
-        command(name, "#!/bin/bash\n")
-    monkeypatch.setenv("PATH", f"{bin_dir}:{os.environ['PATH']}")
-    command.scripts = lambda: [p.read_text() for p in sorted(kept.iterdir(), key=lambda p: p.name)]
-    return command
+def options(script: str) -> list[str]:
+    return [line.removeprefix("#SBATCH ") for line in script.splitlines() if "#SBATCH" in line]
 
 
-def test_what_is_left_out_is_not_asked_for():
-    asked = executor_parameters(
-        Slurm(account="lab", mem="8G", setup=("module load cuda",)), after="7_1"
+def test_what_is_left_out_is_not_asked_for(tmp_path):
+    slurm = Slurm(
+        account="lab", mem="8G", setup=("module load cuda",), additional={"mail-type": "END"}
     )
-    assert (asked["account"], asked["mem"], asked["dependency"]) == ("lab", "8G", "afterany:7_1")
-    assert asked["setup"][0] == "module load cuda"
-    assert not {"partition", "gpus_per_node", "qos"} & set(asked)
+    text = array_script(slurm, tmp_path, 3, ["a", "b"], 1, ["afterok:7_1"])
+    asked = options(text)
+    assert {"--account=lab", "--mem=8G", "--mail-type=END", "--requeue"} <= set(asked)
+    assert {"--array=0-1%256", "--dependency=afterok:7_1", "--kill-on-invalid-dep=yes"} <= set(
+        asked
+    )
+    assert not any(o.startswith(("--partition", "--gpus", "--qos")) for o in asked)
+    assert text.index("module load cuda") < text.index("exec srun")
+    assert f'-m alps.launch.slurm.job {tmp_path} 3 "$SLURM_ARRAY_TASK_ID"' in text
 
 
-def test_who_needs_a_task_model_waits_for_its_job(make_run, cluster, tmp_path, monkeypatch):
+def test_a_folder_with_blanks_and_percents_is_one_argument(tmp_path):
+    folder = tmp_path / "my outputs" / "100%"
+    text = array_script(Slurm(), folder, 0, ["a"], 1, [])
+    assert f'--output="{str(folder).replace("%", "%%")}/jobs-0_%a.log"' in options(text)
+    assert f"'{folder}'" in text
+
+
+def test_several_nodes_are_one_task_each(tmp_path):
+    asked = options(array_script(Slurm(gpus=8), tmp_path, 0, ["a"], 2, []))
+    assert {"--nodes=2", "--ntasks-per-node=1", "--gpus-per-node=8"} <= set(asked)
+
+
+def test_who_needs_a_task_model_waits_for_its_job(make_run, fake_cluster, tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_NTASKS", "4")  # as in a job of our own
     monkeypatch.setenv("SLURM_CONF", "/somewhere")
     monkeypatch.setenv("SBATCH_ACCOUNT", "lab")
-    alps, random = make_run("method=alps"), make_run("method=random")
+    alps, random, kl = (make_run(f"method={name}") for name in ("alps", "random", "kl"))
     full = make_run("method=full")
-    runs = missing_runs([alps, random, make_run("method=kl")])
-    assert {run.key for run in runs} > {full.key, alps.key, random.key} and len(runs) == 4
-    jobs, refused = submit(runs, Slurm(parallel=2), tmp_path / "jobs")
-    assert not refused
-    first, second = cluster.scripts()
-    assert "--array=0-1%2" in first and "dependency" not in first
-    assert {jobs[full.key], jobs[random.key]} == {"7_0", "7_1"}
-    assert f"--dependency=afterany:{jobs[full.key]}\n" in second and jobs[alps.key][:2] == "8_"
+    entries = missing_entries([alps, random, kl])
+    assert {e.key for e in entries} == {full.key, alps.key, random.key, kl.key}
+    done = submit(entries, Slurm(parallel=2), tmp_path / "outputs")
+    assert not done.refused
+    first, second = fake_cluster.scripts()
+    assert "--array=0-1%2" in options(first)
+    assert not any(o.startswith("--dependency") for o in options(first))
+    assert (done.jobs[full.key], done.jobs[random.key]) == ("7_0", "7_1"), "task models first"
+    assert "--dependency=afterok:7_0" in options(second)
+    assert {done.jobs[alps.key], done.jobs[kl.key]} == {"8_0", "8_1"}
     for script in (first, second):
         assert "# SLURM_CONF=/somewhere" in script and "# SBATCH_ACCOUNT=lab" in script
         assert "SLURM_NTASKS" not in script
@@ -76,36 +75,111 @@ def test_who_needs_a_task_model_waits_for_its_job(make_run, cluster, tmp_path, m
 
 def test_only_what_is_missing_is_submitted(make_run):
     full, alps = make_run("method=full"), make_run("method=alps")
-    assert [r.key for r in missing_runs([alps])] == [full.key, alps.key]
-    assert len(missing_runs([alps, full])) == 2
+
+    def missing(*runs):
+        return [(e.key, e.needs, e.weights) for e in missing_entries(runs)]
+
+    both = [(full.key, None, "qkv"), (alps.key, full.key, "drop")]
+    assert missing(alps) == missing(alps, full) == both
     execute(full, fit_on_devices)
-    assert [r.key for r in missing_runs([alps, full])] == [alps.key]
+    assert missing(alps, full) == [(alps.key, None, "drop")]
     execute(alps, fit_on_devices)
-    assert missing_runs([alps, full]) == []
+    assert missing(alps, full) == []
+    listed = missing_entries([alps, full], finished=True)
+    assert {e.key for e in listed} == {full.key, alps.key}
 
 
-def test_a_refusal_of_the_cluster_is_one_sentence(alps, cluster):
-    cluster("sbatch", "#!/bin/bash\necho 'sbatch: error: invalid partition: gpus' >&2; exit 1\n")
-    settings = ("model=tiny", "evals=none", "data.max_examples=16", "hydra.launcher.partition=gpus")
-    done = alps("train", "-m", "hydra/launcher=slurm", "method=full,random", *settings, check=2)
-    error = done.stderr.strip().splitlines()[-1]
-    assert error.startswith("error: sbatch did not take the jobs (invalid partition: gpus)")
-    assert "Traceback" not in done.stderr
+def test_what_is_in_the_queue_is_not_submitted_again(make_run, fake_cluster, tmp_path):
+    entries = missing_entries([make_run("method=alps")])
+    first = submit(entries, Slurm(), tmp_path / "outputs")
+    again = submit(entries, Slurm(), tmp_path / "outputs")
+    assert again.queued == first.jobs and not again.jobs and again.folder is None
+    other = make_run("method=kl")
+    third = submit(missing_entries([other]), Slurm(), tmp_path / "outputs")
+    assert set(third.jobs) == {other.key}, "the task model in the queue serves it, too"
+    assert "--dependency=afterok:7_0" in options(fake_cluster.scripts()[-1])
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["method=full"], "add -m"),
-        (["-m", "method=full", "hydra.launcher.time=soon"], "hydra.launcher.time=soon"),
-        (["-m", "method=full", "hydra.launcher.gpus=1", "trainer.devices=2"], "ask for as many"),
-        (["-m", "method=full", "trainer=ddp"], "the jobs ask for none: set hydra.launcher.gpus=8"),
-    ],
-)
-def test_what_is_refused_before_anything_is_made(alps, cluster, tmp_path, arguments, words):
-    done = alps("train", "hydra/launcher=slurm", "model=tiny", "evals=none", *arguments, check=2)
-    assert words in done.stderr and "Traceback" not in done.stderr
-    assert not list(tmp_path.glob("outputs/runs/*")) and not cluster.scripts()
+def test_a_lost_job_is_submitted_again(make_run, fake_cluster, tmp_path):
+    run = make_run("method=full")
+    submit(missing_entries([run]), Slurm(), tmp_path / "outputs")
+    fake_cluster.ends("7_0", "NODE_FAIL")
+    again = submit(missing_entries([run]), Slurm(), tmp_path / "outputs")
+    assert again.jobs == {run.key: "8_0"}
+    attempt = read_attempts(tmp_path / "outputs")[run.key]
+    assert (attempt.job, attempt.number) == ("8_0", 2)
+
+
+def test_a_job_that_is_being_requeued_is_not_lost(make_run, fake_cluster, tmp_path):
+    """For a moment squeue does not list it, while the controller still knows it."""
+    run = make_run("method=full")
+    submit(missing_entries([run]), Slurm(), tmp_path / "outputs")
+    fake_cluster.ends("7_0", "PENDING")
+    again = submit(missing_entries([run]), Slurm(), tmp_path / "outputs")
+    assert again.queued == {run.key: "7_0"} and not again.jobs
+
+
+def test_more_benchmarks_of_a_queued_run_come_after_it(make_run, fake_cluster, tmp_path):
+    run, asked = make_run("method=full"), make_run("method=full", "evals=held_out")
+    submit(missing_entries([run]), Slurm(), tmp_path / "outputs")
+    assert run.key == asked.key
+    done = submit(missing_entries([asked]), Slurm(), tmp_path / "outputs")
+    assert done.jobs == {run.key: "8_0"}
+    (dependency,) = [o for o in options(fake_cluster.scripts()[-1]) if "dependency" in o]
+    assert dependency == "--dependency=afterany:7_0"
+    assert not submit(missing_entries([run]), Slurm(), tmp_path / "outputs").jobs, "it does more"
+
+
+def test_what_a_process_is_at_is_not_submitted(make_run, fake_cluster, tmp_path):
+    from alps.runs.folder import RunFolder
+
+    run = make_run("method=full")
+    folder = RunFolder(run.folder)
+    with folder.lock():
+        folder.set_status("running")
+        done = submit(missing_entries([run]), Slurm(), tmp_path / "outputs")
+    assert set(done.running) == {run.key} and not done.jobs and not fake_cluster.scripts()
+
+
+def test_arrays_are_no_larger_than_the_cluster_allows(make_run, fake_cluster, tmp_path):
+    fake_cluster.flag("largest", "2")
+    runs = [make_run("method=random", f"seed={seed}") for seed in range(5)]
+    done = submit(missing_entries(runs), Slurm(), tmp_path / "outputs")
+    assert sorted(done.jobs.values()) == ["7_0", "7_1", "8_0", "8_1", "9_0"]
+    for index, script in enumerate(fake_cluster.scripts()):
+        assert f" {2 * index} " in script.splitlines()[-1]
+    attempts = read_attempts(tmp_path / "outputs")
+    assert {key: a.job for key, a in attempts.items()} == done.jobs
+
+
+def test_a_job_that_a_killed_command_submitted_is_found(make_run, fake_cluster, tmp_path):
+    """The command is killed after sbatch took the job, before it writes the job's id."""
+    fake_cluster.flag("killed")
+    command = [sys.executable, "-m", "alps.cli", "submit", *SMALL, "method=full"]
+    killed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    (attempt,) = read_attempts(tmp_path / "outputs").values()
+    assert attempt.job is None and fake_cluster.jobs() == ["7_0"]
+    (fake_cluster.state / "killed").unlink()
+    again = submit(missing_entries([make_run("method=full")]), Slurm(), tmp_path / "outputs")
+    assert list(again.queued.values()) == ["7_0"] and not again.jobs
+
+
+def test_a_silent_queue_submits_nothing(make_run, fake_cluster, tmp_path):
+    fake_cluster.flag("silent")
+    with pytest.raises(QueueUnavailable, match="Unable to contact slurm controller"):
+        submit(missing_entries([make_run("method=full")]), Slurm(), tmp_path / "outputs")
+    assert not fake_cluster.scripts() and not list(tmp_path.glob("outputs/jobs/*/*"))
+
+
+def test_a_refused_task_model_refuses_who_needs_it(make_run, fake_cluster, tmp_path):
+    fake_cluster.flag("refused", "Job violates accounting/QOS policy (job submit limit)")
+    alps = make_run("method=alps")
+    done = submit(missing_entries([alps]), Slurm(), tmp_path / "outputs")
+    assert "submit limit" in done.refused[make_run("method=full").key]
+    assert "was not submitted" in done.refused[alps.key] and not done.jobs
+    (fake_cluster.state / "refused").unlink()
+    assert len(submit(missing_entries([alps]), Slurm(), tmp_path / "outputs").jobs) == 2
 
 
 @pytest.mark.parametrize(
@@ -126,37 +200,81 @@ def test_runs_on_gpus_need_jobs_with_gpus(make_run, trainer, settings, problem):
     assert re.search(problem, said) if problem else said is None
 
 
-def test_a_machine_without_slurm_is_told_so(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert "needs sbatch and srun and squeue and scontrol" in slurm.missing_requirement()
+def test_a_machine_without_slurm_is_told_so(without_slurm):
+    assert "needs sbatch and srun and squeue and scontrol" in (missing_requirement() or "")
 
 
-def test_the_queue_is_asked_until_nobody_is_there(cluster, tmp_path, monkeypatch, caplog):
-    """It may be silent for a while, and a job that is requeued may be missing once."""
-    answers = ["7_0 RUNNING None\n7_1 PENDING PartitionTimeLimit", "", "7_0 RUNNING None", "", ""]
-    for number, text in enumerate(answers):
-        (tmp_path / f"answer{number}").write_text(text)
-    asked = tmp_path / "asked"
-    asked.touch()
-    cluster(
-        "squeue",
-        f'#!/bin/bash\nn=$(wc -l <{asked}); echo >>{asked}\n[ "$n" != 1 ] || exit 1\n'
-        f"cat {tmp_path}/answer$n\n",
-    )
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
-    with caplog.at_level("INFO"):
-        told = []
-        wait_for_jobs(
-            {"a": "7_0", "b": "7_1"}, 1, lambda: told.append(len(asked.read_text().splitlines()))
-        )
-    assert told == [4, 5]
-    assert len(asked.read_text().splitlines()) == 5
-    assert "jobs: 1 pending (PartitionTimeLimit), 1 running" in caplog.text
-    assert "does not answer" in caplog.text
-    ended = re.findall(r"job (\S+) ended", caplog.text)
-    assert ended == ["7_1", "7_0"]
+def test_elements_of_an_array_are_told_apart(fake_cluster):
+    fake_cluster.command("squeue", "#!/bin/bash\necho '7_0|RUNNING|None|one|/a b.sh'\n")
+    (job,) = queued_jobs().values()
+    assert (job.id, job.state, job.nodes, job.script) == ("7_0", "RUNNING", "one", "/a b.sh")
 
 
-def test_elements_of_an_array_are_told_apart(cluster):
-    cluster("squeue", "#!/bin/bash\necho '7_0 RUNNING None'\necho '8 PENDING Dependency'\n")
-    assert queued_jobs() == {"7_0": "running", "8": "pending (Dependency)"}
+def test_the_dry_run_of_a_table_needs_no_slurm(alps, without_slurm, tmp_path):
+    table = ("experiment=table3", "scale=mini", "model=tiny", "data=mini_math")
+    done = alps("submit", "--dry-run", *table, check=0)
+    scripts = done.stdout.split("#!/bin/bash\n")[1:]
+    dependent = [s for s in scripts if "#SBATCH --dependency=afterok:<job-1>_" in s]
+    assert len(scripts) > len(dependent) >= 1
+    assert not list(tmp_path.glob("outputs/*")), "nothing is written"
+    failed = alps("submit", *table, check=2)
+    assert "--dry-run" in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "nothing to submit"),
+        (["method=full", "hydra.launcher.time=soon"], "hydra.launcher.time=soon"),
+        (["method=full", "hydra.launcher.partion=x"], "partion"),
+        (["method=full", "hydra.sweep.dir=x"], "only hydra.launcher"),
+        (["method=full", "hydra/launcher=local"], "hydra/launcher has to be slurm"),
+        (["method=full", "--what"], "'--what' is not understood"),
+        (["method=fulll"], "fulll"),
+        (["experiment=table1", "trainer=ddp", "scale=mini"], "set hydra.launcher.gpus=8"),
+    ],
+)
+def test_what_is_refused_before_anything_is_submitted(
+    cli, fake_cluster, tmp_path, arguments, words
+):
+    done = cli("submit", *(SMALL if arguments else ()), *arguments, check=2)
+    assert words in done.stderr and "Traceback" not in done.stderr
+    assert not fake_cluster.scripts() and not list(tmp_path.glob("outputs/*"))
+
+
+def test_a_sweep_is_submitted_and_the_next_commands_are_printed(cli, fake_cluster, tmp_path):
+    done = cli("submit", *SMALL, "method=full,random", "hydra.launcher.partition=gpu", check=0)
+    assert "job 7: 2 of 2: full-" in done.stdout and "alps status" in done.stdout
+    assert "--partition=gpu" in fake_cluster.scripts()[0]
+    again = cli("submit", *SMALL, "method=full,random", check=0)
+    assert "in the queue before: full-" in again.stdout
+    assert "nothing to submit" in again.stdout and len(fake_cluster.scripts()) == 1
+
+
+def test_a_refusal_is_one_sentence(cli, fake_cluster):
+    fake_cluster.flag("refused", "invalid partition specified: gpus")
+    done = cli("submit", *SMALL, "method=full", check=1)
+    assert "sbatch did not take the jobs (invalid partition specified: gpus)" in done.stderr
+
+
+def test_the_waiting_command_refuses_alike(alps, fake_cluster):
+    fake_cluster.flag("refused", "invalid partition: gpus")
+    settings = ("hydra.launcher.partition=gpus", "method=full,random", *SMALL)
+    done = alps("train", "-m", "hydra/launcher=slurm", *settings, check=2)
+    error = done.stderr.strip().splitlines()[-1]
+    assert error.startswith("error: sbatch did not take the jobs (invalid partition: gpus)")
+    assert "Traceback" not in done.stderr
+    done = alps("train", "hydra/launcher=slurm", "method=full", *SMALL, check=2)
+    assert "add -m" in done.stderr
+
+
+def test_vanilla_rows_of_a_table_are_jobs_too(cli, fake_cluster, tmp_path):
+    table = ("experiment=table5", "scale=mini", "model=tiny", "data=mini_general")
+    cli("submit", *table, "evals.limit=2", check=0)
+    kinds = {a.entry.kind for a in read_attempts(tmp_path / "outputs").values()}
+    assert kinds == {"train", "evaluate"}
+    bases = [
+        k for k, a in read_attempts(tmp_path / "outputs").items() if a.entry.kind == "evaluate"
+    ]
+    assert all(key.startswith("base-") for key in bases)
+    assert Path(tmp_path / "outputs" / "jobs").is_dir()

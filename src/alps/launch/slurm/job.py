@@ -22,8 +22,8 @@ from typing import Any
 
 from alps.base.atomic import write_text
 from alps.launch.slurm.cluster import SlurmError, cancel_jobs, requeue_job
-from alps.launch.slurm.submission import Entry, Submission, read_attempts
-from alps.runs.folder import RunFolder
+from alps.launch.slurm.submission import Entry, Submission, is_done, read_attempts
+from alps.runs.folder import RunFolder, slurm_job
 from alps.runs.result import RunFailed
 from alps.settings.run import Run
 
@@ -115,7 +115,7 @@ def free_disk(submission: Submission) -> None:
     own = {entry.key for entry in submission.entries}
     needed = set(submission.protected)
     for key, attempt in read_attempts(runs[0].output_dir).items() if runs else ():
-        if key not in own and attempt.entry.kind == "train":  # of other commands
+        if key not in own and not is_done(attempt.entry):  # of other commands
             needed |= {run.key for run in with_task_models(attempt.entry.run)}
     reduce_unneeded(runs, submission.weights, needed)
 
@@ -159,7 +159,7 @@ def _requeue(submission: Submission, entry: Entry, counter: Path, ended: SystemE
     else:
         write_text(counter, str(times + 1))
         try:
-            requeue_job(_job_id())
+            requeue_job(slurm_job() or "")
             time.sleep(REQUEUE_SECONDS)
             return int(ended.code or 1)
         except SlurmError as error:
@@ -169,22 +169,17 @@ def _requeue(submission: Submission, entry: Entry, counter: Path, ended: SystemE
     return 1
 
 
-def _job_id() -> str:
-    return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-
-
 def _cancel_others(submission: Submission, entry: Entry) -> None:
     """Cancels the other jobs of the command."""
     arrays = Submission.read(submission.folder).arrays
-    own = _job_id().split("_")
     jobs = [
         f"{array.job}_{index}"
         for array in arrays
         for index in range(array.count)
-        if array.job is not None and [array.job, str(index)] != own
+        if array.job is not None
     ]
     try:
-        cancel_jobs(jobs)
+        cancel_jobs(job for job in jobs if job != slurm_job())
     except SlurmError as error:
         log.warning("%s failed, but the other jobs go on: %s", entry.key, error)
 

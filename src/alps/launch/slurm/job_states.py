@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from alps.launch.slurm.cluster import QueuedJob, QueueUnavailable, job_state
 from alps.launch.slurm.queue_view import QueueView
-from alps.launch.slurm.submission import Attempt, Entry
-from alps.runs.completion import base_is_finished, evaluation_folders, is_finished
+from alps.launch.slurm.submission import Attempt, Entry, is_done
+from alps.runs.completion import evaluation_folders
 from alps.runs.folder import RunFolder
 from alps.runs.metrics import Progress, read_progress
 from alps.runs.result import RunFailed
@@ -79,7 +79,7 @@ def _state(entry: Entry, queue: QueueView, needed: RunState | None) -> RunState:
     attempt = queue.attempts.get(entry.key)
     common = {"job": attempt.job if attempt else None, "attempt": attempt.number if attempt else 0}
     try:
-        if _is_finished(entry):
+        if is_done(entry):
             return RunState(entry=entry, state="finished", **common)
     except RunFailed as error:
         return RunState(entry=entry, state="failed", reason=str(error), **common)
@@ -121,12 +121,15 @@ def _ended_state(
     entry: Entry, attempt: Attempt | None, status: Mapping[str, Any], needed: RunState | None
 ) -> tuple[State, str]:
     """State of a run that no process and no job is at."""
+    if attempt is not None and attempt.cancelled_path.exists():
+        return "stopped", "cancelled; `alps retry` submits it again"
+    of_earlier = attempt is not None and status.get("job") not in (None, attempt.job)
+    status = {"state": "unknown", "reason": ""} if of_earlier else status
     reason = status["reason"] or ""
     if status["state"] == "failed":
         return "failed", reason
-    if attempt is not None and attempt.cancelled_path.exists():
-        return "stopped", "cancelled; `alps retry` submits it again"
-    if needed is not None and needed.state in ENDED_BADLY and not needed.queued:
+    in_vain = needed is not None and needed.state in ENDED_BADLY and not needed.queued
+    if attempt is not None and needed is not None and in_vain:
         # Its job left the queue with the dependency that cannot be met any more.
         return "blocked", f"by its task model {needed.entry.key} ({needed.state})"
     stopped = status["state"] == "stopped"
@@ -141,13 +144,6 @@ def _ended_state(
     if ended == "CANCELLED":
         return "stopped", f"its job {attempt.job} was cancelled; `alps retry` submits it again"
     return "lost", f"its job {attempt.job or ''} ended {ended}; log: {attempt.log}"
-
-
-def _is_finished(entry: Entry) -> bool:
-    run = entry.run
-    if entry.kind == "evaluate":
-        return base_is_finished(run)
-    return is_finished(run, RunFolder(run.folder))
 
 
 def _status(entry: Entry) -> Mapping[str, Any]:

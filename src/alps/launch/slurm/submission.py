@@ -1,4 +1,4 @@
-"""What was submitted: `outputs/jobs/<time>/submission.json`, one folder for each command.
+"""What was submitted: `outputs/jobs/<number>/submission.json`, one folder for each command.
 
 The file is written before a job exists and again with each job's id, so that any shell knows what
 every other has submitted. A job whose id was not written any more (a killed command) is found in
@@ -8,8 +8,6 @@ the queue by the path of its script.
 from __future__ import annotations
 
 import json
-import secrets
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +17,7 @@ from typing import Any, Literal
 from alps.base.atomic import write_json
 from alps.base.serialization import from_dict, to_dict
 from alps.launch.slurm.settings import Slurm
+from alps.runs.completion import base_is_finished, is_finished
 from alps.runs.folder import RunFolder
 from alps.settings.run import Run, Weights
 
@@ -170,20 +169,37 @@ def new_submission(
     output_dir: Path | str, slurm: Slurm, entries: Sequence[Entry], **settings: Any
 ) -> Submission:
     """A submission without jobs, in a folder of its own; nothing is written yet."""
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-    folder = jobs_folder(output_dir) / name
+    number = max((int(f.name) for f in _folders(output_dir)), default=0) + 1
+    folder = jobs_folder(output_dir) / f"{number:04d}"
     return Submission(folder=folder, slurm=slurm, entries=entries, **settings)
 
 
 def read_attempts(output_dir: Path | str) -> dict[str, Attempt]:
     """Key -> its last attempt, of all submissions of an outputs folder."""
     last: dict[str, Attempt] = {}
-    for path in sorted(jobs_folder(output_dir).glob(f"*/{FILE}")):
-        for attempt in _attempts_of(Submission.read(path.parent)):
+    for folder in sorted(_folders(output_dir), key=lambda f: int(f.name)):
+        for attempt in _attempts_of(Submission.read(folder)):
             before = last.get(attempt.entry.key)
             number = before.number + 1 if before else 1
             last[attempt.entry.key] = replace(attempt, number=number)
     return last
+
+
+def _folders(output_dir: Path | str) -> list[Path]:
+    found = jobs_folder(output_dir).glob(f"*/{FILE}")
+    return [path.parent for path in found if path.parent.name.isdecimal()]
+
+
+def is_done(entry: Entry) -> bool:
+    """Whether everything that an entry asks for is there.
+
+    Raises:
+        RunFailed: If a file is damaged.
+    """
+    run = entry.run
+    if entry.kind == "evaluate":
+        return base_is_finished(run)
+    return is_finished(run, RunFolder(run.folder))
 
 
 def _attempts_of(submission: Submission) -> Iterator[Attempt]:
