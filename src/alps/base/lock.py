@@ -14,21 +14,28 @@ refuse.
 
 from __future__ import annotations
 
-import errno
-import json
 import os
 import secrets
 import signal
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from alps.base.processes import descendants, is_running, machine, start_time
+from alps.base.claims import (
+    Claim,
+    file_system_time,
+    has_ended,
+    publish,
+    read_chain,
+    read_claim,
+    seconds_unrefreshed,
+    successor_path,
+)
+from alps.base.processes import descendants
 
 LEASE_SECONDS = 60.0
 """A claim of another machine is dead after this long without a heartbeat.
@@ -39,18 +46,8 @@ Network file systems stall for seconds, and a library may hold the interpreter's
 HEARTBEATS = 4
 """Heartbeats in a lease."""
 
-UNREADABLE_SECONDS = 5.0
-"""A claim without content is dead after this long.
-
-Locks of earlier versions were empty, and so is a file after a crash of its machine. Without hard
-links (some FUSE file systems) a live claim is empty for a moment.
-"""
-
 POLL_SECONDS = (0.05, 1.0)
 """Interval at which a waiting process looks at the lock: the first and the longest."""
-
-NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
-"""Errors of file systems without hard links."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +97,12 @@ def lock_owner(path: Path) -> Owner | None:
     Raises:
         OSError: If the lock's file cannot be read.
     """
-    if not (chain := _chain(path)):
+    if not (chain := read_chain(path)):
         return None
     claim = chain[-1]
-    ended = _has_ended(claim)
+    ended = has_ended(claim)
     if ended is None:
-        ended = _age(claim) > claim.lease
+        ended = seconds_unrefreshed(claim) > claim.lease
     return Owner(claim.host, claim.pid, not ended)
 
 
@@ -120,35 +117,6 @@ def check_held() -> None:
             lease.refresh()
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Claim:
-    """Content and time of a claim's file.
-
-    Attributes:
-        token: Unique name of the claim.
-        host: Node of its process.
-        machine: As of `processes.machine`; empty if the file cannot be understood.
-        pid: Its process.
-        start: Start time of the process, if known.
-        lease: Seconds without a heartbeat after which it is dead.
-        path: Its file.
-        heartbeat: Modification time of the file, in nanoseconds.
-    """
-
-    token: str
-    host: str
-    machine: str
-    pid: int
-    start: str | None
-    lease: float
-    path: Path
-    heartbeat: int
-
-
-CONTENT = ("token", "host", "machine", "pid", "start", "lease")
-"""Fields of a claim that its file holds."""
-
-
 @dataclass
 class _Watch:
     """What a waiting process has seen of the claim that it waits for."""
@@ -156,17 +124,17 @@ class _Watch:
     seen: tuple[str, int] | None = None
     since: float = 0.0
 
-    def is_dead(self, claim: _Claim, looked: float) -> bool:
+    def is_dead(self, claim: Claim, looked: float) -> bool:
         """Whether the claim is dead.
 
         Args:
             claim: The claim.
             looked: Monotonic time before it was read; this process may have been stalled since.
         """
-        if (ended := _has_ended(claim)) is not None:
+        if (ended := has_ended(claim)) is not None:
             return ended
         if not claim.machine:
-            return _age(claim) > claim.lease
+            return seconds_unrefreshed(claim) > claim.lease
         if self.seen != (claim.token, claim.heartbeat):
             self.seen, self.since = (claim.token, claim.heartbeat), time.monotonic()
         return looked - self.since > claim.lease
@@ -217,17 +185,29 @@ class _Lease:
             self.heart.join()
         if self in _held:
             _held.remove(self)
-        chain = _chain(self.path)
+        with suppress(OSError):  # the claim is dead as soon as this process ends
+            self._delete()
+
+    def _delete(self) -> None:
+        chain = read_chain(self.path)
         tokens = [claim.token for claim in chain]
         if self.token not in tokens:
             return  # it was deleted, or there never was one
-        # Its own successor keeps others from taking over while the files go. `path` goes first: who
-        # finds it finds the whole chain.
-        end = _successor(self.path, chain[-1])
-        if tokens[-1] != self.token or not _publish(end, self._content(secrets.token_hex(8))):
+        end = successor_path(self.path, chain[-1])
+        if tokens[-1] != self.token or not self._succeed_itself(end):
             self._stop()
         for file in (*(claim.path for claim in chain), end):
             file.unlink(missing_ok=True)
+
+    def _succeed_itself(self, end: Path) -> bool:
+        """Keeps others from taking over while the files go, first the lock's own.
+
+        Who finds that one finds the whole chain.
+        """
+        try:
+            return publish(end, secrets.token_hex(8), self.duration)
+        except OSError:  # the disk is full; the last heartbeat is too recent for a successor
+            return time.monotonic() - self.refreshed < self.duration / 2
 
     def refresh(self) -> None:
         """A heartbeat; kills the process if the claim has a successor or is gone.
@@ -238,9 +218,9 @@ class _Lease:
         now = time.monotonic()
         assert self.claimed is not None
         with suppress(OSError):
-            _file_system_time(self.path.parent)  # an NFS client then looks at the folder anew
-            own = _read(self.claimed)
-            if own is None or own.token != self.token or _successor(self.path, own).exists():
+            file_system_time(self.path.parent)  # an NFS client then looks at the folder anew
+            own = read_claim(self.claimed)
+            if own is None or own.token != self.token or successor_path(self.path, own).exists():
                 if not self.released.is_set():
                     self._stop()
                 return
@@ -249,16 +229,16 @@ class _Lease:
 
     def _try(self, watch: _Watch) -> bool:
         looked = time.monotonic()
-        chain = _chain(self.path)
+        chain = read_chain(self.path)
         dead = chain[-1] if chain else None
         if dead is not None and not watch.is_dead(dead, looked):
             return False
         self.token, self.refreshed = secrets.token_hex(8), time.monotonic()
-        self.claimed = self.path if dead is None else _successor(self.path, dead)
-        if not _publish(self.claimed, self._content(self.token)):
+        self.claimed = self.path if dead is None else successor_path(self.path, dead)
+        if not publish(self.claimed, self.token, self.duration):
             return False
         # In the meantime the chain may have been deleted, or its last process have come back.
-        chain = _chain(self.path)
+        chain = read_chain(self.path)
         tokens = [claim.token for claim in chain]
         if tokens[-1:] == [self.token] and (dead is None or dead in chain):
             return True
@@ -266,19 +246,15 @@ class _Lease:
             self.claimed.unlink(missing_ok=True)
         return False
 
-    def _content(self, token: str) -> Mapping[str, Any]:
-        host, where = machine()
-        values = (token, host, where, self.pid, start_time(self.pid), self.duration)
-        return dict(zip(CONTENT, values, strict=True))
-
     def _beat(self) -> None:
         while not self.released.wait(self.duration / HEARTBEATS):
             self.refresh()
 
     def _stop(self) -> NoReturn:
         """Kills this process and those it started, which write to the same folder."""
+        _stopping.acquire()  # by one thread
         try:
-            chain = _chain(self.path)
+            chain = read_chain(self.path)
             why = f"{self.path} was deleted: this process no longer holds the lock and stops"
             if chain and chain[-1].token != self.token:
                 new = f"process {chain[-1].pid} on {chain[-1].host}"
@@ -291,87 +267,7 @@ class _Lease:
             os._exit(1)
 
 
+_stopping = threading.Lock()
 _held: list[_Lease] = []
 """Locks of this process, none of which its forks hold."""
 os.register_at_fork(after_in_child=_held.clear)
-
-
-def _chain(path: Path) -> list[_Claim]:
-    """The claim at `path`, its successor, and so on; the last one holds the lock."""
-    chain, claim = [], _read(path)
-    while claim is not None:
-        chain.append(claim)
-        claim = _read(_successor(path, claim))
-    return chain
-
-
-def _successor(path: Path, claim: _Claim) -> Path:
-    return path.with_name(f"{path.name}-{claim.token}")
-
-
-def _read(path: Path) -> _Claim | None:
-    try:
-        with path.open("rb") as file:  # opening it makes an NFS client ask for its time
-            text, heartbeat = file.read(), os.fstat(file.fileno()).st_mtime_ns
-    except FileNotFoundError:
-        return None
-    try:
-        content = json.loads(text)
-        content = {name: content[name] for name in CONTENT}
-    except (ValueError, TypeError, KeyError):
-        values = (f"after{path.name}", "an unknown node", "", 0, None, UNREADABLE_SECONDS)
-        content = dict(zip(CONTENT, values, strict=True))
-    return _Claim(**content, path=path, heartbeat=heartbeat)
-
-
-def _publish(path: Path, content: Mapping[str, Any]) -> bool:
-    """Creates a claim's file, complete from the first moment; False if there is one already."""
-    data = json.dumps(content).encode()
-    temporary = path.with_name(f"{path.name}-{content['token']}.tmp")
-    try:
-        _create(temporary, data)
-        try:
-            os.link(temporary, path)
-        except FileNotFoundError:  # `RunFolder.remove_partial_files` has deleted it
-            return False
-        except FileExistsError:  # or NFS has repeated the request after a lost answer
-            return temporary.exists() and temporary.stat().st_nlink == 2
-        except OSError as error:
-            if error.errno not in NO_HARD_LINKS:
-                raise
-            with suppress(FileExistsError):
-                _create(path, data)
-                return True
-            return False
-        return True
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _create(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-    with os.fdopen(descriptor, "wb") as file:
-        with suppress(OSError):
-            os.fchmod(descriptor, 0o644)  # whatever the umask: others must see who holds the lock
-        file.write(data)
-
-
-def _has_ended(claim: _Claim) -> bool | None:
-    """Whether the process of a claim has ended; None if it ran on another machine."""
-    if (claim.host, claim.machine) != machine():
-        return None
-    return not is_running(claim.pid, claim.start)
-
-
-def _age(claim: _Claim) -> float:
-    """Seconds since the last heartbeat, by the file system's time."""
-    return _file_system_time(claim.path.parent) - claim.heartbeat / 1e9
-
-
-def _file_system_time(folder: Path) -> float:
-    """Time of a file created now; of this node, if the folder is readable only."""
-    try:
-        with tempfile.TemporaryFile(dir=folder, suffix=".tmp") as file:
-            return os.fstat(file.fileno()).st_mtime
-    except OSError:
-        return time.time()
