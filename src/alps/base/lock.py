@@ -103,6 +103,8 @@ def lock_owner(path: Path) -> Owner | None:
     ended = has_ended(claim)
     if ended is None:
         ended = seconds_unrefreshed(claim) > claim.lease
+    if ended and not claim.machine:
+        return None  # a file of an earlier version, or damaged
     return Owner(claim.host, claim.pid, not ended)
 
 
