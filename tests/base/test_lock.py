@@ -141,11 +141,11 @@ def test_a_dead_node_is_succeeded_after_its_lease(path, start, skew):
 
 
 def test_a_live_process_of_another_node_keeps_its_lock(path, start):
-    owner = start("node2", lease=1.5)
+    owner = start("node2", lease=3)
     assert says(owner) == "in"
-    waiting = start("node3", lease=1.5)
+    waiting = start("node3", lease=3)
     assert says(waiting) == "waiting"
-    assert select.select([waiting.stdout], [], [], 4)[0] == []
+    assert select.select([waiting.stdout], [], [], 4.5)[0] == []
     assert lock_owner(path) == Owner("node2", owner.pid, True)
     owner.communicate("\n")
     assert says(waiting) == "in"
