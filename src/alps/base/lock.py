@@ -1,9 +1,9 @@
 """Locks between processes, of one node or several, on local and network file systems.
 
-A lock is held by a *claim*: a file that names its process and that a heartbeat touches. Nobody
-deletes or overwrites the claim of another. Who finds a claim dead creates its successor, the file
-`<lock>-<token of the claim>`, exclusively; the last claim of such a chain holds the lock. So a
-claim never has two successors, and a process that was only stalled sees that it has one.
+A lock is held by a *claim*: a file that names its process and that a heartbeat touches. Who finds a
+claim dead leaves it and creates its successor, the file `<lock>-<token of the claim>`, exclusively.
+The last claim of such a chain holds the lock, and deletes the chain at its release. So a claim
+never has two successors, and a process that was only stalled sees that it has one.
 
 A claim is dead if its process has ended (same machine), or if a waiting process has seen no
 heartbeat for a lease by its own clock (another machine); clocks are not compared. The file system
