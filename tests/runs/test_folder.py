@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import sys
@@ -6,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from alps.base.atomic import write_text
+from alps.base.lock import Owner
 from alps.runs.folder import RunFolder, find_run, list_runs
 
 METHODS = (
@@ -154,17 +156,19 @@ def test_a_running_status_that_nobody_holds_is_stopped(tmp_path):
 
 
 HOLD = """
-import sys
+import socket, sys
 from pathlib import Path
 from alps.runs.folder import RunFolder
+if host := sys.argv[2]:
+    socket.gethostname = lambda: host
 with RunFolder(Path(sys.argv[1])).lock(on_wait=lambda: print("waiting", flush=True)):
     print("in", flush=True)
     sys.stdin.readline()
 """
 
 
-def other_process(path: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", HOLD, str(path)]
+def other_process(path: Path, host: str = "") -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", HOLD, str(path), host]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
@@ -188,6 +192,36 @@ def test_a_process_that_is_killed_lets_go_of_its_run(tmp_path):
     other.kill()
     other.communicate(timeout=60)
     assert folder.status()["state"] == "stopped"
+
+
+def test_a_run_of_a_node_that_does_not_answer_is_stopped_and_names_it(tmp_path):
+    folder = RunFolder(tmp_path)
+    other = other_process(tmp_path, "node2")
+    assert other.stdout and other.stdout.readline() == "in\n"
+    folder.set_status("running")
+    other.kill()
+    other.communicate(timeout=60)
+    assert folder.lock_owner() == Owner("node2", other.pid, alive=True)
+    assert folder.status()["state"] == "running"
+    os.utime(tmp_path / ".lock", (0, 0))
+    assert not folder.is_locked()
+    assert folder.status()["state"] == "stopped"
+    assert folder.status()["reason"] == (
+        "node node2 does not answer any more; the same command goes on from here"
+    )
+    folder.set_status("failed", "the loss is nan")
+    assert folder.status()["reason"] == "the loss is nan"
+
+
+def test_an_empty_lock_of_an_earlier_version_means_nothing(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.set_status("running")
+    (tmp_path / ".lock").touch()
+    os.utime(tmp_path / ".lock", (0, 0))
+    assert folder.status()["reason"] == "ended without finishing"
+    with folder.lock(on_wait=pytest.fail):
+        assert folder.status()["state"] == "running"
+    assert [p.name for p in tmp_path.iterdir()] == ["status.json"]
 
 
 def test_the_lock_is_released_when_the_block_raises(tmp_path):

@@ -1,1 +1,1 @@
-"""Atomic writes, hashes, keys, serialization of settings and progress; nothing about heads."""
+"""Atomic writes, locks, hashes, keys, serialization of settings, progress; nothing about heads."""

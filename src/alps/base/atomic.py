@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from alps.base.lock import check_held
+
 MAX_NAME_BYTES = 255
 """Longest file name of common file systems."""
 
@@ -43,6 +45,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
+        check_held()
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

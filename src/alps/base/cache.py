@@ -1,9 +1,10 @@
 """The cache folder: converted models, encoded data and hashes, all of which can be recomputed."""
 
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from filelock import FileLock
+from alps.base.lock import hold
 
 
 def cache_dir() -> Path:
@@ -12,8 +13,8 @@ def cache_dir() -> Path:
     return Path(os.environ.get("ALPS_CACHE_DIR", default)).expanduser()
 
 
-def cache_lock(name: str) -> FileLock:
+def cache_lock(name: str) -> AbstractContextManager[None]:
     """A lock for one entry of the cache, so that only one process builds it."""
     folder = cache_dir() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / f"{name}.lock")
+    return hold(folder / f"{name}.lock")

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from alps.base.atomic import replacing, write_json
 from alps.base.hashing import digest
+from alps.base.lock import hold
 from alps.base.provenance import versions
 from alps.heads.geometry import Geometry
 from alps.localization.engine import Progress, localize_metrics
@@ -80,7 +80,7 @@ def localize_cached(
         for scores in new.values():
             scores.check_nonzero()
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):
+        with hold(folder / ".lock"):
             known = _read(folder, pair) | {m: _with_names(s, pair) for m, s in new.items()}
             _write(folder, known)
     return {m: _with_names(known[m], pair) for m in metrics}

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import yaml
-from filelock import FileLock, Timeout
 
 from alps.base.atomic import write_json, write_text
 from alps.base.hashing import file_hash
+from alps.base.lock import Owner, hold, lock_owner
 from alps.base.provenance import utc_now
 from alps.base.serialization import from_dict, to_dict
 from alps.heads.head_set import HeadSet
@@ -79,6 +79,10 @@ class RunFolder:
     def result_path(self) -> Path:
         """`result.json`."""
         return self.path / "result.json"
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.path / ".lock"
 
     def evaluation_path(self, benchmark: str, protocol: str) -> Path:
         """Scores and samples of one benchmark under one protocol."""
@@ -205,20 +209,29 @@ class RunFolder:
             status = {"reason": None, **stored, "state": stored["state"]}
         except (OSError, ValueError, TypeError, KeyError):
             return {"state": "unknown", "reason": None}
-        if status["state"] == "running" and not self.is_locked():
-            reason = "ended without finishing"
-            return {**status, "state": "stopped", "reason": reason, "crashed": True}
-        return status
+        if status["state"] != "running":
+            return status
+        owner = self.lock_owner()
+        if owner is not None and owner.alive:
+            return status
+        reason = "ended without finishing"
+        if owner is not None and owner.host != socket.gethostname():
+            reason = (
+                f"node {owner.host} does not answer any more; the same command goes on from here"
+            )
+        return {**status, "state": "stopped", "reason": reason, "crashed": True}
 
     def is_locked(self) -> bool:
         """Whether a process is working on this run."""
+        owner = self.lock_owner()
+        return owner is not None and owner.alive
+
+    def lock_owner(self) -> Owner | None:
+        """The process that works on this run, or that died doing so and left its lock."""
         try:
-            with FileLock(self.path / ".lock", timeout=0):
-                return False
-        except Timeout:
-            return True
-        except OSError:  # another user's folder, readable only
-            return False
+            return lock_owner(self._lock_path)
+        except OSError:  # another user's folder
+            return None
 
     def remove_partial_files(self) -> None:
         """Deletes partial files and folders of killed processes; requires the lock."""
@@ -230,23 +243,14 @@ class RunFolder:
 
     @contextmanager
     def lock(self, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
-        """Holds the lock of the run; a second process waits for it.
+        """Holds the lock of the run; a second process waits for it, or takes over from a dead one.
 
         Args:
             on_wait: Called once if another process holds the lock.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            if on_wait:
-                on_wait()
-            lock.acquire()
-        try:
+        with hold(self._lock_path, on_wait):
             yield
-        finally:
-            lock.release()
 
 
 def slurm_job() -> str | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from alps.base.atomic import write_json
+from alps.base.lock import hold
 from alps.base.serialization import from_dict, to_dict
 from alps.launch.slurm.settings import Slurm
 from alps.runs.completion import base_is_finished, is_finished
@@ -161,7 +162,9 @@ def jobs_folder(output_dir: Path | str) -> Path:
 @contextmanager
 def submit_lock(output_dir: Path | str) -> Iterator[None]:
     """Held while jobs are submitted: two shells do not submit the same run twice."""
-    with RunFolder(jobs_folder(output_dir)).lock():
+    folder = jobs_folder(output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    with hold(folder / ".lock"):
         yield
 
 
