@@ -1,0 +1,1 @@
+"""Checks of a machine before runs: what it has, what is missing and what that costs; a function each."""
