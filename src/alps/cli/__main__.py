@@ -13,8 +13,8 @@ from alps.cli.command import CommandGroup
 from alps.cli.messages import debug_enabled, failure_message
 
 COMMANDS = (
-    "train", "evaluate", "localize", "heads", "data", "embed", "plan", "prefetch", "runs", "report",
-    "export",
+    "train", "evaluate", "localize", "heads", "data", "embed", "doctor", "plan", "prefetch", "runs",
+    "report", "export",
 )  # fmt: skip
 """Each is `command` in the module of its name."""
 

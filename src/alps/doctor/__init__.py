@@ -1,1 +1,1 @@
-"""Checks of a machine before runs: what it has, what is missing and what that costs; a function each."""
+"""Checks of a machine before runs: what is missing, what that costs, and the remedy."""

@@ -55,6 +55,7 @@ class Context:
         device_given: Whether the user named the device to plan for.
         slurm: Settings of the jobs if the runs go to SLURM, else None.
         findings: Findings so far.
+        to_download: What the runs would download.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Context:
     device_given: bool = False
     slurm: Slurm | None = None
     findings: list[Finding] = field(default_factory=list)
+    to_download: list[str] = field(default_factory=list)
 
     @cached_property
     def torch(self) -> TorchBuild:
@@ -171,7 +173,7 @@ class Context:
         if constants.HF_HUB_OFFLINE:
             return "HF_HUB_OFFLINE is set"
         try:
-            within(NETWORK_SECONDS + 2, lambda: _answers(constants.ENDPOINT))
+            within(NETWORK_SECONDS + 2, lambda: head(constants.ENDPOINT, NETWORK_SECONDS))
         except Exception as error:  # of names, certificates, proxies, connections
             reason = getattr(error, "reason", None) or error
             said = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
@@ -179,13 +181,17 @@ class Context:
         return None
 
 
-def _answers(address: str) -> None:
-    """Returns if a server answers, with whatever status."""
+def head(address: str, seconds: float) -> None:
+    """Returns if a server answers, with whatever status but a proxy's.
+
+    Raises:
+        OSError: If none does.
+    """
     from urllib.error import HTTPError
     from urllib.request import Request, urlopen
 
     try:
-        urlopen(Request(address, method="HEAD"), timeout=NETWORK_SECONDS).close()
+        urlopen(Request(address, method="HEAD"), timeout=seconds).close()
     except HTTPError as error:
-        if error.code in (407, 502, 503, 504):  # a proxy's answer, not the hub's
+        if error.code in (407, 502, 503, 504):
             raise

@@ -61,7 +61,7 @@ def space(context: Context) -> Iterator[Finding]:
         together = [p for p in places if p.device == place.device]
         needed = sum(p.needed for p in together)
         text = f"{place.folder}: {_gb(free)} GB free, {_gb(place.needed)} GB needed"
-        if len([p for p in together if p.needed]) > 1:
+        if place.needed and needed > place.needed:
             text += f", {_gb(needed)} GB with the others of this disk"
         state: State = "ok"
         if place.needed and needed > free:
@@ -106,7 +106,8 @@ def places_of(context: Context) -> Sequence[Place]:
             name="output_dir",
             folder=folder,
             needed=max(0, context.plan.disk[policy] - held) if context.untrained else 0,
-            remedy=f"output_dir=<folder on another disk>{smaller} needs less" if smaller
+            remedy=f"output_dir=<folder on another disk>{smaller} needs less"
+            if smaller
             else "output_dir=<folder on another disk>",
         )
         for folder in outputs

@@ -56,7 +56,10 @@ def gpus(context: Context) -> Iterator[Finding]:
         elif os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1", "NoDevFiles"):
             what, remedy = f"{what}CUDA_VISIBLE_DEVICES hides it", "unset CUDA_VISIBLE_DEVICES"
         else:
-            what, remedy = f"{what}torch sees none", "see python -c 'import torch; torch.cuda.init()'"
+            what, remedy = (
+                f"{what}torch sees none",
+                "see python -c 'import torch; torch.cuda.init()'",
+            )
         state = "missing" if demanded else "warning"
         yield Finding(name="GPU", state=state, text=f"{what}{costs}", remedy=remedy)
     elif elsewhere:
@@ -88,7 +91,9 @@ def precision(context: Context) -> Iterator[Finding]:
     asked = {e.run.precision for e in context.untrained if "bf16" in str(e.run.precision)}
     if lacking and asked:
         text = f"{lacking[0]} has no bfloat16, which optim.precision={min(asked)} asks for: slow"
-        yield Finding(name="precision", state="warning", text=text, remedy="optim.precision=16-mixed")
+        yield Finding(
+            name="precision", state="warning", text=text, remedy="optim.precision=16-mixed"
+        )
 
 
 @check
@@ -124,14 +129,14 @@ def main_memory(context: Context) -> Iterator[Finding]:
     text = f"{memory.total / GIB:.1f} GiB{' by the cgroup' * memory.limited}, "
     text += f"{memory.free / GIB:.1f} GiB free"
     state, remedy, needed = "ok", "", _needed_here(context)
-    if memory.free < needed:
+    if memory.free < needed <= memory.total:
         text += f"; a run needs about {needed / GIB:.1f} GiB"
         state, remedy = "warning", "end other programs, or the kernel may end the run"
     yield Finding(name="memory", state=state, text=text, remedy=remedy)
 
 
 def _needed_here(context: Context) -> int:
-    """Main memory of one run: on a CPU all it needs, beside a GPU the weights as they are loaded."""
+    """Main memory of one run: on a CPU all of it, beside a GPU the weights while they load."""
     if context.slurm is not None or context.device_given:
         return 0
     costs = [cost for each in context.untrained if (cost := context.plan.costs[each.key])]
@@ -203,5 +208,3 @@ def sandbox(context: Context) -> Iterator[Finding]:
     are = "is" if "," not in names and " and " not in names else "are"
     text = f"{reason}: {names} {are} {fate}"
     yield Finding(name="bubblewrap", state=state, text=text, remedy=remedy)
-
-

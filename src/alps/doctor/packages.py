@@ -61,7 +61,10 @@ def required_packages(context: Context) -> Iterator[Finding]:
         try:
             own = version(name)
         except PackageNotFoundError:
-            text, remedy = "not installed: alps does not run without it", f"pip install '{name}{wanted}'"
+            text, remedy = (
+                "not installed: alps does not run without it",
+                f"pip install '{name}{wanted}'",
+            )
             yield Finding(name=name, state="missing", text=text, remedy=remedy)
             continue
         if not wanted.contains(own, prereleases=True):

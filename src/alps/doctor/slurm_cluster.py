@@ -130,7 +130,14 @@ def parse_config(text: str) -> dict[str, str]:
 
 def _max_submit() -> int | None:
     """The smallest `MaxSubmitJobs` of this user; None without accounting or limit."""
-    command = ["sacctmgr", "--noheader", "--parsable2", "show", "assoc", f"user={getpass.getuser()}"]
+    command = [
+        "sacctmgr",
+        "--noheader",
+        "--parsable2",
+        "show",
+        "assoc",
+        f"user={getpass.getuser()}",
+    ]
     try:
         text = output_of([*command, "format=MaxSubmitJobs"])
     except CommandFailed:

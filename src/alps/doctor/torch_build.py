@@ -74,9 +74,7 @@ def probe_torch() -> TorchBuild:
     """Imports torch in another process and asks it."""
     command = [sys.executable, "-c", PROBE]
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=SECONDS, check=False
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
         found = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
     except subprocess.TimeoutExpired:
         return TorchBuild(problem=f"does not answer within {SECONDS:g} s")
