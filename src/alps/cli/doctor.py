@@ -61,18 +61,29 @@ def parse(arguments: Sequence[str]) -> tuple[Context, bool]:
     grid = [a for a in arguments if a not in own]
     assumed, slurm = build_assumed(own), slurm_settings(grid)
     grid = [a for a in grid if not a.lstrip("+~").startswith(("hydra/launcher", "hydra.launcher"))]
-    grid = grid or [DEFAULT]
-    runs = {run.key: run for each in experiment_runs(grid).values() for run in each}
+    runs = {r.key: r for each in experiment_runs(grid or _default()).values() for r in each}
     for run in runs.values():
         model_shape(run.model)  # of a folder that is no model
     context = Context(
-        name=" ".join(grid),
+        name=" ".join(grid) or DEFAULT,
         runs=list(runs.values()),
         assumed=assumed,
+        is_default=not grid,
         device_given=any(top_level_name(a) in ("gpu", "gpus") for a in own),
         slurm=slurm,
     )
     return context, assumed.format == "json"
+
+
+def _default() -> list[str]:
+    """The demo; without the package of its model another one, as that is a finding."""
+    from alps.doctor.packages import default_model
+
+    try:
+        default_model().package_file()
+    except ValueError:
+        return [DEFAULT, "model=tiny"]
+    return [DEFAULT]
 
 
 def _print(context: Context) -> list[tuple[str, Finding]]:

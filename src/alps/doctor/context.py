@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -52,6 +53,7 @@ class Context:
         name: The runs in words.
         runs: Runs of the grid.
         assumed: Assumptions of `alps plan`.
+        is_default: Whether the user named no runs.
         device_given: Whether the user named the device to plan for.
         slurm: Settings of the jobs if the runs go to SLURM, else None.
         findings: Findings so far.
@@ -61,6 +63,7 @@ class Context:
     name: str
     runs: Sequence[Run]
     assumed: Assumptions
+    is_default: bool = False
     device_given: bool = False
     slurm: Slurm | None = None
     findings: list[Finding] = field(default_factory=list)
@@ -86,8 +89,9 @@ class Context:
         """Kinds of nodes with GPUs that jobs can get."""
         if not self.cluster.answers:
             return ()
-        name = self.slurm.partition if self.slurm else None
-        nodes = self.cluster.nodes_of(name) if name else self.cluster.partitions
+        nodes = self.cluster.partitions
+        if self.slurm is not None:
+            nodes = self.cluster.nodes_of(self.slurm.partition)
         return [each for each in nodes if each.up and each.gpus]
 
     @cached_property
@@ -100,7 +104,8 @@ class Context:
                 name=name, memory=a.device.memory, count=a.node_devices, on_gpu=a.gpu != CPU
             )
         on_cpu = all(run.trainer.accelerator == "cpu" for run in self.runs)
-        if not on_cpu and self.gpu_nodes and (self.slurm or not self.torch.gpus):
+        of_jobs = not self.torch.gpus if self.slurm is None else self.slurm.asks_for_gpus
+        if not on_cpu and of_jobs and self.gpu_nodes:
             return self._gpus_of_slurm()
         if self.torch.gpus and not on_cpu and self.slurm is None:
             gpus = self.torch.gpus
@@ -115,19 +120,13 @@ class Context:
         return Target(name="the CPU of this machine", memory=memory, count=1, on_gpu=False)
 
     def _gpus_of_slurm(self) -> Target:
-        """The nodes with most GPUs, of the least memory that their name stands for."""
+        """GPUs of the nodes that have most."""
         nodes = max(self.gpu_nodes, key=lambda each: each.num_gpus)
         kind = max(nodes.gpus, key=lambda each: nodes.gpus[each])
-        prefix = kind.lower().split("_")[-1] if "_" in kind else kind.lower()
-        known = [
-            device.memory
-            for name, device in self.assumed.gpus.items()
-            if kind and (name == kind.lower() or name.startswith(f"{prefix}_"))
-        ]
         count = (self.slurm.gpus if self.slurm else None) or nodes.num_gpus
         return Target(
             name=f"{count} x {kind or 'GPU'} of SLURM partition {nodes.name}",
-            memory=min(known, default=None),
+            memory=_memory_of_kind(kind, self.assumed.gpus),
             count=count,
             on_gpu=True,
         )
@@ -179,6 +178,15 @@ class Context:
             said = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
             return f"{constants.ENDPOINT} cannot be reached: {said}"
         return None
+
+
+def _memory_of_kind(kind: str, devices: Mapping[str, Device]) -> float | None:
+    """GiB of a GPU by its type in SLURM: as the type says, else the least of that name; or None."""
+    if found := re.search(r"(\d+)gb", kind.lower()):
+        return float(found[1])
+    words = re.split(r"[^a-z0-9]", kind.lower())
+    known = [device.memory for name, device in devices.items() if name.split("_")[0] in words]
+    return min(known, default=None)
 
 
 def head(address: str, seconds: float) -> None:

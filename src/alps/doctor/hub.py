@@ -123,19 +123,28 @@ def _model(model: Model, context: Context) -> Finding:
     try:
         if model.path:
             read_geometry(Path(model.path))
-        elif model.package and not model.package_file().is_file():
-            raise ValueError(f"{model.package_file()} does not exist: install the package again")
+            _check_files(Path(model.path))
     except ValueError as error:
         return Finding(name=name, state="missing", text=str(error))
     where = model.path or (f"package {model.package}" if model.package else "random weights")
     return Finding(name=name, state="ok", text=f"on this machine ({where})")
 
 
+def _check_files(folder: Path) -> None:
+    """Raises if a folder has no weights or no tokenizer."""
+    from alps.models.architecture import TOKENIZER_FILES
+
+    if not any(folder.glob("*.safetensors")):
+        raise ValueError(f"{folder} has no safetensors: copy or convert the weights")
+    if not any((folder / name).exists() for name in TOKENIZER_FILES):
+        raise ValueError(f"{folder} has no tokenizer (none of {', '.join(TOKENIZER_FILES)})")
+
+
 def _task_model(task: Model, context: Context) -> Finding:
     from alps.models.hub import qkv_is_cached
 
     if task.repo is None:
-        found = _model(task, context)
+        found = _model(task, context)  # such a folder needs no tokenizer, but has one
         return Finding(name=f"task {found.name}", state=found.state, text=found.text)
     name, at = f"task model {task.name}", f"{task.repo}@{task.hub_revision}"
     if qkv_is_cached(task.repo, task.hub_revision):

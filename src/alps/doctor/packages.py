@@ -15,8 +15,12 @@ from packaging.specifiers import SpecifierSet
 
 import alps
 from alps.base.provenance import git_state
+from alps.config.build import model_choice
 from alps.doctor.context import Context
 from alps.doctor.finding import Finding, check
+from alps.settings.model import Model
+
+DEFAULT_MODEL = "smollm2_135m_q4"
 
 SHOWN = ("torch", "transformers", "pytorch-lightning", "lm-eval")
 """Packages with a line of their own even if nothing is wrong."""
@@ -95,6 +99,26 @@ def declared() -> tuple[SpecifierSet, list[Requirement]]:
 
 
 @check
+def embedded_model(context: Context) -> Iterator[Finding]:
+    """The package with the weights of the default model."""
+    model = default_model()
+    try:
+        text = f"{model.package_file().name}, for model={model.name}"
+    except ValueError as error:
+        state = "missing" if context.is_default else "info"
+        yield Finding(name="embedded model", state=state, text=str(error))
+    else:
+        yield Finding(name="embedded model", state="ok", text=text)
+
+
+def default_model() -> Model:
+    """The model of a run that names none; a package carries it."""
+    model = model_choice(DEFAULT_MODEL)
+    assert model is not None
+    return model
+
+
+@check
 def wandb(context: Context) -> Iterator[Finding]:
     """W&B, for `logger=wandb`."""
     asked = any(run.logger.name == "wandb" for run in context.unfinished)
@@ -122,7 +146,9 @@ def has_wandb_key() -> bool:
         return True
     from wandb import Settings
 
-    host = urlparse(Settings().base_url).hostname
+    settings = Settings()
+    settings.update_from_env_vars(os.environ)
+    host = urlparse(settings.base_url).hostname
     files = [os.environ.get("NETRC"), "~/.netrc", "~/_netrc"]
     for file in (Path(f).expanduser() for f in files if f):
         try:
