@@ -10,6 +10,7 @@ import pytest
 from alps.cli.doctor import doctor
 from alps.doctor import context as context_module
 from alps.doctor import packages
+from alps.doctor.slurm_cluster import Cluster, parse_partitions
 from alps.doctor.torch_build import TorchBuild
 
 
@@ -83,6 +84,16 @@ def test_json_says_the_same(cli):
 def test_bad_input_is_a_sentence(refused, tmp_path, arguments, expected):
     (tmp_path / "folder").mkdir()
     assert expected in refused(doctor, *arguments)
+
+
+def test_the_conclusion_says_where_runs_go(cli, monkeypatch):
+    nodes = parse_partitions("gpu*|up|1-00:00:00|4|64|500000|gpu:a100:4")
+    monkeypatch.setattr(context_module, "read_cluster", lambda: Cluster(partitions=nodes))
+    done = cli("doctor", "model=tiny", "evals=none", check=0)
+    assert "can run as SLURM jobs (-m hydra/launcher=slurm), on 4 x a100" in done.stdout
+    jobs = ("hydra/launcher=slurm", "hydra.launcher.gpus=8")
+    done = cli("doctor", "model=tiny", "evals=none", *jobs, check=1)
+    assert "cannot run as SLURM jobs; missing or too small: jobs" in done.stdout
 
 
 def test_a_program_out_of_range_is_exit_code_1(cli, monkeypatch):

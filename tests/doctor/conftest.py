@@ -1,6 +1,8 @@
 """A machine of a test's own: no network, no credentials, no commands but those it makes."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,13 +29,20 @@ def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(context_module, "probe_torch", lambda: CPU_BUILD)
 
 
+@cache
+def parsed(*arguments: str) -> Context:
+    """Composed once in a session; nothing has been asked of the machine yet."""
+    return parse(arguments)[0]
+
+
 @pytest.fixture
 def make_context() -> Callable[..., Context]:
     """What `alps doctor` makes of its arguments; the smallest run without any."""
 
     def make(*arguments: str, tiny: bool = True) -> Context:
         small = ("model=tiny", "evals=none", "method=full") if tiny else ()
-        return parse([*small, *arguments])[0]
+        context = parsed(*small, *arguments)
+        return replace(context, findings=[], to_download=[])
 
     return make
 

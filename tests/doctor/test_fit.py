@@ -69,7 +69,7 @@ def test_sharding_that_the_settings_forbid(found):
 
 def test_what_alps_train_refuses(found, tmp_path):
     (finding,) = found(start)
-    assert finding.state == "ok" and "1 runs pass the checks" in finding.text
+    assert finding.state == "ok" and "1 run pass the checks" in finding.text
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"instruction": "a"}) + "\n")
     (finding,) = found(start, "data=jsonl", f"data.path={rows}", "seed=0,1")

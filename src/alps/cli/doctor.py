@@ -109,6 +109,8 @@ def conclusion(context: Context, findings: Sequence[Finding]) -> str:
     """Whether the runs could start, in a sentence."""
     missing = [finding.name for finding in findings if finding.state == "missing"]
     where = "here" if context.slurm is None else "as SLURM jobs"
+    if context.slurm is None and context.target.of_slurm:
+        where = "as SLURM jobs (-m hydra/launcher=slurm)"
     if missing:
         names = ", ".join(dict.fromkeys(missing))
         return f"{context.name} cannot run {where}; missing or too small: {names}"

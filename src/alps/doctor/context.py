@@ -37,12 +37,14 @@ class Target:
         memory: Memory of a device in GiB, or None if unknown.
         count: Devices of a node.
         on_gpu: Whether they are GPUs.
+        of_slurm: Whether jobs of SLURM get them.
     """
 
     name: str
     memory: float | None
     count: int
     on_gpu: bool
+    of_slurm: bool = False
 
 
 @dataclass(kw_only=True)
@@ -129,6 +131,7 @@ class Context:
             memory=_memory_of_kind(kind, self.assumed.gpus),
             count=count,
             on_gpu=True,
+            of_slurm=True,
         )
 
     @cached_property

@@ -59,7 +59,7 @@ def devices(context: Context) -> Iterator[Finding]:
                 text = f"{each.run.model.name} is sharded over {cost.shards} devices: {problem}"
                 found[text] = found.get(text, 0) + 1
     for text, count in found.items():
-        yield Finding(name="devices", state="missing", text=f"{text} ({count} runs)")
+        yield Finding(name="devices", state="missing", text=f"{text} ({_runs(count)})")
     if not found and context.untrained:
         yield Finding(name="devices", state="ok", text=f"runs train on {target.name}")
 
@@ -89,10 +89,14 @@ def start(context: Context) -> Iterator[Finding]:
                 for problem in error_messages(error):
                     problems[problem] += 1
     for problem, count in problems.items():
-        yield Finding(name="start", state="missing", text=f"{problem} ({count} runs)")
+        yield Finding(name="start", state="missing", text=f"{problem} ({_runs(count)})")
     if not problems:
-        text = f"outputs, data and benchmarks of {len(runs)} runs pass the checks of alps train"
+        text = f"outputs, data and benchmarks of {_runs(len(runs))} pass the checks of alps train"
         yield Finding(name="start", state="ok", text=text)
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'s' * (count != 1)}"
 
 
 @contextmanager

@@ -147,7 +147,7 @@ def has_wandb_key() -> bool:
     from wandb import Settings
 
     settings = Settings()
-    settings.update_from_env_vars(os.environ)
+    settings.update_from_env_vars(dict(os.environ))
     host = urlparse(settings.base_url).hostname
     files = [os.environ.get("NETRC"), "~/.netrc", "~/_netrc"]
     for file in (Path(f).expanduser() for f in files if f):

@@ -77,7 +77,7 @@ def main_memory() -> Memory | None:
 def existing_parent(folder: Path) -> Path:
     """The folder, or the nearest one above it that exists."""
     place = folder.absolute()
-    return next(p for p in (place, *place.parents) if p.exists())
+    return next(p for p in (place, *place.parents) if os.path.exists(p))
 
 
 def _groups(controller: str) -> Iterator[Path]:
