@@ -10,13 +10,16 @@ import pytest
 from alps.cli.doctor import doctor
 from alps.doctor import context as context_module
 from alps.doctor import packages
-from alps.doctor.slurm_cluster import Cluster, parse_partitions
+from alps.doctor.slurm_cluster import COMMANDS, Cluster, parse_partitions
 from alps.doctor.torch_build import TorchBuild
 
 
 @pytest.fixture(autouse=True)
-def no_gpus(monkeypatch):
-    monkeypatch.setattr(context_module, "probe_torch", lambda: TorchBuild(version="2.13.0+cpu"))
+def small_machine(monkeypatch):
+    """Without GPU and SLURM, whatever this one has."""
+    torch = TorchBuild(version="2.13.0+cpu")
+    monkeypatch.setattr(context_module, "probe_torch", lambda: torch)
+    monkeypatch.setattr(context_module, "read_cluster", lambda: Cluster(absent=COMMANDS))
 
 
 def lines(output: str, state: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""A machine of a test's own: no network, no credentials, no commands but those it makes."""
+"""A machine of a test's own: no credentials, GPUs or SLURM but those it makes."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +11,7 @@ from alps.cli.doctor import parse
 from alps.doctor import context as context_module
 from alps.doctor.context import Context
 from alps.doctor.finding import Check, Finding
+from alps.doctor.slurm_cluster import COMMANDS, Cluster
 from alps.doctor.torch_build import TorchBuild
 
 VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY", "WANDB_MODE", "NETRC")
@@ -27,6 +28,7 @@ def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     monkeypatch.setattr(context_module, "probe_torch", lambda: CPU_BUILD)
+    monkeypatch.setattr(context_module, "read_cluster", lambda: Cluster(absent=COMMANDS))
 
 
 @cache

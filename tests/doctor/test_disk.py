@@ -1,11 +1,12 @@
 """Disks that are full, read-only, out of inodes or limited by a quota."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from alps.doctor import disk
-from alps.doctor.disk import parse_quota, places_of, quota, space
+from alps.doctor.disk import parse_quota, places_of, quota, space, write_problem
 
 QUOTA = """Disk quotas for user me (uid 1000):
      Filesystem   space   quota   limit   grace   files   quota   limit   grace
@@ -58,6 +59,8 @@ def test_a_folder_that_cannot_be_written_to(found, tmp_path, monkeypatch):
     assert (findings[0].name, findings[0].state) == ("output_dir", "missing")
     assert "cannot be written to" in findings[0].text
     monkeypatch.setenv("ALPS_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    assert write_problem(tmp_path / "new" / "folder") is None and not (tmp_path / "new").exists()
+    assert write_problem(Path("/proc/new")), "root may write to it, but nobody can"
     assert [f.state for f in found(space)] == ["ok", "ok", "missing"]
 
 

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from alps.doctor import context as context_module
 from alps.doctor import slurm_cluster
 from alps.doctor.commands import CommandFailed, output_of
 from alps.doctor.fit import memory_of_runs
@@ -24,6 +25,11 @@ SLURM_VERSION           = 24.05.2
 """
 ON_SLURM = "hydra/launcher=slurm"
 GPU = (ON_SLURM, "hydra.launcher.partition=gpu", "hydra.launcher.gpus=1")
+
+
+@pytest.fixture(autouse=True)
+def commands_are_asked(bare_machine, monkeypatch):
+    monkeypatch.setattr(context_module, "read_cluster", read_cluster)
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def output_of(command: Sequence[str], seconds: float = 10.0) -> str:
     except OSError as error:
         raise CommandFailed(f"{name} does not start: {error.strerror}") from None
     if done.returncode:
-        said = " ".join((done.stderr or done.stdout).split())[:200]
+        said = (done.stderr.strip() or done.stdout.strip()).partition("\n")[0][:200]
         raise CommandFailed(f"{name} fails: {said or f'exit code {done.returncode}'}")
     return done.stdout
 

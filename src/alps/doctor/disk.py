@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,8 +53,8 @@ def space(context: Context) -> Iterator[Finding]:
     """Free space where outputs, models and encoded data go; folders on one disk share it."""
     places = places_of(context)
     for place in places:
-        if not can_hold_files(place.folder):
-            text = f"{place.folder} cannot be written to"
+        if (problem := write_problem(place.folder)) is not None:
+            text = f"{place.folder} cannot be written to ({problem})"
             yield Finding(name=place.name, state="missing", text=text, remedy=place.remedy)
             continue
         status = os.statvfs(existing_parent(place.folder))
@@ -71,6 +72,18 @@ def space(context: Context) -> Iterator[Finding]:
             text += f", but only {status.f_favail} files (inodes) more"
         remedy = place.remedy if state != "ok" else ""
         yield Finding(name=place.name, state=state, text=text, remedy=remedy)
+
+
+def write_problem(folder: Path) -> str | None:
+    """Why no file can be made in a folder or above it, tried on a nameless one; or None."""
+    if not can_hold_files(folder):
+        return "no permission, or no folder"
+    try:
+        with tempfile.TemporaryFile(dir=existing_parent(folder)) as file:
+            file.write(b"0")
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return None
 
 
 @check

@@ -23,7 +23,7 @@ def memory_of_runs(context: Context) -> Iterator[Finding]:
         yield Finding(name="memory of runs", state="ok", text="all runs are trained")
         return
     if target.memory is None:
-        text = f"the memory of {target.name} is unknown: nobody can say what fits"
+        text = f"the memory of {target.name} is unknown, so what fits cannot be predicted"
         remedy = f"gpu= one of {', '.join(context.assumed.gpus)}"
         yield Finding(name="memory of runs", state="warning", text=text, remedy=remedy)
         return
