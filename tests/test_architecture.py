@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = (
     "base", "settings", "heads", "scores", "runs", "models", "cost", "data", "localization",
     "methods", "embedding", "training", "evals", "pipeline", "execute", "launch", "plan", "report",
-    "config", "cli",
+    "config", "doctor", "cli",
 )  # fmt: skip
 """A package imports only from those before it."""
 

@@ -11,6 +11,7 @@ import pytest
 
 from alps.base.serialization import SettingsError
 from alps.cli.arguments import split_settings
+from alps.cli.doctor import parse
 from alps.cli.embed import parse_request
 from alps.cli.localize import list_override
 from alps.cli.plan import experiment_runs, split_plan_settings
@@ -29,7 +30,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 PAGES += sorted((ROOT / "experiments").rglob("*.md"))
 
 
-COMMANDS = "train|evaluate|localize|heads|data|embed|plan|prefetch|runs|report|export"
+COMMANDS = "train|evaluate|localize|heads|data|embed|doctor|plan|prefetch|runs|report|export"
 
 
 def commands() -> list[tuple[str, str]]:
@@ -85,6 +86,9 @@ def test_every_command_composes(page: str, line: str, tmp_path: Path):
         (tmp_path / name).write_text('{"instruction": "a", "input": "", "output": "b"}\n')
     if command == "embed":
         parse_request(settings)
+        return
+    if command == "doctor":
+        assert parse(settings)[0].runs, line
         return
     if command == "plan":
         own, rest = split_plan_settings(settings)
@@ -235,6 +239,7 @@ def test_files_that_pages_name_exist():
     folders = [
         ROOT,
         ROOT / "src/alps",
+        ROOT / "src/alps/doctor",
         ROOT / "tests/evals/sandbox",
         ROOT / "src/alps/evals/engine",
     ]

@@ -13,10 +13,13 @@ from alps.cli.command import CommandGroup
 from alps.cli.messages import debug_enabled, failure_message
 
 COMMANDS = (
-    "train", "evaluate", "localize", "heads", "data", "embed", "plan", "prefetch", "runs", "report",
-    "export", "submit", "status", "logs", "cancel", "retry",
+    "train", "evaluate", "localize", "heads", "data", "embed", "doctor", "plan", "prefetch",
+    "submit", "status", "logs", "cancel", "retry", "runs", "report", "export",
 )  # fmt: skip
 """Each is `command` in the module of its name."""
+
+JOB_COMMANDS = ("submit", "status", "logs", "cancel", "retry")
+"""Those whose modules are in `cli/jobs`."""
 
 HELP = """Localize attention heads, train only those, compare honestly.
 
@@ -37,9 +40,13 @@ def unknown_command(name: str) -> str:
     return f"there is no command '{name}'{did_you_mean(name, COMMANDS)}"
 
 
+def _module(name: str) -> str:
+    return f"alps.cli.jobs.{name}" if name in JOB_COMMANDS else f"alps.cli.{name}"
+
+
 alps = click.version_option(package_name="alps", message="%(version)s")(
     CommandGroup(
-        "alps", {name: f"alps.cli.{name}:command" for name in COMMANDS}, unknown_command, HELP
+        "alps", {name: f"{_module(name)}:command" for name in COMMANDS}, unknown_command, HELP
     )
 )
 

@@ -11,7 +11,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 from alps.base.serialization import TARGET, SettingsError, from_dict, target_class, value_problems
@@ -28,7 +27,6 @@ from alps.config.errors import error_messages, without_repeats
 from alps.config.grid import GridComposer
 from alps.config.method_styles import without_report
 from alps.config.overrides import check_overrides
-from alps.launch.slurm.settings import Slurm
 from alps.localization.request import Request
 from alps.plan.assumptions import Assumptions
 from alps.settings.infrastructure import Evals, Logger, Trainer
@@ -156,32 +154,6 @@ def build_assumed(overrides: Sequence[str]) -> Assumptions:
         SettingsError: All problems together.
     """
     return from_dict(config_to_dict(compose_config(overrides, "plan")), Assumptions)
-
-
-def build_slurm(overrides: Sequence[str]) -> Slurm:
-    """Resources of SLURM jobs: `hydra.launcher` under `hydra/launcher=slurm`.
-
-    Args:
-        overrides: Those of the launcher alone.
-
-    Raises:
-        SettingsError: All problems together.
-    """
-    register_resolvers()
-    named = any(override.startswith("hydra/launcher=") for override in overrides)
-    chosen = [*([] if named else ["hydra/launcher=slurm"]), *overrides]
-    try:
-        with loader() as hydra:
-            check_overrides(chosen, hydra, "train")
-            config = compose("train", chosen, return_hydra_config=True)
-            settings: Any = OmegaConf.to_container(config.hydra.launcher, resolve=True)
-    except SettingsError:
-        raise
-    except Exception as error:
-        raise SettingsError(error_messages(error)) from None
-    if not settings.pop(TARGET).endswith(".SlurmLauncher"):
-        raise SettingsError(["hydra/launcher has to be slurm, or a file that builds on it"])
-    return from_dict(settings, Slurm, "hydra.launcher")
 
 
 def model_choice(name: str) -> Model | None:

@@ -24,6 +24,9 @@ LINEAR = (*QKV, "o_proj", "gate_proj", "up_proj", "down_proj")
 
 EMBEDDING, OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
 
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+"""A checkpoint has one of them at least."""
+
 TEXT_PREFIX = "language_model."
 """Prefix of the language model's tensors in a multimodal checkpoint."""
 

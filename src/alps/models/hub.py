@@ -24,6 +24,7 @@ from huggingface_hub import (
     get_hf_file_metadata,
     hf_hub_url,
     snapshot_download,
+    try_to_load_from_cache,
 )
 from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
@@ -31,10 +32,11 @@ from safetensors import SafetensorError, safe_open
 from alps.base.atomic import replacing, write_json
 from alps.base.cache import cache_dir, cache_lock
 from alps.base.log_levels import log_level
-from alps.models.architecture import read_geometry
+from alps.models.architecture import TOKENIZER_FILES, read_geometry
 from alps.models.hub_repo import (
     INDEX,
     PARSE_ERRORS,
+    SINGLE,
     WORKERS,
     HTTPError,
     HubCommit,
@@ -82,6 +84,30 @@ def download(repo: str, revision: str, check: Callable[[Path], object]) -> Path:
             f"{at} cannot be downloaded ({type(error).__name__}) and is not in the hub cache: "
             "connect to the network, or give a folder with model.path=<folder>"
         ) from None
+
+
+def is_cached(repo: str, revision: str) -> bool:
+    """Whether config, tokenizer and all weights of a model are in the hub's own cache."""
+
+    def find(file: str) -> Path | None:
+        place = try_to_load_from_cache(repo, file, revision=revision)
+        return Path(place) if isinstance(place, str) else None
+
+    if find("config.json") is None or not any(map(find, TOKENIZER_FILES)):
+        return False
+    if (index := find(INDEX)) is None:
+        return find(SINGLE) is not None
+    try:
+        files = set(json.loads(index.read_text())["weight_map"].values())
+    except (OSError, *PARSE_ERRORS):
+        return False
+    return all(map(find, files))
+
+
+def qkv_is_cached(repo: str, revision: str) -> bool:
+    """Whether there is a complete copy of a model's q, k and v."""
+    commit = revision if re.fullmatch("[0-9a-f]{40}", revision) else _last_commit(repo, revision)
+    return commit is not None and _is_complete(_copy_dir(repo, commit))
 
 
 def fetch_qkv(

@@ -12,9 +12,8 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils import logging as transformers_logging
 
 from alps.models import packed_attention
+from alps.models.architecture import TOKENIZER_FILES
 from alps.models.integrity import check_weights
-
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 transformers_logging.disable_progress_bar()
 

@@ -58,7 +58,7 @@ def summary(plan: Plan) -> list[str]:
         f"disk for weights, at most: {disk}; shown is weights={plan.assumed.weights}",
         *_failures(plan),
         *_sharded(plan),
-        *_too_large(plan),
+        *size_problems(plan),
         *_unknown(plan),
     ]
     return [*lines, *_assumptions(plan)]
@@ -106,7 +106,7 @@ def _failures(plan: Plan) -> list[str]:
     return [f"failed: {key}: {reason}" for key, reason in failed]
 
 
-def _too_large(plan: Plan) -> list[str]:
+def size_problems(plan: Plan) -> list[str]:
     """Methods that do not fit and the remedy, one line per model and remedy."""
     found = defaultdict(list)
     for (model, method), cost in plan.too_large().items():

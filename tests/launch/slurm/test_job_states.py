@@ -22,7 +22,7 @@ def states(cli):
     """State and reason of each run as `alps status` prints them, by the start of its key."""
 
     def read(*arguments: str) -> dict[str, tuple[str, str]]:
-        from alps.cli.status import chosen_states, select
+        from alps.cli.jobs.status import chosen_states, select
 
         chosen = chosen_states(*select(arguments))
         return {s.entry.key.split("-")[0]: (s.state, s.reason) for s in chosen}
@@ -180,7 +180,7 @@ def test_logs_are_those_of_the_last_job(table, cli, fake_cluster, tmp_path):
 
 
 def test_logs_are_followed_until_the_job_ends(table, cli, fake_cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr("alps.cli.logs.POLL_SECONDS", 0.1)
+    monkeypatch.setattr("alps.cli.jobs.logs.POLL_SECONDS", 0.1)
     log = read_attempts(tmp_path / "outputs")[table["random"].key].log
     log.write_text("step 1\n")
 

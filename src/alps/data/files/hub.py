@@ -50,6 +50,21 @@ def download(repo: str, revision: str, patterns: Sequence[str] = ()) -> Path:
     return folder
 
 
+def is_cached(repo: str, revision: str, patterns: Sequence[str] = ()) -> bool:
+    """Whether the hub's cache has files of a dataset that match the patterns."""
+    try:
+        folder = snapshot_download(
+            repo,
+            repo_type="dataset",
+            revision=revision,
+            allow_patterns=list(patterns) or None,
+            local_files_only=True,
+        )
+    except (OSError, ValueError):
+        return False
+    return _has_data_files(Path(folder), patterns)
+
+
 def _has_data_files(folder: Path, patterns: Sequence[str]) -> bool:
     try:
         return folder.is_dir() and bool(row_files(folder, patterns))

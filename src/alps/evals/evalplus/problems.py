@@ -141,9 +141,21 @@ def _number(problem: Problem) -> int:
     return int(problem["task_id"].rpartition("/")[2])
 
 
+def cached_release(release: Release) -> Path:
+    """Place of a downloaded release in our cache."""
+    return cache_dir() / "evalplus" / f"{release.asset}-{release.version}.jsonl"
+
+
+def release_address(release: Release) -> str:
+    """Where EvalPlus downloads a release."""
+    from evalplus.data.utils import get_dataset_metadata
+
+    return get_dataset_metadata(release.asset, release.version, False)[0]
+
+
 def _download(release: Release) -> Path:
     """EvalPlus' release in our cache; EvalPlus itself would keep a truncated download."""
-    path = cache_dir() / "evalplus" / f"{release.asset}-{release.version}.jsonl"
+    path = cached_release(release)
     with cache_lock(f"evalplus-{release.asset}"):
         if path.exists():
             return path
@@ -151,9 +163,9 @@ def _download(release: Release) -> Path:
         part = path.with_suffix(".part")
         part.unlink(missing_ok=True)
         try:
-            from evalplus.data.utils import get_dataset_metadata, make_cache
+            from evalplus.data.utils import make_cache
 
-            url, _ = get_dataset_metadata(release.asset, release.version, False)
+            url = release_address(release)
             with _socket_timeout(DOWNLOAD_TIMEOUT):
                 make_cache(url, str(part))
         except (OSError, EOFError, zlib.error, ValueError) as error:

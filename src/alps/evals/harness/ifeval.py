@@ -22,7 +22,7 @@ class IFEval(HarnessTask):
     def ready(self, data_dir: Path | None) -> None:
         """Also requires NLTK's tokenizer, which lm-eval would miss only after generation."""
         super().ready(data_dir)
-        if not _has_punkt(data_dir):
+        if not has_punkt(data_dir):
             raise ValueError(
                 f"{self.name} needs NLTK's punkt_tab: run `python -m nltk.downloader punkt_tab`, "
                 "or set NLTK_DATA to a folder that has it, or put it into "
@@ -32,10 +32,10 @@ class IFEval(HarnessTask):
     def fetch(self, data_dir: Path | None) -> str | None:
         """Downloads documents and tokenizer."""
         documents = super().fetch(data_dir)
-        if not _has_punkt(data_dir):
+        if not has_punkt(data_dir):
             import nltk
 
-            if not nltk.download("punkt_tab", quiet=True) or not _has_punkt(data_dir):
+            if not nltk.download("punkt_tab", quiet=True) or not has_punkt(data_dir):
                 raise ValueError(
                     f"NLTK's punkt_tab, which {self.name} needs, cannot be downloaded: "
                     "put it into <evals.data_dir>/nltk_data/tokenizers"
@@ -44,7 +44,7 @@ class IFEval(HarnessTask):
 
     def evaluate(self, context: EvaluationContext) -> BenchmarkResult | None:
         """Runs the task."""
-        if not _has_punkt(context.data_dir):  # a caller may have skipped `ready`
+        if not has_punkt(context.data_dir):  # a caller may have skipped `ready`
             self.ready(context.data_dir)
         return super().evaluate(context)
 
@@ -95,7 +95,8 @@ def _nltk_path(data_dir: Path | None) -> list[str]:
     return [*dict.fromkeys([*nltk.data.path, *variable, *own])]
 
 
-def _has_punkt(data_dir: Path | None) -> bool:
+def has_punkt(data_dir: Path | None) -> bool:
+    """Whether NLTK's sentence tokenizer is on its search path or below `evals.data_dir`."""
     import nltk
 
     try:

@@ -7,21 +7,21 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from alps.cli.command import Sections, SettingsCommand
+from alps.cli.jobs.status import StatusSettings, chosen_states, select
 from alps.cli.messages import exit_on_bad_input
-from alps.cli.status import StatusSettings, chosen_states, select
 
 if TYPE_CHECKING:
     from alps.launch.slurm.settings import Slurm
 
 
 def retry(arguments: Sequence[str]) -> None:
-    """Submits runs again that failed, were stopped or blocked, or got lost.
+    """Submits runs again that did not finish.
 
-    Each FILTER is as in alps status; without one, all such runs. They keep the settings that they
-    were submitted with; hydra.launcher.mem=64G and the like change their jobs.
-    Trainings go on from their last checkpoints.
+    Those that failed, were stopped or blocked, or lost their job; each FILTER is as in alps status.
+    They keep the settings that they were submitted with; hydra.launcher.mem=64G and the like change
+    their jobs. Trainings go on from their last checkpoints.
     """
-    from alps.cli.submit import print_submitted
+    from alps.cli.jobs.submit import print_submitted
     from alps.launch.slurm import control
     from alps.launch.slurm.cluster import QueueUnavailable, missing_requirement
     from alps.launch.slurm.submission import read_attempts
@@ -53,10 +53,10 @@ def changed_settings(overrides: Sequence[str]) -> Callable[[Slurm], Slurm]:
     """
     from dataclasses import replace
 
-    from alps.config.build import build_slurm
+    from alps.config.launcher import job_settings
 
     names = {override.lstrip("+~").split("=")[0].split(".")[2] for override in overrides}
-    new = build_slurm(overrides)
+    new = job_settings(overrides)
     return lambda slurm: replace(slurm, **{name: getattr(new, name) for name in names})
 
 
@@ -76,6 +76,7 @@ command = SettingsCommand(
     sections,
     (
         "alps retry",
+        "alps retry experiment=table1 state=lost",
         "alps retry state=failed hydra.launcher.mem=64G",
     ),
     metavar="[experiment=...] [FILTER]...",

@@ -9,17 +9,18 @@ from pathlib import Path
 
 from alps.cli.arguments import split_settings
 from alps.cli.command import Sections, SettingsCommand
+from alps.cli.jobs.status import StatusSettings
 from alps.cli.messages import exit_on_bad_input
-from alps.cli.status import StatusSettings
 
 FOLLOW = ("-f", "--follow")
 POLL_SECONDS = 1.0
 
 
 def logs(arguments: Sequence[str]) -> None:
-    """Prints the output of a run's last job, or of a run without a job its train.log.
+    """Prints the output of a run's last job.
 
-    KEY is any unique part of a run's key. -f goes on until the job has ended.
+    Of a run without a job it is its train.log. KEY is any unique part of a run's key. -f goes on
+    until the job has ended.
     """
     follow = any(a in FOLLOW for a in arguments)
     values, others = split_settings([a for a in arguments if a not in FOLLOW], ("output_dir",))
@@ -62,7 +63,7 @@ def find_log(output_dir: str, part: str) -> tuple[str, Path]:
 
 def is_active(output_dir: str, key: str) -> bool:
     """Whether the run is in the queue, or a process is at it."""
-    from alps.cli.status import states
+    from alps.cli.jobs.status import states
     from alps.runs.folder import RunFolder
 
     found = next((s for s in states(output_dir) if s.entry.key == key), None)
@@ -93,6 +94,6 @@ def sections() -> Sections:
 command = SettingsCommand(
     logs,
     sections,
-    ("alps logs alps-1f3a", "alps logs full -f"),
+    ("alps logs alps-1f3a", "alps logs full-9b2c -f", "alps logs base-77d1 output_dir=/scratch/me"),
     metavar="KEY [-f]",
 )

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Sequence
 
 from alps.cli.command import Sections, SettingsCommand
+from alps.cli.jobs.status import StatusSettings, describe, select, states
 from alps.cli.messages import exit_on_bad_input
-from alps.cli.status import StatusSettings, describe, select, states
 
 
 def cancel(arguments: Sequence[str]) -> None:
-    """Cancels jobs of submitted runs, and the jobs that wait for them.
+    """Cancels jobs, and those that wait for them.
 
     Each FILTER is as in alps status; without one, everything that was submitted is cancelled. What
     trains stops with a checkpoint.

@@ -36,8 +36,10 @@ class StatusSettings:
 
 
 def status(arguments: Sequence[str]) -> None:
-    """Lists submitted runs: finished, running, waiting, blocked, failed or lost.
+    """Lists what became of submitted runs.
 
+    A run is finished, running (with its step, the time left and its node), waiting (for resources),
+    blocked (by another run), failed, stopped, lost (its job is gone) or missing (never submitted).
     With experiment=... and its settings, the runs of that table, submitted or not. Each FILTER is
     as in alps runs: a word that a run's line contains, or name=value for one of its columns.
     --watch goes on until nothing is in the queue any more.
@@ -73,7 +75,7 @@ def select(arguments: Sequence[str]) -> tuple[str, list[Entry] | None, list[str]
     output_dir = values.get("output_dir", StatusSettings.output_dir)
     if not any(a.startswith("experiment=") for a in others):
         return output_dir, None, others
-    from alps.cli.submit import requested_runs
+    from alps.cli.jobs.submit import requested_runs
     from alps.launch.slurm.submit import missing_entries
 
     settings = [a for a in others if "=" in a and a.partition("=")[0] not in COLUMNS]

@@ -66,7 +66,7 @@ def launcher_settings(arguments: Sequence[str]) -> tuple[Slurm, list[str]]:
     Raises:
         ValueError: If they are invalid, or other settings of Hydra are among the arguments.
     """
-    from alps.config.build import build_slurm
+    from alps.config.launcher import job_settings
 
     own = [a for a in arguments if a.lstrip("+~").startswith(("hydra.launcher", "hydra/launcher"))]
     grid = [a for a in arguments if a not in own]
@@ -75,7 +75,7 @@ def launcher_settings(arguments: Sequence[str]) -> tuple[Slurm, list[str]]:
             raise ValueError(f"'{argument}' is not understood: settings are name=value")
         if argument.lstrip("+~").startswith("hydra"):
             raise ValueError(f"{argument}: of Hydra's settings only hydra.launcher has an effect")
-    return build_slurm(own), grid
+    return job_settings(own), grid
 
 
 def requested_runs(grid: Sequence[str]) -> tuple[list[Run], list[Run]]:

@@ -1,0 +1,1 @@
+"""Commands about SLURM jobs: submit, status, logs, cancel, retry."""

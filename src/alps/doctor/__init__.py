@@ -1,0 +1,1 @@
+"""Checks of a machine before runs: what is missing, what that costs, and the remedy."""
