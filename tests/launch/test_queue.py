@@ -31,7 +31,7 @@ event["start"] = time.monotonic()
 Path("started-" + name).touch()
 while any(not Path("started-" + other).exists() for other in os.environ.get("MEETS", "").split()):
     time.sleep(0.01)
-while Path("hold").exists():
+while Path("hold").exists() or name in os.environ.get("HOLDS", "").split():
     time.sleep(0.01)
 event["end"] = time.monotonic()
 Path(name + ".event").write_text(json.dumps(event))
@@ -107,7 +107,7 @@ def test_equal_runs_are_one_and_other_benchmarks_wait_for_the_first(make_run):
 
 def test_finished_runs_need_nobody(make_run, monkeypatch):
     run = make_run("method=full")
-    monkeypatch.setattr(queue, "is_finished", lambda each, folder: each == run)
+    monkeypatch.setattr(queue, "has_nothing_left", lambda each: each == run)
     assert pending_entries([run]) == []
 
 
@@ -153,6 +153,28 @@ def test_a_failure_leaves_the_others_going(make_run, monkeypatch, capsys):
     assert failures[runs[0].key].startswith("its process ended with code 3; see ")
     assert failures[runs[1].key] == "its process was killed (SIGKILL)"
     assert f"error: {runs[1].key}: its process was killed (SIGKILL)\n" in capsys.readouterr().err
+
+
+def test_the_first_failure_may_end_the_sweep(make_run, monkeypatch):
+    """What runs is asked to stop, what waits is not started."""
+    monkeypatch.setenv("MEETS", "full random")
+    monkeypatch.setenv("HOLDS", "random")
+    monkeypatch.setenv("FAILS", "full")
+    runs = [make_run(f"method={name}") for name in ("full", "random", "no_attn")]
+    failures = dict(run_queue(pending_entries(runs), 2, lambda: None, fail_fast=True))
+    assert set(failures) == {run.key for run in runs}
+    assert f"not started, as {runs[0].key} failed (fail_fast=true)" in failures[runs[2].key]
+    assert len(list(Path().glob("stopped-*"))) == 1 and not Path("started-no_attn").exists()
+
+
+def test_one_run_after_the_other_ends_at_the_first_failure_too(alps, tmp_path):
+    points = ("method=full,random,no_attn", "optim.lr=1e30", "optim.clip_norm=null")
+    small = ("model=tiny", "evals=none", "data.max_examples=24", "trainer.progress=off")
+    done = alps("train", "-m", *small, *points, "fail_fast=true", check=1)
+    assert done.stderr.count("the loss became nan") == 1
+    assert done.stderr.count("not started, as full-") == 2
+    assert len(list(tmp_path.glob("outputs/runs/*/run.yaml"))) == 1
+    assert "Traceback" not in done.stderr
 
 
 def test_a_failed_task_model_fails_its_runs_without_starting_them(make_run, monkeypatch):

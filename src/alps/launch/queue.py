@@ -24,9 +24,8 @@ import alps
 from alps.base.serialization import to_dict
 from alps.launch.devices import num_gpus, resolve_devices
 from alps.launch.ranks import prepare_child
-from alps.runs.completion import is_finished
+from alps.runs.completion import has_nothing_left, missing_task_model, num_task_models
 from alps.runs.folder import RunFolder
-from alps.runs.result import RunFailed
 from alps.settings.run import Run
 
 log = logging.getLogger(__name__)
@@ -71,18 +70,16 @@ def pending_entries(runs: Sequence[Run]) -> list[Entry]:
         for entry in entries:
             if entry.run == run:
                 return entry
-        folder, task = RunFolder(run.folder), run.task_run()
-        trained = folder.training_path.exists()  # its heads are chosen
         entry = Entry(run=run, needs=[e for e in entries if e.run.key == run.key])
-        if task is not None and not trained and not RunFolder(task.folder).has_weights("qkv"):
+        if (task := missing_task_model(run)) is not None:
             needed = next((e for e in entries if e.run.key == task.key), None) or add(task)
             needed.task_model = True
             entry.needs.append(needed)
         entries.append(entry)
         return entry
 
-    for run in sorted(runs, key=_task_models_behind):  # a sweep's own runs serve as task models
-        if not _is_finished(run):
+    for run in sorted(runs, key=num_task_models):  # a sweep's own runs serve as task models
+        if not has_nothing_left(run):
             add(run)
     return entries
 
@@ -292,16 +289,3 @@ def _num_devices(run: Run) -> int:
     if RunFolder(run.folder).has_weights():
         return 1  # only benchmarks are missing, and one process runs them
     return resolve_devices(run).trainer.num_devices
-
-
-def _task_models_behind(run: Run) -> int:
-    """Number of task models that a run needs, in a chain."""
-    task = run.task_run()
-    return 0 if task is None else 1 + _task_models_behind(task)
-
-
-def _is_finished(run: Run) -> bool:
-    try:
-        return is_finished(run, RunFolder(run.folder))
-    except RunFailed:  # a damaged file: the run itself reports it
-        return False

@@ -13,9 +13,8 @@ from collections.abc import Container, Iterable, Iterator
 from alps.cost.shape import ModelShape
 from alps.cost.storage import FLOAT32_BYTES
 from alps.models.checkpoint import materialize
-from alps.runs.completion import is_finished
+from alps.runs.completion import has_nothing_left
 from alps.runs.folder import RunFolder
-from alps.runs.result import RunFailed
 from alps.settings.run import Run, Weights
 
 log = logging.getLogger(__name__)
@@ -42,10 +41,10 @@ def reduce_unneeded(
     if policy == "keep":
         return
     planned = list(runs)
-    unfinished = [run for run in planned if not _is_finished(run)]
+    unfinished = [run for run in planned if not has_nothing_left(run)]
     needed = {run.key for each in unfinished for run in with_task_models(each)}
     for run in {run.key: run for each in planned for run in with_task_models(each)}.values():
-        if run.key in needed or run.key in protected or not _is_finished(run):
+        if run.key in needed or run.key in protected or not has_nothing_left(run):
             continue
         try:
             reduce(run, policy)
@@ -83,13 +82,6 @@ def with_task_models(run: Run) -> Iterator[Run]:
     while needed is not None:
         yield needed
         needed = needed.task_run()
-
-
-def _is_finished(run: Run) -> bool:
-    try:
-        return is_finished(run, RunFolder(run.folder))
-    except RunFailed:  # a damaged file: the run itself reports it
-        return False
 
 
 def _qkv_size(run: Run) -> int:

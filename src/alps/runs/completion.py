@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from alps.base.hashing import digest
 from alps.runs.evaluation import cached_evaluation
 from alps.runs.folder import RunFolder
-from alps.runs.result import Result
+from alps.runs.result import Result, RunFailed
 from alps.settings.infrastructure import Evals
 from alps.settings.interfaces import Benchmark
 from alps.settings.run import Run
@@ -22,6 +22,28 @@ def is_finished(run: Run, folder: RunFolder) -> bool:
         and all_evaluated(run.evals, folder, weights_fingerprint(run))
         and {b.name for b in run.evals.allowed} <= set(Result.read(folder.result_path).evals)
     )
+
+
+def has_nothing_left(run: Run) -> bool:
+    """Whether executing the run would do nothing; with a damaged file it would say so."""
+    try:
+        return is_finished(run, RunFolder(run.folder))
+    except RunFailed:
+        return False
+
+
+def missing_task_model(run: Run) -> Run | None:
+    """The run of its task model, if that has to be trained before this run chooses heads."""
+    task = run.task_run()
+    if task is None or RunFolder(run.folder).training_path.exists():  # its heads are chosen
+        return None
+    return None if RunFolder(task.folder).has_weights("qkv") else task
+
+
+def num_task_models(run: Run) -> int:
+    """Number of task models that a run needs, in a chain."""
+    task = run.task_run()
+    return 0 if task is None else 1 + num_task_models(task)
 
 
 def base_is_finished(run: Run) -> bool:

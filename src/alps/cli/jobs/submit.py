@@ -105,6 +105,8 @@ def check(runs: Sequence[Run], bases: Sequence[Run], slurm: Slurm) -> None:
 
     if problem := too_few_gpus(runs, slurm):
         raise SettingsError([problem])
+    if len({run.output_dir for run in runs}) > 1:
+        raise SettingsError(["output_dir is one folder for all runs of a command"])
     check_runs([f"{run.key}: " for run in runs], runs)
     check_runs([f"{run.base_data_key}: " for run in bases], bases, trains=False)
 

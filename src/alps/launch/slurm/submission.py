@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,7 +47,7 @@ class Entry:
     needs: str | None = None
     weights: Weights = "drop"
 
-    @property
+    @cached_property
     def run(self) -> Run:
         """The run, deserialized."""
         return from_dict(self.settings, Run, check=False)

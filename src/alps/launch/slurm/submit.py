@@ -22,9 +22,13 @@ from alps.launch.slurm.submission import (
     submit_lock,
 )
 from alps.pipeline.retention import already_trained_task_models
-from alps.runs.completion import base_is_finished, is_finished
+from alps.runs.completion import (
+    base_is_finished,
+    has_nothing_left,
+    missing_task_model,
+    num_task_models,
+)
 from alps.runs.folder import RunFolder
-from alps.runs.result import RunFailed
 from alps.settings.run import Run, Weights
 
 log = logging.getLogger(__name__)
@@ -102,22 +106,17 @@ def missing_entries(
             weights=weights,
         )
 
-    for run in sorted(runs, key=_num_task_models):  # a command's own runs serve as task models
-        if finished or not _is_finished(run):
+    # Jobs and shells may look from other folders.
+    runs = [replace(run, output_dir=str(Path(run.output_dir).absolute())) for run in runs]
+    bases = [replace(run, output_dir=str(Path(run.output_dir).absolute())) for run in bases]
+    for run in sorted(runs, key=num_task_models):  # a command's own runs serve as task models
+        if finished or not has_nothing_left(run):
             add(run, "drop")
     for run in bases:
         if finished or not base_is_finished(run):
             key = run.base_data_key
             found[key] = Entry(key=key, kind="evaluate", settings=to_dict(run))
     return list(found.values())
-
-
-def missing_task_model(run: Run) -> Run | None:
-    """The run of its task model, if that has to be trained before this run chooses heads."""
-    task = run.task_run()
-    if task is None or RunFolder(run.folder).training_path.exists():  # its heads are chosen
-        return None
-    return None if RunFolder(task.folder).has_weights("qkv") else task
 
 
 def submit(
@@ -263,16 +262,3 @@ def _host(entry: Entry) -> str | None:
 
 def _send(script: Path, text: str) -> str:
     return submit_script(script)
-
-
-def _num_task_models(run: Run) -> int:
-    """Number of task models that a run needs, in a chain."""
-    task = run.task_run()
-    return 0 if task is None else 1 + _num_task_models(task)
-
-
-def _is_finished(run: Run) -> bool:
-    try:
-        return is_finished(run, RunFolder(run.folder))
-    except RunFailed:  # a damaged file: the run itself reports it
-        return False
