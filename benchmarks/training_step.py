@@ -193,7 +193,7 @@ def steps(arguments: argparse.Namespace) -> None:
     """The first table."""
     run = default_run()
     base = materialize(run.model)
-    shape, rows = ModelShape.read(base), ways(read_geometry(base))
+    shape, rows = ModelShape.read(base), ways(read_geometry(base))[: arguments.first]
     if arguments.only is not None:
         measure_memory(base, rows[arguments.only], arguments.mix)
         return
@@ -492,6 +492,7 @@ def main() -> None:
     parser.add_argument("work", choices=works)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--mix", action="store_true", help="lengths of the embedded data")
+    parser.add_argument("--first", type=int, help="so many rows only (steps)")
     parser.add_argument("--only", type=int, help="memory of this row, in this process")
     parser.add_argument("--data", help="a JSON Lines file instead of the embedded rows (ladder)")
     parser.add_argument("--rows", type=int, default=96)

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -127,6 +128,19 @@ def test_a_silent_queue_is_no_verdict(table, cli, states, fake_cluster):
     assert found["random"][0] == found["alps"][0] == "unknown"
     assert "nothing to cancel" in cli("cancel", check=0).stdout
     assert "nothing to submit again" in cli("retry", check=0).stdout
+
+
+def test_a_relative_file_is_missed_from_another_folder(
+    make_run, states, fake_cluster, tmp_path, monkeypatch
+):
+    Path("rows.jsonl").write_text('{"instruction": "a b", "output": "c"}\n' * 8)
+    run = make_run("method=full", "data=jsonl", "data.path=rows.jsonl")
+    submit(missing_entries([run]), Slurm(), tmp_path / "outputs")
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    assert states() == {}, "another outputs folder"
+    state, reason = states(f"output_dir={tmp_path}/outputs")["full"]
+    assert state == "unknown" and "rows.jsonl" in reason
 
 
 def test_filters_are_those_of_alps_runs(table, states, cli):

@@ -107,8 +107,8 @@ def check(runs: Sequence[Run], bases: Sequence[Run], slurm: Slurm) -> None:
         raise SettingsError([problem])
     if len({run.output_dir for run in runs}) > 1:
         raise SettingsError(["output_dir is one folder for all runs of a command"])
-    check_runs([f"{run.key}: " for run in runs], runs)
-    check_runs([f"{run.base_data_key}: " for run in bases], bases, trains=False)
+    check_runs([f"point [{run.key}]: " for run in runs], runs)
+    check_runs([f"point [{run.base_data_key}]: " for run in bases], bases, trains=False)
 
 
 def submission_settings(grid: Sequence[str]) -> tuple[Weights, bool]:

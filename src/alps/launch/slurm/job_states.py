@@ -31,7 +31,7 @@ class RunState:
         entry: The run.
         state: `running`; `waiting` for resources; `blocked` by another run; `failed` with a reason;
             `stopped` by a signal; `lost`: its job is gone and nobody knows why; `missing`: never
-            submitted; `unknown`, as the queue does not answer.
+            submitted; `unknown`: the queue does not answer, or a file of the run is not there.
         reason: One sentence, or empty.
         job: Its last job, or None.
         queued: Whether that job is in the queue.
@@ -83,6 +83,8 @@ def _state(entry: Entry, queue: QueueView, needed: RunState | None) -> RunState:
             return RunState(entry=entry, state="finished", **common)
     except RunFailed as error:
         return RunState(entry=entry, state="failed", reason=str(error), **common)
+    except (OSError, ValueError) as error:  # a file that the run names, seen from another folder
+        return RunState(entry=entry, state="unknown", reason=str(error), **common)
     status = _status(entry)
     try:
         job = queue.job(entry.key)
