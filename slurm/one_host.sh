@@ -4,7 +4,11 @@
 #   slurm/one_host.sh run COMMAND ...   up, the command, down; its exit code
 #   slurm/one_host.sh up                prints the line that clients need
 #   slurm/one_host.sh down              ends what `up` started, and removes its folder
+#   slurm/one_host.sh kill NAME         node `one` or `two` with all of its jobs, or `slurmctld`: SIGKILL
+#   slurm/one_host.sh start NAME        starts it again
 #
+# Partitions: `tests`; `short-grace`, whose jobs have 8 s to end before `urgent` takes their CPUs.
+# ALPS_SLURM_MAX_ARRAY is the cluster's MaxArraySize.
 # Needs root and Debian's packages slurmctld, slurmd, slurm-client and munge; installs them where
 # they are missing. Everything lies below ALPS_SLURM_DIR, listens on loopback and has keys of its
 # own, so that nothing in /etc/slurm or of a cluster this machine may belong to is touched.
@@ -77,6 +81,11 @@ SwitchType=switch/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SchedulerParameters=batch_sched_delay=0,sched_interval=2
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+MaxArraySize=${ALPS_SLURM_MAX_ARRAY:-1001}
+# A dead node is noticed in about 10 s.
+SlurmdTimeout=10
 JobRequeue=1
 ReturnToService=2
 KillWait=10
@@ -92,10 +101,12 @@ CONF
         "RealMemory=8000 State=UNKNOWN"
     done
     echo "PartitionName=tests Nodes=ALL Default=YES MaxTime=INFINITE State=UP"
+    echo "PartitionName=short-grace Nodes=ALL MaxTime=INFINITE State=UP GraceTime=8"
+    echo "PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF"
   } >"$SLURM_CONF"
 }
 
-all_idle() { [ "$(sinfo --noheader --Node --states=idle,mix,alloc | wc -l)" = ${#nodes[@]} ]; }
+all_idle() { [ "$(sinfo --noheader --Node --partition=tests --states=idle,mix,alloc | wc -l)" = ${#nodes[@]} ]; }
 
 up() {
   [ "$(id -u)" = 0 ] || { say "must run as root, as SLURM's daemons do"; exit 2; }
@@ -111,12 +122,18 @@ up() {
       --seed-file="$home/munge/seed" 2>"$home/munge/said"
   fi
   within 10 munge --socket="$home/munge/socket" --no-input || fail munge/said munge/log
-  running "$home/slurmctld.pid" slurmctld || slurmctld
-  for node in "${nodes[@]}"; do
-    mkdir -p "$home/spool-$node"
-    running "$home/slurmd-$node.pid" slurmd || slurmd -N "$node"
-  done
+  for name in slurmctld "${nodes[@]}"; do start "$name"; done
   within 30 all_idle || fail slurmctld.log "slurmd-${nodes[0]}.log"
+}
+
+# start NAME: slurmctld, or the slurmd of a node.
+start() {
+  if [ "$1" = slurmctld ]; then
+    running "$home/slurmctld.pid" slurmctld || slurmctld
+  else
+    mkdir -p "$home/spool-$1"
+    running "$home/slurmd-$1.pid" slurmd || slurmd -N "$1"
+  fi
 }
 
 fail() {
@@ -165,7 +182,7 @@ case ${1:-} in
     "$@"
     ;;
   *)
-    sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

@@ -92,6 +92,17 @@ def job_state(job: str) -> str | None:
     return found[1] if found else None
 
 
+def is_preempted(job: str) -> bool:
+    """Whether a job runs in the grace time that a preemption leaves it.
+
+    Raises:
+        QueueUnavailable: If the controller does not answer.
+    """
+    said = _run("scontrol", "show", "job", "--oneliner", job)
+    found = re.search(r"PreemptTime=(\S+)", said)
+    return "JobState=RUNNING" in said and found is not None and found[1] != "None"
+
+
 def max_array_size() -> int:
     """Elements that an array may have: the cluster's `MaxArraySize`."""
     try:

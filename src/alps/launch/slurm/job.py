@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from alps.base.atomic import write_text
-from alps.launch.slurm.cluster import SlurmError, cancel_jobs, requeue_job
+from alps.launch.slurm.cluster import SlurmError, cancel_jobs, is_preempted, requeue_job
 from alps.launch.slurm.submission import Entry, Submission, is_done, read_attempts
 from alps.runs.folder import RunFolder, slurm_job
 from alps.runs.result import RunFailed
@@ -94,6 +94,7 @@ def main(arguments: Sequence[str]) -> int:
             _work(entry, run)
     except SystemExit as ended:
         if not time_is_up.arrived:
+            _give_way()
             raise
         return _requeue(submission, entry, folder / f"{first + index}.timeouts", ended)
     except Exception as error:
@@ -144,6 +145,20 @@ def _work(entry: Entry, run: Run) -> None:
         execute(run, partial(fit_on_devices, nodes=nodes), entry.weights)
         if nodes is not None:
             nodes.exit_code = 0
+
+
+def _give_way() -> None:
+    """Puts a job back that stops in the grace time of a preemption.
+
+    SLURM requeues what it has to kill after that time; a job that ends before by itself is over.
+    """
+    try:
+        job = slurm_job()
+        if job is not None and is_preempted(job):
+            requeue_job(job)
+            time.sleep(REQUEUE_SECONDS)
+    except SlurmError as error:
+        log.warning("preempted, and not put back into the queue: %s", error)
 
 
 def _requeue(submission: Submission, entry: Entry, counter: Path, ended: SystemExit) -> int:
