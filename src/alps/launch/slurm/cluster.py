@@ -87,6 +87,8 @@ def job_state(job: str) -> str | None:
     except QueueUnavailable as error:
         if "nvalid job id" in str(error):
             return None
+        if f"Job {job} not found" in str(error):  # the array is known: cancelled before its start
+            return "CANCELLED"
         raise
     found = re.search(r"JobState=(\w+)", said)
     return found[1] if found else None
@@ -171,7 +173,8 @@ def _run(*command: str) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise QueueUnavailable(f"{command[0]} does not answer ({error})") from None
     if done.returncode:
-        raise QueueUnavailable(f"{command[0]} does not answer ({_last_error(done.stderr)})")
+        reason = _last_error(done.stderr or done.stdout)
+        raise QueueUnavailable(f"{command[0]} does not answer ({reason})")
     return done.stdout
 
 
