@@ -143,6 +143,26 @@ fail() {
   exit 1
 }
 
+# kill_all NAME: slurmctld, or the slurmd of a node with all its jobs, as if it had lost its power.
+kill_all() {
+  if [ "$1" = slurmctld ]; then
+    kill -KILL $(below "$(cat "$home/slurmctld.pid")")
+    return
+  fi
+  local id ids=()
+  for id in /proc/[0-9]*; do # steps of jobs write to the log of their slurmd
+    [ "$(readlink "$id/fd/3")" != "$home/slurmd-$1.log" ] || ids+=("${id#/proc/}")
+  done
+  [ ${#ids[@]} = 0 ] || kill -KILL $(for id in "${ids[@]}"; do below "$id"; done) 2>/dev/null || true
+}
+
+# below ID: the process and all that it started.
+below() {
+  local id
+  echo "$1"
+  for id in $(pgrep -P "$1"); do below "$id"; done
+}
+
 # end FILE NAME: the process whose id is in FILE, if it is NAME.
 end() {
   running "$1" "$2" || return 0
@@ -175,6 +195,11 @@ case ${1:-} in
     echo "export SLURM_CONF=$SLURM_CONF"
     ;;
   down) down ;;
+  kill) kill_all "$2" ;;
+  start)
+    start "$2"
+    within 30 all_idle || say "a node is down"
+    ;;
   run)
     shift
     trap down EXIT

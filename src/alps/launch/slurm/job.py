@@ -79,6 +79,7 @@ def main(arguments: Sequence[str]) -> int:
     submission = Submission.read(folder)
     entry = submission.entries[first + index]
     run = entry.run
+    signal.signal(signal.SIGTERM, _stop)  # a training has a handler of its own
     os.environ.setdefault("OMP_NUM_THREADS", str(_num_threads(run, submission.slurm.cpus)))
     if entry.kind == "train" and run.trainer.num_nodes > 1:
         from alps.launch.address import find_address
@@ -145,6 +146,10 @@ def _work(entry: Entry, run: Run) -> None:
         execute(run, partial(fit_on_devices, nodes=nodes), entry.weights)
         if nodes is not None:
             nodes.exit_code = 0
+
+
+def _stop(number: int, frame: Any) -> None:
+    raise SystemExit(128 + number)
 
 
 def _give_way() -> None:

@@ -1,167 +1,133 @@
-"""Real jobs on a real cluster: `make test-slurm`, or `pytest -m slurm` where there is one."""
+"""A table with task models, submitted once, twice, by several shells, cancelled and retried."""
 
-import csv
 import json
 import os
-import subprocess
-import sys
-import time
+import shutil
+import signal
 from pathlib import Path
 
 import pytest
+from slurm_queue import JOB, SMALL, Queue, assert_same, command, num_kept, rows
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(400)]
-
-ROOT = Path(__file__).resolve().parents[2]
-SMALL = ("model=tiny", "evals=none", "data.max_examples=24", "trainer.progress=off")
-QUEUE = ("hydra/launcher=slurm", "hydra.launcher.cpus=1", "hydra.launcher.poll_seconds=1")
-# No checkpoint but the one that a signal asks for.
-LONG = ("method=full", "optim.epochs=40", "trainer.checkpoint_every_n_steps=1000")
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
+MEDIUM = ("optim.max_steps=40", "optim.epochs=40", "trainer.checkpoint_every_n_steps=1000")
 
 
-@pytest.fixture(autouse=True)
-def cluster() -> None:
-    try:
-        subprocess.run(["sinfo"], capture_output=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("no SLURM cluster answers")
+def arrays(queue: Queue) -> list[dict]:
+    """Job arrays of all submissions, in order."""
+    files = sorted(queue.outputs.glob("jobs/*/submission.json"))
+    return [array for file in files for array in json.loads(file.read_text())["arrays"]]
 
 
-def start(folder: Path, *settings: str) -> subprocess.Popen[str]:
-    """The waiting command, in the background."""
-    command = [sys.executable, "-m", "alps.cli.__main__", "train", "-m", *QUEUE, *SMALL, *settings]
-    return subprocess.Popen(
-        command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+def trainings(queue: Queue) -> dict[str, tuple[int, str]]:
+    """Run -> time and content of its `training.json`."""
+    files = queue.outputs.glob("runs/*/training.json")
+    return {f.parent.name: (f.stat().st_mtime_ns, f.read_text()) for f in files}
 
 
-def ended(process: subprocess.Popen[str], code: int) -> str:
-    out, errors = process.communicate(timeout=200)
-    assert process.returncode == code, errors + out
-    assert "Traceback" not in errors, errors
-    return out + errors
-
-
-def until_it_trains(folder: Path) -> Path:
-    """Returns the run's folder once some steps are done."""
-    deadline = time.monotonic() + 120
-    while True:
-        for run in folder.glob("outputs/runs/*"):
-            if (run / "metrics.csv").exists() and len(steps(run)) >= 5:
-                return run
-        assert time.monotonic() < deadline, "nothing trains after two minutes"
-        time.sleep(0.05)
-
-
-def steps(run: Path) -> list[dict[str, str]]:
-    with (run / "metrics.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
-def jobs_of(folder: Path) -> list[str]:
-    """Jobs that sweeps in this folder submitted, by the name of their pickles."""
-    return sorted(
-        p.name.removesuffix("_submitted.pkl")
-        for p in folder.glob("outputs/sweeps/*/jobs/*_submitted.pkl")
-    )
-
-
-def signalled(number: str, job: str, *options: str) -> None:
-    subprocess.run(["scancel", *options, f"--signal={number}", job], check=True)
-
-
-def test_a_table_with_failing_points_is_finished_but_for_them(tmp_path):
+def test_a_failing_task_model_among_six_blocks_its_own_run_only(queue):
     points = ("method=alps,random", "optim.lr=2e-5,1e30", "optim.clip_norm=null")
-    out = ended(start(tmp_path, *points), 1)
-    told = [line for line in out.splitlines() if line.startswith("error:")]
-    assert len(told) == 2 and all("the loss became nan" in line for line in told), out
-    assert "pending (Dependency)" in out
-    assert len(jobs_of(tmp_path)) == 6  # four points and two task models
-    states = {p.parent.name: json.loads(p.read_text())["state"] for p in status_files(tmp_path)}
-    assert sorted(states.values()) == ["failed"] * 3 + ["finished"] * 3, states
-    (table,) = tmp_path.glob("outputs/sweeps/*/table.md")
-    assert table.read_text().count("failed: ") == 2
-    for run in tmp_path.glob("outputs/runs/alps-*"):
-        assert (run / "train.log").stat().st_size > 0
-    assert "needs the task model" in out or any(
-        "needs the task model" in log.read_text() for log in tmp_path.glob("outputs/runs/*/*.log")
+    out = queue.submit(*points)
+    assert sum(array["count"] for array in arrays(queue)) == 6, out  # with two task models
+    largest = int(command("scontrol", "show", "config").split("MaxArraySize")[1].split()[1])
+    assert all(array["count"] <= largest for array in arrays(queue))
+    if largest < 4:  # as of make test-slurm; without dependency there are four
+        assert [array["count"] for array in arrays(queue)] == [largest, 4 - largest, 1, 1]
+    queue.until_ended("3 finished, 2 failed, 1 blocked")
+    failed, blocked = (
+        [s for s in queue.states().values() if s.state == state] for state in ("failed", "blocked")
     )
-    ended(start(tmp_path, *points), 1)
-    assert len(jobs_of(tmp_path)) == 6 + 3  # the two that failed, and their task model
+    assert all("the loss became nan" in state.reason for state in failed)
+    assert blocked[0].entry.key.startswith("alps-")
+    assert any(blocked[0].reason == f"by its task model {s.entry.key} (failed)" for s in failed)
+    for state in failed:
+        assert "became nan" in (queue.outputs / "runs" / state.entry.key / "train.log").read_text()
+    done = trainings(queue)
+    out = queue.submit(*points)
+    assert "finished before: 2" in out
+    assert sum(array["count"] for array in arrays(queue)) == 6 + 3
+    queue.alps("cancel")
+    queue.until_ended()
+    assert trainings(queue) == done and queue.status("state=finished") == "3 finished"
 
 
-def status_files(folder: Path) -> list[Path]:
-    return list(folder.glob("outputs/runs/*/status.json"))
+def test_three_shells_at_once_train_each_run_once(queue):
+    """Two that submit, and the command that waits."""
+    submit = ("submit", *SMALL, *JOB, "method=alps")
+    waiting = ("train", "-m", "hydra/launcher=slurm", *SMALL, *JOB, "method=alps")
+    shells = [queue.start(*arguments) for arguments in (submit, submit, waiting)]
+    outs = [shell.communicate(timeout=200)[0] for shell in shells]
+    assert [shell.returncode for shell in shells] == [0, 0, 0], outs
+    assert sorted(array["count"] for array in arrays(queue)) == [1, 1], outs
+    assert any("in the queue before: full-" in out or "nothing to submit" in out for out in outs)
+    assert queue.until_ended() == "2 finished"
+    done = trainings(queue)
+    assert "nothing to submit" in queue.submit("method=alps")
+    assert len(arrays(queue)) == 2 and trainings(queue) == done
 
 
-def test_a_cancelled_job_is_told_and_the_same_command_goes_on(tmp_path):
-    process = start(tmp_path, *LONG)
-    run = until_it_trains(tmp_path)
-    first = steps(run)[0]
-    (job,) = jobs_of(tmp_path)
-    subprocess.run(["scancel", job], check=True)
-    out = ended(process, 1)
-    assert f"SLURM job {job} ended CANCELLED; the same command goes on" in out, out
-    assert json.loads((run / "status.json").read_text())["state"] == "stopped"
-    ended(start(tmp_path, *LONG), 0)
-    assert [int(s["step"]) for s in steps(run)] == list(range(1, 121))
-    assert steps(run)[0] == first, "it began again"
-    assert json.loads((run / "result.json").read_text())["num_steps"] == 120
+def test_a_job_whose_shell_was_killed_is_adopted(queue, tmp_path):
+    """The shell dies when sbatch has answered, before it writes the id."""
+    (tmp_path / "bin").mkdir()
+    killer = tmp_path / "bin" / "sbatch"
+    killer.write_text(f'#!/bin/sh\n{shutil.which("sbatch")} "$@" >/dev/null\nkill -9 $PPID\n')
+    killer.chmod(0o755)
+    path = f"{killer.parent}:{os.environ['PATH']}"
+    shell = queue.start("submit", *SMALL, *JOB, "method=alps", PATH=path)
+    shell.communicate(timeout=60)
+    assert shell.returncode == -signal.SIGKILL
+    assert [array["job"] for array in arrays(queue)] == [None]
+    (job,) = queue.queued()
+    assert queue.only().job == job and queue.only().queued
+    out = queue.submit("method=alps")
+    assert f"({job})" in out.split("in the queue before: full-")[1].splitlines()[0]
+    queue.until_ended("2 finished")
+    assert len(arrays(queue)) == 2 and len(list(queue.outputs.glob("jobs/*/*.log"))) == 2
 
 
-@pytest.mark.parametrize("devices", [1, 2])
-def test_a_job_whose_time_is_up_goes_on_in_the_queue(tmp_path, devices):
-    """SLURM's warning reaches every process of a job, the ranks too."""
-    process = start(tmp_path, *LONG, f"trainer.devices={devices}", "hydra.launcher.cpus=2")
-    run = until_it_trains(tmp_path)
-    first = steps(run)[0]
-    (job,) = jobs_of(tmp_path)
-    signalled("USR2", job)
-    ended(process, 0)
-    assert restarts(job) == 1
-    result = json.loads((run / "result.json").read_text())
-    assert (result["num_steps"], result["devices"]) == (120, devices)
-    assert [int(s["step"]) for s in steps(run)] == list(range(1, 121))
-    assert steps(run)[0] == first, "it began again"
+@pytest.mark.parametrize("how", ["alps cancel", "scancel"])
+def test_a_cancelled_task_model_goes_on_and_so_do_its_dependents(queue, uninterrupted, how):
+    queue.submit("method=alps", *MEDIUM)
+    run = queue.until_trained(5)
+    task, dependent = run.name, next(k for k in queue.states() if k.startswith("alps"))
+    job = queue.states()[task].job
+    if how == "scancel":
+        command("scancel", job)
+        assert queue.until_ended() == "1 stopped, 1 blocked"
+        assert queue.states()[dependent].reason == f"by its task model {task} (stopped)"
+    else:
+        out = queue.alps("cancel", "method=full")
+        assert f"cancelled job {job}: {task}\n" in out
+        assert f"{dependent}, which needs {task}" in out
+        assert queue.until_ended() == "2 stopped"
+    before = rows(run)
+    assert len(before) >= 5 and not queue.queued()
+    out = queue.alps("retry")
+    assert "1 of 2" in out
+    assert queue.until_ended() == "2 finished"
+    assert num_kept(before, run) == len(before)
+    reference = uninterrupted("method=alps", *MEDIUM)
+    for name in (task, dependent):
+        assert_same(queue.outputs / "runs" / name, reference)
+    assert {s.attempt for s in queue.states().values()} == {2}
+    assert "nothing to submit again" in queue.alps("retry")
 
 
-def test_time_that_is_up_too_often_is_a_failure(tmp_path):
-    limit = ("hydra.launcher.time=3", "hydra.launcher.signal_seconds=30")
-    process = start(tmp_path, *LONG, *limit, "hydra.launcher.max_timeouts=0")
-    run = until_it_trains(tmp_path)
-    (job,) = jobs_of(tmp_path)
-    signalled("USR2", job)
-    assert "hydra.launcher.max_timeouts" in ended(process, 1)
-    assert json.loads((run / "status.json").read_text())["state"] == "failed"
+def test_the_first_failure_may_cancel_the_others(queue):
+    """With the waiting command, which tells both."""
+    points = ("method=full", "optim.lr=2e-5,1e30", "optim.clip_norm=null", "fail_fast=true")
+    long = ("optim.epochs=1000", "trainer.checkpoint_every_n_steps=1000")
+    arguments = ("train", "-m", "hydra/launcher=slurm", *SMALL, *JOB, *points, *long)
+    shell = queue.start(*arguments)
+    out = shell.communicate(timeout=150)[0]
+    assert shell.returncode == 1 and "Traceback" not in out, out
+    errors = [line for line in out.splitlines() if line.startswith("error: full-")]
+    assert len(errors) == 2 and sum("the loss became nan" in line for line in errors) == 1, out
+    assert queue.until_ended() == "1 stopped, 1 failed"
 
 
-def test_the_script_of_one_run_goes_on_when_its_time_is_up(tmp_path):
-    """SIGTERM to the batch script is what `--signal=B:TERM` sends before the time limit."""
-    command = ["sbatch", "--parsable", "--cpus-per-task=1", str(ROOT / "slurm" / "train.sbatch")]
-    environment = {**os.environ, "ALPS_PYTHON": sys.executable}
-    submitted = subprocess.run(
-        [*command, *SMALL, *LONG],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    job = submitted.stdout.strip()
-    run = until_it_trains(tmp_path)
-    first = steps(run)[0]
-    signalled("TERM", job, "--batch")
-    deadline = time.monotonic() + 200
-    while not (run / "result.json").exists():
-        assert time.monotonic() < deadline, (tmp_path / f"slurm-{job}.out").read_text()
-        time.sleep(0.2)
-    assert restarts(job) == 1
-    assert [int(s["step"]) for s in steps(run)] == list(range(1, 121))
-    assert steps(run)[0] == first, "it began again"
-
-
-def restarts(job: str) -> int:
-    shown = subprocess.run(
-        ["scontrol", "show", "job", "--oneliner", job], capture_output=True, text=True, check=True
-    )
-    return int(shown.stdout.split("Restarts=")[1].split()[0])
+def test_a_refusal_of_the_cluster_leaves_nothing(queue):
+    out = queue.submit("method=full,random", "hydra.launcher.partition=none", check=1)
+    assert "nvalid partition" in out
+    assert arrays(queue) == [] and not queue.queued()
+    assert not list(Path(queue.outputs).glob("runs/*"))

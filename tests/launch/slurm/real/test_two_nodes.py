@@ -1,0 +1,67 @@
+"""Runs over two nodes, and nodes that go down."""
+
+import os
+import signal
+
+import pytest
+from slurm_queue import LONG, assert_same, command, job_field, num_kept, processes, rows
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
+NODES = ("trainer.num_nodes=2", "trainer.accelerator=cpu", "trainer.devices=1",
+         "optim.precision=32")  # fmt: skip
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_nodes_train_one_run(queue, uninterrupted, node_two, strategy):
+    """With the weights of one process that has two ranks, after its job was requeued."""
+    settings = (*LONG, "trainer.accelerator=cpu", "optim.precision=32",
+                f"trainer.strategy={strategy}")  # fmt: skip
+    queue.submit(*settings, *NODES, node="")
+    run = queue.until_trained(7)
+    job = queue.only().job
+    assert queue.only().node in ("one,two", "[one,two]")
+    command("scontrol", "requeue", job)
+    queue.until_pending(job)
+    before = rows(run)
+    queue.until_ended("1 finished")
+    assert len(before) < 60 and num_kept(before, run) == len(before)
+    assert_same(run, uninterrupted(*settings, "trainer.devices=2"))
+
+
+def test_a_killed_rank_of_two_nodes(queue, node_two):
+    queue.submit(*LONG, *NODES, "trainer.strategy=ddp", node="")
+    run = queue.until_trained(7)
+    os.kill(processes("python", "alps.launch.worker", run.name)[-1], signal.SIGKILL)
+    assert queue.until_ended() == "1 failed"
+    assert "was killed (SIGKILL)" in queue.only().reason
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_a_node_goes_down(queue, uninterrupted, node_two, nodes):
+    """With its processes, and so with the locks that they held."""
+    settings = (*LONG, *NODES, "trainer.strategy=ddp") if nodes == 2 else LONG
+    queue.submit(*settings, node="two" if nodes == 1 else "")
+    run = queue.until_trained(7)
+    job = queue.only().job
+    node_two.kill("two")
+    queue.until_pending(job)
+    before = rows(run)
+    if nodes == 1:  # it may go on elsewhere
+        command("scontrol", "update", f"JobId={job}", "ReqNodeList=")
+    with open("/tmp/kx.log", "a") as f:
+        print(nodes, queue.report(), queue.only(), file=f)
+    if nodes == 2:
+        node_two.repair()
+    queue.until_ended("1 finished")
+    assert len(before) < 60 and num_kept(before, run) == len(before) // 5 * 5
+    if nodes == 1:
+        assert job_field(job, "NodeList") == "one"
+        assert_same(run, uninterrupted(*settings))
+
+
+def test_names_of_nodes_that_do_not_resolve(queue, node_two):
+    """A sentence in the time that nodes wait for each other."""
+    setup = "hydra.launcher.setup=['export SLURM_JOB_NODELIST=nowhere-[1-2].invalid']"
+    queue.submit(*LONG, *NODES, "trainer.rendezvous_seconds=3", setup, node="")
+    queue.until_ended("1 failed")
+    assert "does not resolve" in queue.only().reason
