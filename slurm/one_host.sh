@@ -33,9 +33,10 @@ install_packages() {
     apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null 2>&1
 }
 
-# running FILE NAME: whether the process whose id is in FILE lives and is NAME.
+# running FILE NAME: whether the process whose id is in FILE lives and is NAME; a zombie has no exe.
 running() {
-  [ -s "$1" ] && [ "$(cat "/proc/$(cat "$1")/comm" 2>/dev/null)" = "$2" ]
+  [ -s "$1" ] && [ "$(cat "/proc/$(cat "$1")/comm" 2>/dev/null)" = "$2" ] &&
+    readlink "/proc/$(cat "$1")/exe" >/dev/null
 }
 
 # within SECONDS COMMAND ...: whether the command succeeds in that time.
