@@ -112,6 +112,18 @@ def test_sigterm_is_no_reason_to_requeue(submitted, fake_cluster, monkeypatch):
     assert not (fake_cluster.state / "controlled").read_text()
 
 
+def test_a_job_in_the_grace_time_of_a_preemption_requeues_itself(
+    submitted, fake_cluster, monkeypatch
+):
+    """Outside of a training, too: as SIGTERM arrives there."""
+    _, arguments = submitted("method=full")
+    fake_cluster.ends("7_0", "RUNNING PreemptTime=2026-11-30T09:41:28")
+    monkeypatch.setattr(job_module, "_work", lambda *_: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert (fake_cluster.state / "controlled").read_text() == "requeue 7_0\n"
+
+
 def test_settings_that_mean_another_run_by_now_are_refused(submitted, tmp_path, capsys):
     run, arguments = submitted("method=full")
     path = tmp_path / "outputs" / "jobs" / arguments[0] / "submission.json"

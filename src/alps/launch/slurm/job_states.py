@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ State = Literal[
 
 ENDED_BADLY: tuple[State, ...] = ("failed", "stopped", "lost", "blocked", "missing")
 """States of runs that no job is at, but of `blocked` ones that still wait in the queue."""
+
+MIN_FREE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +148,16 @@ def _ended_state(
             ended = job_state(attempt.job) or ended
     if ended == "CANCELLED":
         return "stopped", f"its job {attempt.job} was cancelled; `alps retry` submits it again"
-    return "lost", f"its job {attempt.job or ''} ended {ended}; log: {attempt.log}"
+    full = f"; no space is left on the disk of {entry.run.output_dir}" if _disk_full(entry) else ""
+    return "lost", f"its job {attempt.job or ''} ended {ended}; log: {attempt.log}{full}"
+
+
+def _disk_full(entry: Entry) -> bool:
+    """Whether the outputs have no space left: a job can then say nothing about its end."""
+    try:
+        return shutil.disk_usage(entry.run.output_dir).free < MIN_FREE_BYTES
+    except OSError:
+        return False
 
 
 def _status(entry: Entry) -> Mapping[str, Any]:

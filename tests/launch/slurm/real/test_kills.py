@@ -27,8 +27,8 @@ def goes_on(queue, run: Path, reference: Path) -> None:
     assert 5 <= len(before) < 60
     queue.alps("retry")
     queue.until_ended("1 finished")
-    assert num_kept(before, run) >= len(before) // 5 * 5 - 5
-    assert num_kept(before, run) % 5 == 0 or num_kept(before, run) == len(before)
+    kept = num_kept(before, run)
+    assert kept >= len(before) - 10, "the last checkpoint, or that before it on a full disk"
     assert_same(run, reference)
 
 
@@ -39,8 +39,11 @@ def test_a_killed_process_of_a_job(queue, uninterrupted, victim):
     job = queue.only().job
     for process in processes(victim, "alps.launch.slurm.job", f"{queue.folder}/"):
         os.kill(process, signal.SIGKILL)  # srun consists of two
-    queue.until_ended("1 lost")
-    assert f"its job {job} ended FAILED; log: {queue.folder}" in queue.only().reason
+    # Without srun the training receives SIGTERM, and mostly stops with a checkpoint.
+    queue.until_ended("1 lost", *(["1 stopped"] if victim == "srun" else []))
+    state = queue.only()
+    if state.state == "lost":
+        assert f"its job {job} ended FAILED; log: {queue.folder}" in state.reason
     goes_on(queue, run, uninterrupted(*LONG))
 
 
@@ -92,8 +95,7 @@ def test_a_full_disk(queue, uninterrupted, small_disk):
     subprocess.run(
         ["dd", "if=/dev/zero", f"of={filler}", "bs=4k"], capture_output=True, check=False
     )
-    queue.until_ended()
-    with open("/tmp/kx.log", "a") as f:
-        print(queue.report(), queue.only(), file=f)
+    queue.until_ended("1 lost", "1 failed")
+    assert "no space" in queue.only().reason.lower()
     filler.unlink(missing_ok=True)
     goes_on(queue, run, uninterrupted(*LONG))

@@ -48,8 +48,6 @@ def test_a_node_goes_down(queue, uninterrupted, node_two, nodes):
     before = rows(run)
     if nodes == 1:  # it may go on elsewhere
         command("scontrol", "update", f"JobId={job}", "ReqNodeList=")
-    with open("/tmp/kx.log", "a") as f:
-        print(nodes, queue.report(), queue.only(), file=f)
     if nodes == 2:
         node_two.repair()
     queue.until_ended("1 finished")
