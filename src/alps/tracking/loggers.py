@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
-from alps.base.serialization import to_dict
+from alps.base.serialization import TARGET, to_dict
 from alps.settings.run import Run
 from alps.tracking.session import open_session, run_identity
 
@@ -97,14 +96,12 @@ def flat_settings(run: Run) -> dict[str, Any]:
     """Settings of a run as `method.ratio`: 0.1, without empty ones and lists."""
     flat: dict[str, Any] = {}
 
-    def visit(prefix: str, value: Any) -> None:
-        if isinstance(value, Mapping):
-            for name, inner in value.items():
-                visit(f"{prefix}.{name}" if prefix else str(name), inner)
-        elif isinstance(value, bool | int | str) or (
-            isinstance(value, float) and math.isfinite(value)
-        ):
-            flat[prefix] = value
+    def visit(prefix: str, settings: Mapping[str, Any]) -> None:
+        for name, value in settings.items():
+            if isinstance(value, Mapping):
+                visit(f"{prefix}{name}.", value)
+            elif isinstance(value, bool | int | float | str) and name != TARGET:
+                flat[f"{prefix}{name}"] = value
 
     visit("", to_dict(run))
-    return {name: value for name, value in flat.items() if not name.endswith("_target_")}
+    return flat

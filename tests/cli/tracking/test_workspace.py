@@ -86,7 +86,9 @@ def test_a_report_has_the_same_panels():
 
 def test_dry_run_writes_the_specs_of_an_experiment(cli, tmp_path):
     done = cli("workspace", "experiment=table2", *SMALL, "--dry-run", check=0)
-    assert "nothing was sent" in done.stdout and "no result yet of mini_math" in done.stdout
+    assert (
+        "nothing was sent" in done.stdout and "no result yet of held_out, mini_math:" in done.stdout
+    )
     (folder,) = (tmp_path / "outputs" / "reports").iterdir()
     spec = json.loads((folder / "wandb-workspace.json").read_text())
     runs = runs_of(["experiment=table2", *SMALL])
