@@ -16,6 +16,7 @@ from alps.runs.result import RunFailed
 from alps.tracking import background, loggers
 from alps.tracking.sent import read_sent
 from alps.training.fit import fit
+from alps.training.step_callback import StepCallback
 
 wandb = pytest.importorskip("wandb")
 
@@ -119,6 +120,26 @@ def summary(records: list[dict]) -> dict:
         if record["type"] == "summary":
             values |= record["summary"]["update"]
     return values
+
+
+class Interruption(StepCallback):
+    """Ends the training in its second step."""
+
+    def on_step_end(self, trainer, module, batch):
+        if trainer.global_step == 2:
+            raise RunFailed("interrupted")
+
+
+def test_a_resumed_training_continues_its_run(make_run, wandb_records):
+    run = make_run("method=full", "logger=wandb", "trainer.checkpoint_every_n_steps=1")
+    with pytest.raises(RunFailed):
+        execute(run, lambda run: fit(run, [Interruption()]))
+    execute(run, fit)
+    records = list(map(wandb_records, sorted(run.folder.glob("wandb/offline-run-*"))))
+    ids = {r["run"]["run_id"] for each in records for r in each if r["type"] == "run"}
+    assert ids == {run.key}
+    steps = [[h["_step"] for h in history(each) if "loss" in h] for each in records]
+    assert steps == [[1], [2, 3], [1, 2, 3]], "the result repeats what may have been lost"
 
 
 def test_it_is_finished_after_a_crash_too(make_run, wandb_records):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from time import sleep
 from typing import Any, Literal
 
 from alps.base.serialization import to_dict
@@ -14,7 +16,7 @@ from alps.settings.run import Run
 MAX_TAG = 64
 """Letters of a tag that W&B accepts."""
 
-FINISH_SECONDS = 600.0
+FINISH_SECONDS = 120.0
 """Longest wait for uploads at the end of a W&B run."""
 
 
@@ -74,6 +76,8 @@ def open_session(identity: Identity, folder: Path, *, live: bool) -> Any:
     import wandb
 
     chosen = wandb.setup().settings.mode in ("offline", "dryrun", "disabled")
+    while any(folder.glob(f"wandb/*run-{datetime.now():%Y%m%d_%H%M%S}-*")):
+        sleep(0.1)  # W&B names folders by the second, and would write into an earlier one
     quiet: dict[str, Any] = {} if live else {"console": "off", "x_disable_stats": True}
     return wandb.init(
         project=identity.logger.project,
