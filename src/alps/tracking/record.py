@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ def run_record(folder: RunFolder, logger: Logger | None = None) -> Record:
     run = folder.read_run()
     identity = run_identity(run)
     if logger is not None:
-        identity = Identity(**{**vars(identity), "logger": logger})
+        identity = replace(identity, logger=logger)
     heads = folder.read_heads()
     finished = folder.result_path.exists()
     summary: dict[str, Any] = {"state": folder.status()["state"]}

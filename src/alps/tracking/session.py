@@ -93,5 +93,5 @@ def open_session(identity: Identity, folder: Path, *, live: bool) -> Any:
         dir=folder,
         config=dict(identity.config),
         reinit="create_new",  # a run of the surrounding program stays open
-        settings=wandb.Settings(finish_timeout=FINISH_SECONDS, **quiet),
+        settings=wandb.Settings(finish_timeout=FINISH_SECONDS, finish_timeout_raises=True, **quiet),
     )
