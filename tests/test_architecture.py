@@ -14,9 +14,9 @@ import alps
 PACKAGE = Path(alps.__file__).parent
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = (
-    "base", "settings", "heads", "scores", "runs", "models", "cost", "data", "localization",
-    "methods", "embedding", "training", "evals", "pipeline", "execute", "launch", "plan", "report",
-    "config", "doctor", "cli",
+    "base", "settings", "heads", "scores", "runs", "tracking", "models", "cost", "data",
+    "localization", "methods", "embedding", "training", "evals", "report", "pipeline", "execute",
+    "launch", "plan", "config", "doctor", "cli",
 )  # fmt: skip
 """A package imports only from those before it."""
 

@@ -110,6 +110,10 @@ def _report(experiment: str, asked: ReportSettings, read: OutcomeReader | None =
     if not paper:
         print("no paper.csv stands for this experiment, so that no numbers are compared with it")
     print("files: " + " ".join(map(str, files)))
+    if runs[0].logger.names and "csv" in asked.format:
+        from alps.pipeline.wandb_record import track_report
+
+        track_report(folder, runs[0].logger)
     return [g.reason for g in filled.gaps if g.trouble == "unreadable"]
 
 

@@ -155,8 +155,10 @@ def free_disk(submission: Submission) -> None:
 def _work(entry: Entry, run: Run) -> None:
     if entry.kind == "evaluate":
         from alps.evals.run_models import evaluate_base
+        from alps.pipeline.wandb_record import track_base
 
         evaluate_base(run)
+        track_base(run)
         return
     if run.key != entry.key:
         raise RunFailed(
