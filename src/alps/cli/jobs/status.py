@@ -157,7 +157,7 @@ def describe(state: RunState) -> dict[str, str]:
     from alps.report.runs.listing import SETTINGS, describe_settings
     from alps.report.style import DASH
 
-    settings = dict.fromkeys(SETTINGS, DASH)
+    settings: dict[str, str] = dict.fromkeys(SETTINGS, DASH)
     with suppress(ValueError):  # settings of another version
         settings |= describe_settings(state.entry.run)
     progress = state.progress
