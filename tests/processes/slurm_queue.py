@@ -11,7 +11,8 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = ("model=tiny", "evals=none", "data.max_examples=24", "trainer.progress=off")
-LONG = ("method=full", "optim.epochs=20", "trainer.checkpoint_every_n_steps=5")
+LONG = ("method=full", "optim.epochs=20", "optim.precision=32", "trainer.accelerator=cpu",
+        "trainer.checkpoint_every_n_steps=5")  # fmt: skip
 """A training of 60 steps."""
 JOB = ("hydra.launcher.cpus=1", "hydra.launcher.poll_seconds=1")
 
@@ -192,16 +193,17 @@ def num_kept(before: list[dict[str, str]], run: Path) -> int:
     return [*same, False].index(False)
 
 
-def processes(name: str, *words: str) -> list[int]:
-    """Processes of this program whose command lines contain all of these words."""
+def processes(name: str, *words: str, cwd: Path | None = None) -> list[int]:
+    """Processes of this program, in this folder, whose command lines contain all of these words."""
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         try:
             comm = (place / "comm").read_text().strip()
             line = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            elsewhere = cwd is not None and (place / "cwd").readlink() != cwd
         except OSError:
             continue
-        if comm == name and all(word in line for word in words):
+        if comm == name and not elsewhere and all(word in line for word in words):
             found.append(int(place.name))
     return sorted(found)
 
