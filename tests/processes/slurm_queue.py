@@ -218,4 +218,4 @@ def rows(run: Path) -> list[dict[str, str]]:
 def job_field(job: str, name: str) -> str:
     """A field of `scontrol show job`."""
     shown = command("scontrol", "show", "job", "--oneliner", job)
-    return shown.split(f"{name}=")[1].split()[0]
+    return shown.split(f" {name}=")[1].split()[0]

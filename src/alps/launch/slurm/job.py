@@ -88,7 +88,11 @@ def main(arguments: Sequence[str]) -> int:
         address = find_address(run.trainer)
         if address.node_rank:
             signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # the first node handles it
-            return follow_first_node(run, address)
+            try:
+                return follow_first_node(run, address)
+            except ValueError as error:
+                print(f"error: {entry.key}: {error}", file=sys.stderr)
+                return 1
     time_is_up = TimeIsUp(submission.slurm.signal_seconds)
     try:
         with _logged(entry), time_is_up.watched():
@@ -100,6 +104,9 @@ def main(arguments: Sequence[str]) -> int:
         return _requeue(submission, entry, folder / f"{first + index}.timeouts", ended)
     except Exception as error:
         print(f"error: {entry.key}: {error}", file=sys.stderr)
+        place = RunFolder(run.folder)
+        if entry.kind == "train" and place.status()["state"] in ("unknown", "stopped"):
+            place.set_status("failed", str(error))  # it had not begun, as nodes did not meet
         if submission.fail_fast:
             _cancel_others(submission, entry)
         return 1

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from slurm_queue import LONG, assert_same, job_field, num_kept, processes, rows
+from slurm_queue import LONG, assert_same, command, num_kept, processes, rows
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
 
@@ -51,7 +51,8 @@ def test_a_killed_batch_step(queue, uninterrupted):
     """SLURM does not notice; the training goes on, and its job stays until it is cancelled."""
     queue.submit(*LONG)
     run = queue.until_trained(7)
-    number = job_field(queue.only().job, "JobId")
+    shown = command("scontrol", "show", "job", "--oneliner", queue.only().job)
+    number = shown.split()[0].removeprefix("JobId=")
     (process,) = processes("slurmstepd", f"[{number}.batch]")
     os.kill(process, signal.SIGKILL)
     queue.until_ended("1 finished")

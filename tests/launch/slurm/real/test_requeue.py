@@ -68,6 +68,7 @@ def test_the_real_time_limit(queue, uninterrupted):
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGCONT)
     queue.until_pending(job)
+    command("scontrol", "update", f"JobId={job}", "TimeLimit=10")  # once is enough
     before = rows(run)
     queue.until_ended("1 finished")
     assert job_field(job, "Restarts") == "1"

@@ -56,7 +56,7 @@ def test_a_node_goes_down(queue, uninterrupted, node_two, nodes):
 
 def test_names_of_nodes_that_do_not_resolve(queue, node_two):
     """A sentence in the time that nodes wait for each other."""
-    setup = "hydra.launcher.setup=['export SLURM_JOB_NODELIST=nowhere-[1-2].invalid']"
+    setup = "hydra.launcher.setup=['export MASTER_ADDR=nowhere.invalid MASTER_PORT=15001']"
     queue.submit(*LONG, *NODES, "trainer.rendezvous_seconds=3", setup, node="")
     queue.until_ended("1 failed")
     assert "does not resolve" in queue.only().reason
