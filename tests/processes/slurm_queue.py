@@ -103,13 +103,6 @@ class Queue:
         going = lambda: [s for s in self.states().values() if s.queued or s.state == "running"]  # noqa: E731
         self.until(lambda: not going())
         found = self.status()
-        with open("/tmp/numbers.log", "a") as f:  # TEMP
-            print(
-                os.environ.get("PYTEST_CURRENT_TEST"),
-                found,
-                [s.reason for s in self.states().values()],
-                file=f,
-            )
         assert not summaries or found in summaries, self.report()
         return found
 
@@ -180,15 +173,8 @@ def assert_same(run: Path, references: Path) -> None:
     assert (run / weights).read_bytes() == (reference / weights).read_bytes()
 
 
-def NUM(before, after):  # TEMP
-    k = [*[a == b for a, b in zip(before, after, strict=False)], False].index(False)
-    with open("/tmp/numbers.log", "a") as f:
-        print(os.environ.get("PYTEST_CURRENT_TEST"), "before", len(before), "kept", k, file=f)
-
-
 def num_kept(before: list[dict[str, str]], run: Path) -> int:
     """Steps that were not repeated: their lines are the same, measured seconds too."""
-    NUM(before, rows(run))  # TEMP
     same = [a == b for a, b in zip(before, rows(run), strict=False)]
     return [*same, False].index(False)
 
