@@ -27,7 +27,8 @@ test-gpu: setup
 
 # Real jobs on a SLURM cluster of this one host, brought up for it: needs root and Debian.
 test-slurm: setup
-	slurm/one_host.sh run $(BIN)/pytest -q -m slurm tests/launch
+	ALPS_SLURM_MAX_ARRAY=3 slurm/one_host.sh run \
+	  $(BIN)/pytest -q -n 3 --dist loadfile -m slurm tests/launch/slurm/real
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -124,7 +124,11 @@ def _main(attempt: Attempt) -> int:
         address = find_address(run.trainer)
         if address.node_rank:
             signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # the first node handles it
-            return follow_first_node(run, address)
+            try:
+                return follow_first_node(run, address)
+            except ValueError as error:
+                print(f"error: {entry.key}: {error}", file=sys.stderr)
+                return 1
     time_is_up = TimeIsUp(submission.slurm.signal_seconds)
     try:
         with _logged(entry), time_is_up.watched():

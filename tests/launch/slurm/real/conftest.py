@@ -4,7 +4,7 @@ import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from preloaded import Preloaded
 from slurm_queue import SMALL, OneHost, Queue
+
+from alps.base.hashing import digest
 
 
 @contextmanager
@@ -61,17 +63,21 @@ def controller(one_host: OneHost) -> OneHost:
 
 
 @pytest.fixture(scope="session")
-def uninterrupted(preloaded: Preloaded, tmp_path_factory: Any) -> Callable[..., Path]:
-    """Folder of runs that `alps train` trained without interruption, the same for all tests."""
-    trained: dict[tuple[str, ...], Path] = {}
+def uninterrupted(preloaded: Preloaded, tmp_path_factory: Any, worker_id: str) -> Any:
+    """Trains with `alps train`, once for all tests; returns the folder of runs."""
+    base = tmp_path_factory.getbasetemp()
+    base = base if worker_id == "master" else base.parent  # processes of pytest-xdist share it
 
     def train(*settings: str) -> Path:
-        if settings not in trained:
-            folder = tmp_path_factory.mktemp("uninterrupted")
-            arguments = ("-m", "alps.cli", "train", *SMALL, *settings)
-            done = preloaded.run(*arguments, cwd=folder)
-            assert done.returncode == 0, done.stderr
-            trained[settings] = folder / "outputs" / "runs"
-        return trained[settings]
+        folder = base / f"uninterrupted-{digest(settings)[:12]}"
+        folder.mkdir(exist_ok=True)
+        with (folder / "lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not (folder / "trained").exists():
+                arguments = ("-m", "alps.cli", "train", *SMALL, *settings)
+                done = preloaded.run(*arguments, cwd=folder)
+                assert done.returncode == 0, done.stderr
+                (folder / "trained").touch()
+        return folder / "outputs" / "runs"
 
     return train

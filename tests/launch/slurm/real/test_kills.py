@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from slurm_queue import LONG, assert_same, job_field, num_kept, processes, rows
+from slurm_queue import LONG, assert_same, command, num_kept, processes, rows
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
 
@@ -15,7 +15,7 @@ def test_a_killed_rank(queue, uninterrupted):
     settings = (*LONG, "trainer.devices=2")
     queue.submit(*settings)
     run = queue.until_trained(7)
-    os.kill(processes("python", "alps.launch.worker", run.name)[-1], signal.SIGKILL)
+    os.kill(processes("python", "alps.launch.worker", cwd=queue.folder)[-1], signal.SIGKILL)
     queue.until_ended("1 failed")
     assert "was killed (SIGKILL)" in queue.only().reason
     goes_on(queue, run, uninterrupted(*settings))
@@ -37,25 +37,26 @@ def test_a_killed_process_of_a_job(queue, uninterrupted, victim):
     queue.submit(*LONG)
     run = queue.until_trained(7)
     job = queue.only().job
-    for process in processes(victim, "alps.launch.slurm.job", f"{queue.folder}/"):
+    for process in processes(victim, "alps.launch.slurm.job", cwd=queue.folder):
         os.kill(process, signal.SIGKILL)  # srun consists of two
     # Without srun the training receives SIGTERM, and mostly stops with a checkpoint.
     queue.until_ended("1 lost", *(["1 stopped"] if victim == "srun" else []))
     state = queue.only()
     if state.state == "lost":
         assert f"its job {job} ended FAILED; log: {queue.folder}" in state.reason
-    goes_on(queue, run, uninterrupted(*LONG))
+    goes_on(queue, run, uninterrupted(*LONG, "trainer.devices=1"))
 
 
 def test_a_killed_batch_step(queue, uninterrupted):
     """SLURM does not notice; the training goes on, and its job stays until it is cancelled."""
     queue.submit(*LONG)
     run = queue.until_trained(7)
-    number = job_field(queue.only().job, "JobId")
+    shown = command("scontrol", "show", "job", "--oneliner", queue.only().job)
+    number = shown.split()[0].removeprefix("JobId=")
     (process,) = processes("slurmstepd", f"[{number}.batch]")
     os.kill(process, signal.SIGKILL)
     queue.until_ended("1 finished")
-    assert_same(run, uninterrupted(*LONG))
+    assert_same(run, uninterrupted(*LONG, "trainer.devices=1"))
 
 
 def test_a_controller_that_dies_while_jobs_run(queue, controller):
@@ -98,4 +99,4 @@ def test_a_full_disk(queue, uninterrupted, small_disk):
     queue.until_ended("1 lost", "1 failed")
     assert "no space" in queue.only().reason.lower()
     filler.unlink(missing_ok=True)
-    goes_on(queue, run, uninterrupted(*LONG))
+    goes_on(queue, run, uninterrupted(*LONG, "trainer.devices=1"))

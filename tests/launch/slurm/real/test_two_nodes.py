@@ -7,15 +7,13 @@ import pytest
 from slurm_queue import LONG, assert_same, command, job_field, num_kept, processes, rows
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
-NODES = ("trainer.num_nodes=2", "trainer.accelerator=cpu", "trainer.devices=1",
-         "optim.precision=32")  # fmt: skip
+NODES = ("trainer.num_nodes=2", "trainer.devices=1")
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_nodes_train_one_run(queue, uninterrupted, node_two, strategy):
     """With the weights of one process that has two ranks, after its job was requeued."""
-    settings = (*LONG, "trainer.accelerator=cpu", "optim.precision=32",
-                f"trainer.strategy={strategy}")  # fmt: skip
+    settings = (*LONG, *([] if strategy == "ddp" else [f"trainer.strategy={strategy}"]))
     queue.submit(*settings, *NODES, node="")
     run = queue.until_trained(7)
     job = queue.only().job
@@ -29,9 +27,9 @@ def test_two_nodes_train_one_run(queue, uninterrupted, node_two, strategy):
 
 
 def test_a_killed_rank_of_two_nodes(queue, node_two):
-    queue.submit(*LONG, *NODES, "trainer.strategy=ddp", node="")
-    run = queue.until_trained(7)
-    os.kill(processes("python", "alps.launch.worker", run.name)[-1], signal.SIGKILL)
+    queue.submit(*LONG, *NODES, node="")
+    queue.until_trained(7)
+    os.kill(processes("python", "alps.launch.worker", cwd=queue.folder)[-1], signal.SIGKILL)
     assert queue.until_ended() == "1 failed"
     assert "was killed (SIGKILL)" in queue.only().reason
 
@@ -39,8 +37,7 @@ def test_a_killed_rank_of_two_nodes(queue, node_two):
 @pytest.mark.parametrize("nodes", [1, 2])
 def test_a_node_goes_down(queue, uninterrupted, node_two, nodes):
     """With its processes, and so with the locks that they held."""
-    settings = (*LONG, *NODES, "trainer.strategy=ddp") if nodes == 2 else LONG
-    queue.submit(*settings, node="two" if nodes == 1 else "")
+    queue.submit(*LONG, *(NODES if nodes == 2 else ()), node="two" if nodes == 1 else "")
     run = queue.until_trained(7)
     job = queue.only().job
     node_two.kill("two")
@@ -54,12 +51,12 @@ def test_a_node_goes_down(queue, uninterrupted, node_two, nodes):
     assert len(before) < 60 and num_kept(before, run) == len(before) // 5 * 5
     if nodes == 1:
         assert job_field(job, "NodeList") == "one"
-        assert_same(run, uninterrupted(*settings))
+    assert_same(run, uninterrupted(*LONG, f"trainer.devices={nodes}"))
 
 
 def test_names_of_nodes_that_do_not_resolve(queue, node_two):
     """A sentence in the time that nodes wait for each other."""
-    setup = "hydra.launcher.setup=['export SLURM_JOB_NODELIST=nowhere-[1-2].invalid']"
+    setup = "hydra.launcher.setup=['export MASTER_ADDR=nowhere.invalid MASTER_PORT=15001']"
     queue.submit(*LONG, *NODES, "trainer.rendezvous_seconds=3", setup, node="")
     queue.until_ended("1 failed")
     assert "does not resolve" in queue.only().reason
