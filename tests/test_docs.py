@@ -30,7 +30,9 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 PAGES += sorted((ROOT / "experiments").rglob("*.md"))
 
 
-COMMANDS = "train|evaluate|localize|heads|data|embed|doctor|plan|prefetch|runs|report|export"
+COMMANDS = (
+    "train|evaluate|localize|heads|data|embed|doctor|plan|prefetch|runs|report|dashboard|export"
+)
 
 
 def commands() -> list[tuple[str, str]]:

@@ -71,11 +71,7 @@ def page_content(runs: Sequence[PageRun], about: About) -> dict[str, Any]:
         "written": utc_now(),
         "version": version("alps"),
         "scores": [
-            {
-                "name": n,
-                "lower": n.partition("/")[2] in LOWER_IS_BETTER,
-                "headline": _first(n, runs),
-            }
+            {"name": n, "lower": _metric(n) in LOWER_IS_BETTER, "headline": _is_headline(n, runs)}
             for n in scores
         ],
         "runs": records,

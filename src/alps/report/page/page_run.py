@@ -67,6 +67,7 @@ class _FolderOutcome(RunOutcome):
 def runs_in_folder(output_dir: Path, filters: Sequence[str] = ()) -> list[PageRun]:
     """Runs of an outputs folder that match every filter of `alps runs`, then their base models."""
     found = [run for folder in list_runs(output_dir) for run in _in_folder(folder, filters)]
+    found.sort(key=_order)
     return [*found, *_base_models([run.run for run in found if run.run])]
 
 
@@ -88,6 +89,15 @@ def page_run(outcome: RunOutcome) -> PageRun:
         state = outcome.gap.trouble if outcome.gap else "missing"
     reason = outcome.gap.reason if outcome.gap else outcome.folder.status()["reason"] or ""
     return PageRun(key=outcome.key, state=state, reason=reason, outcome=outcome)
+
+
+def _order(run: PageRun) -> tuple:
+    """By method, ratio, model, data and seed; what cannot be read comes last."""
+    own = run.run
+    if own is None:
+        return (True, run.key)
+    ratio = getattr(own.method, "ratio", None) or 0.0
+    return (False, own.method.name, ratio, own.model.name, own.data.name, own.seed, run.key)
 
 
 def _in_folder(folder: RunFolder, filters: Sequence[str]) -> Iterator[PageRun]:

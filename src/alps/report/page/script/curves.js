@@ -23,7 +23,7 @@ section("curves", ["q", "facets", "sel", "axis", "sort"], (body, controls) => {
       thinned.length ? `${thinned[0].curve.step.length} of ${thinned[0].curve.total.toLocaleString("en")} steps drawn` : ""].filter(Boolean).join("; ")));
   if (!shown.length) return nothing(body, "No run here has a loss curve yet: `alps train method=alps` writes one.");
   const traces = shown.map((run, i) => ({
-    type: "scatter", mode: run.curve.step.length < 30 ? "lines+markers" : "lines", name: safe(cut(run.label, 44)),
+    type: "scatter", mode: run.curve.step.length < 30 ? "lines+markers" : "lines", name: safe(cut(run.label, 48)),
     x: run.curve[state.axis], y: run.curve.loss, line: { color: colour(placeOf(run, i)), dash: dash(placeOf(run, i)), width: 2 },
     text: run.curve.step.map((step, k) => `${safe(run.label)}<br>step ${step}, loss ${run.curve.loss[k]}<br>${digits(run.curve.tokens[k])} tokens, ${run.curve.seconds[k]} s`),
     hovertemplate: "%{text}<extra></extra>",

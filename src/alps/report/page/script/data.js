@@ -32,7 +32,19 @@ for (const run of runs) {
   run.label = [methodLabel(run), ...parts].join(", ");
   taken.set(run.label, (taken.get(run.label) || 0) + 1);
 }
-for (const run of runs) if (taken.get(run.label) > 1) run.label += ` · ${run.key.slice(-6)}`;
+const NOT_SCIENCE = /^(logger|trainer|evals|output_dir|seed$|(method|model|data|optim)\.(name|ratio|scope)$)/;
+const ownSettings = Object.keys(content.settings).filter((name) => content.settings[name].values.length > 1 && !NOT_SCIENCE.test(name));
+for (const [label, count] of taken) {
+  if (count === 1) continue;
+  const alike = runs.filter((run) => run.label === label);
+  const differing = ownSettings.filter((name) => new Set(alike.map((run) => plain(valueOf(content.settings, name, run)))).size > 1);
+  for (const run of alike) {
+    const texts = differing.slice(0, 2).map((name) => `${name.split(".").at(-1)}=${plain(valueOf(content.settings, name, run))}`);
+    run.label = [label, ...texts].join(", ");
+  }
+  const still = new Set(alike.map((run) => run.label)).size < count;
+  if (still) for (const run of alike) run.label += ` · ${run.key.slice(-6)}`;
+}
 
 const COSTS = {
   num_trainable: ["trainable", digits], trainable_fraction: ["trainable %", percent],
@@ -60,10 +72,8 @@ columns.push({ id: "state", label: "state", get: (run) => run.state, text: plain
 columns.push({ id: "key", label: "key", get: (run) => run.key, text: plain, shown: false });
 columns.push({ id: "method", label: "method", get: (run) => run.method, text: plain, shown: false });
 columns.push({ id: "ratio", label: "ratio", get: (run) => run.ratio, text: plain, shown: false, number: true });
-for (const name of Object.keys(content.settings)) {
-  const known = columns.some((column) => column.id === name) || name === "output_dir";
-  if (known || content.settings[name].values.length < 2) continue;
-  columns.push({ id: name, label: name, get: (run) => valueOf(content.settings, name, run), text: plain, shown: false });
+for (const name of ownSettings) {
+  columns.push({ id: name, label: name, get: (run) => valueOf(content.settings, name, run), text: plain, shown: false, setting: true });
 }
 for (const column of columns) {
   if (column.shown && column.id !== "state") column.shown = runs.some((run) => column.get(run) != null);

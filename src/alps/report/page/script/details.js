@@ -22,6 +22,16 @@ function sampleCard([number, prompt, answer, target, verdict, reason]) {
     reason ? el("p", {}, `failed: ${reason}`) : null, ...parts.filter(([, text]) => text).flatMap(([name, text]) => [el("small", {}, name), el("pre", { tabindex: "0" }, text)]));
 }
 
+const FIRST_SAMPLES = 6;
+
+/** The first cards, and a button for the others. */
+function cards(nodes) {
+  const box = el("div", { class: "cards" }, ...nodes.slice(0, FIRST_SAMPLES));
+  const rest = nodes.slice(FIRST_SAMPLES);
+  const more = el("button", { type: "button", click: () => { box.append(...rest); more.remove(); } }, `Show ${rest.length} more`);
+  return el("div", {}, box, rest.length ? el("div", { class: "bar below" }, more) : null);
+}
+
 function drawSamples(run) {
   const names = Object.keys(run.samples);
   if (!names.length) return [el("h3", {}, "Samples"), empty("This run has no samples here: `alps evaluate run=KEY` writes them.")];
@@ -32,7 +42,7 @@ function drawSamples(run) {
   return [el("div", { class: "bar" }, el("h3", {}, "Samples"), choice("of", names, name, (bench) => update({ bench })),
     choice("verdict", [["", "all"], "right", "wrong"], state.verdict, (verdict) => update({ verdict })),
     note(each.length < total ? `first ${each.length} of ${total} documents; the others are in the run's folder` : `${total} documents`)),
-  shown.length ? el("div", { class: "cards" }, ...shown.map(sampleCard)) : empty("None of the samples here has this verdict.")];
+  shown.length ? cards(shown.map(sampleCard)) : empty("None of the samples here has this verdict.")];
 }
 
 section("details", ["run", "sel", "bench", "verdict"], (body, controls) => {

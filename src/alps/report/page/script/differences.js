@@ -50,9 +50,12 @@ section("differences", ["q", "facets", "sel", "to", "score"], (body, controls) =
   controls.append(note([all > rows.length ? `best ${rows.length} of ${all}` : "", "bars: 95 % interval, paired by document; not corrected for their number", lower ? "lower is better" : ""].filter(Boolean).join("; ")));
   const tint = (row) => (row.low > 0 || row.high < 0 ? (row.value > 0 !== lower ? css("--good") : css("--bad")) : css("--quiet"));
   const labels = rows.map((row, i) => `${safe(cut(row.label, 36))}${"\u200b".repeat(i)}`); // equal names stay rows of their own
-  const traces = rows.map((row, i) => ({ type: "scatter", mode: "markers", showlegend: false, x: [row.value], y: [labels[i]], marker: { color: tint(row), size: 9 }, customdata: [row.key],
-    error_x: { type: "data", symmetric: false, array: [row.high - row.value], arrayminus: [row.value - row.low], color: tint(row), thickness: 1.6, width: 4 },
-    text: [`${safe(row.label)}<br>${digits(row.value)} [${digits(row.low)}, ${digits(row.high)}]${row.p == null ? "" : `<br>p ${row.p}`}<br>${row.seeds} ${row.seeds > 1 ? "seeds" : "seed"}`], hovertemplate: "%{text}<extra></extra>" }));
-  plot(body, traces, { xaxis: { title: `difference in ${safe(content.scores[index].name)}`, zeroline: true, zerolinecolor: css("--text") }, yaxis: { type: "category", autorange: "reversed" }, height: Math.max(220, 80 + 24 * rows.length), hovermode: "closest" },
+  const traces = [...new Set(rows.map(tint))].map((color) => {
+    const own = rows.map((row, i) => [row, labels[i]]).filter(([row]) => tint(row) === color), of = (get) => own.map(([row]) => get(row));
+    return { type: "scatter", mode: "markers", showlegend: false, x: of((row) => row.value), y: own.map(([, label]) => label), marker: { color, size: 9 }, customdata: of((row) => row.key),
+      error_x: { type: "data", symmetric: false, array: of((row) => row.high - row.value), arrayminus: of((row) => row.value - row.low), color, thickness: 1.6, width: 4 },
+      text: of((row) => `${safe(row.label)}<br>${digits(row.value)} [${digits(row.low)}, ${digits(row.high)}]${row.p == null ? "" : `<br>p ${row.p}`}<br>${row.seeds} ${row.seeds > 1 ? "seeds" : "seed"}`), hovertemplate: "%{text}<extra></extra>" };
+  });
+  plot(body, traces, { xaxis: { title: `difference in ${safe(content.scores[index].name)}`, zeroline: true, zerolinecolor: css("--text") }, yaxis: { type: "category", autorange: "reversed", categoryorder: "array", categoryarray: labels }, height: Math.max(220, 80 + 24 * rows.length), hovermode: "closest" },
     (point) => point.customdata && toggleRun(byKey.get(point.customdata)));
 });

@@ -3,7 +3,7 @@
 function outlines(heads) {
   const path = heads.chosen.map((place) => {
     const layer = Math.floor(place / heads.heads), head = place % heads.heads;
-    return `M${head - 0.46},${layer - 0.46}H${head + 0.46}V${layer + 0.46}H${head - 0.46}Z`;
+    return `M${head - 0.48},${layer - 0.48}H${head + 0.48}V${layer + 0.48}H${head - 0.48}Z`;
   }).join("");
   return { type: "path", path, line: { color: css("--mark"), width: 2 } };
 }
@@ -30,8 +30,9 @@ function place(heads, layer, head) {
 }
 
 function heatMap(node, heads, z, text, changes) {
-  const trace = { type: "heatmap", z, text, hovertemplate: "%{text}<extra></extra>", xgap: 1, ygap: 1, colorbar: { thickness: 10, outlinewidth: 0, tickformat: ".2~e" }, ...changes.trace };
-  plot(node, [trace], { margin: { l: 40, r: 8, t: 6, b: 36 }, shapes: changes.shapes,
+  const trace = { type: "heatmap", z, text, hovertemplate: "%{text}<extra></extra>", xgap: 1, ygap: 1, colorbar: { thickness: 10, outlinewidth: 0, tickformat: ".2~g" }, ...changes.trace };
+  const height = Math.min(640, Math.max(190, 100 + (heads.layers > 40 ? 10 : 20) * heads.layers));
+  plot(node, [trace], { height, margin: { l: 40, r: 8, t: 30, b: 36 }, shapes: changes.shapes,
     xaxis: { title: "head", dtick: heads.heads > 16 ? 4 : 1, showgrid: false, zeroline: false, constrain: "domain" }, yaxis: { title: "layer", autorange: "reversed", dtick: heads.layers > 16 ? 4 : 1, showgrid: false, zeroline: false } });
 }
 

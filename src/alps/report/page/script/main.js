@@ -64,7 +64,7 @@ addEventListener("hashchange", open);
 watchers.push(refresh);
 open();
 applyTheme();
-document.documentElement.dataset.ready = "table";
+performance.mark("usable");
 document.addEventListener("DOMContentLoaded", () => {
   for (const id of sections.keys()) observer.observe($(id));
   document.documentElement.dataset.ready = "all";

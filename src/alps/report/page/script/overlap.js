@@ -9,7 +9,7 @@ section("overlap", ["q", "facets", "sel", "sort"], (body, controls) => {
   controls.replaceChildren(note(able.length > shown.length ? `first ${shown.length} of ${able.length} head sets` : own.length > 1 ? "selected runs" : "runs that match"));
   if (shown.length < 2) return nothing(body, "Two runs with head sets are needed: `alps train -m method=alps,random` makes them.");
   const sets = shown.map((run) => new Set(run.heads.chosen));
-  const labels = shown.map((run, i) => safe(cut(`${i + 1}  ${run.label}`, 30)));
+  const labels = shown.map((run, i) => safe(`${i + 1}  ${cut(run.label, 30)}`));
   const text = shown.map(() => []);
   const z = sets.map((a, i) => sets.map((b, j) => {
     const [one, other] = [shown[i].heads, shown[j].heads], total = one.layers * one.heads;
@@ -25,5 +25,5 @@ section("overlap", ["q", "facets", "sel", "sort"], (body, controls) => {
   }));
   const short = shown.map((_, i) => String(i + 1));
   plot(body, [{ type: "heatmap", z, x: short, y: labels, text, hovertemplate: "%{text}<extra></extra>", zmin: 0, zmax: 1, colorscale: "Viridis", xgap: 1, ygap: 1, colorbar: { thickness: 10, outlinewidth: 0, title: { text: "Jaccard", side: "right" } } }],
-    { yaxis: { autorange: "reversed", type: "category", dtick: 1, showgrid: false }, xaxis: { type: "category", dtick: 1, showgrid: false }, height: Math.max(300, 90 + 22 * shown.length), margin: { l: 20, r: 8, t: 6, b: 30 } });
+    { yaxis: { autorange: "reversed", type: "category", dtick: 1, showgrid: false }, xaxis: { type: "category", dtick: 1, showgrid: false }, height: Math.max(300, 90 + 22 * shown.length), margin: { l: 20, r: 8, t: 30, b: 30 } });
 });

@@ -18,7 +18,7 @@ section("parallel", ["q", "facets", "score"], (body, controls) => {
   if (shown.length < 2) return nothing(body, "Two runs with this score are needed: `alps train -m method=alps,random` makes them.");
   const left = matching.length - shown.length;
   controls.append(note(`drag along an axis to highlight runs${left ? `; ${left} without this score are not drawn` : ""}`));
-  const settings = [...varied, ...columns.filter((column) => content.settings[column.id] && !IDENTITY.includes(column.id) && !/^(logger|trainer|evals|output_dir)/.test(column.id)).map((column) => column.id)];
+  const settings = [...varied, ...columns.filter((column) => column.setting).map((column) => column.id)];
   const dimensions = settings.map((name) => dimension(name.split(".").slice(-2).join("."), shown, columnOf.get(name).get)).filter(Boolean).slice(0, MOST_SETTINGS);
   dimensions.push(dimension("trainable %", shown, (run) => run.costs.trainable_fraction, 100), dimension("train s", shown, (run) => run.costs.train_seconds));
   const complete = content.scores.map((s, k) => [s, k]).filter(([s, k]) => k !== i && s.headline && shown.every((run) => run.scores?.[k] != null)).slice(0, MOST_SCORES - 1);

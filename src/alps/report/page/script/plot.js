@@ -4,19 +4,35 @@ const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
 const colour = (i) => COLOURS[i % COLOURS.length];
 const dash = (i) => DASHES[Math.floor(i / COLOURS.length) % DASHES.length];
-const CONFIG = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+// Buttons by name: the usual ones include one that sends the chart to a server.
+const CONFIG = { displaylogo: false, responsive: true, modeBarButtons: [["toImage"], ["zoom2d", "pan2d", "resetScale2d"]] };
 
 /** Text for plotly, which reads tags such as <b> and <a> in its labels. */
 const safe = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
-const cut = (text, most = 34) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+const narrow = () => innerWidth < 700;
+
+/** A label that fits beside a chart: its middle is cut, as names differ at their ends, too. */
+function cut(text, most = 36) {
+  const room = narrow() ? Math.min(most, 17) : most, half = Math.floor(room / 2);
+  return text.length > room ? `${text.slice(0, room - half)}…${text.slice(1 - half)}` : text;
+}
 
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const methodNames = [...new Set(runs.map((run) => run.method))];
 
-/** Color of a method in reports; white and black would vanish on one of the themes. */
-function methodColour(method) {
-  const own = (content.styles[method]?.color || "").toLowerCase();
-  return own && !["#ffffff", "#000000"].includes(own) ? own : colour(methodNames.indexOf(method) + 3);
+/** Share of light in a color, 0 for black. */
+const lightness = (hex) => [0.3, 0.59, 0.11].reduce((sum, weight, i) => sum + weight * parseInt(hex.slice(2 * i + 1, 2 * i + 3), 16) / 255, 0);
+
+/** Colors of the methods: those of reports, unless they would vanish on this theme. */
+function methodColours() {
+  const isDark = document.documentElement.dataset.theme === "dark", found = new Map();
+  for (const method of methodNames) {
+    const own = content.styles[method]?.color, light = own ? lightness(own) : 1;
+    if (own && (isDark ? light > 0.25 : light < 0.72)) found.set(method, own.toLowerCase());
+  }
+  const free = ["#6a3d9a", ...COLOURS].filter((each) => ![...found.values()].includes(each));
+  methodNames.filter((method) => !found.has(method)).forEach((method, i) => found.set(method, free[i % free.length]));
+  return found;
 }
 
 function layout(changes = {}) {
@@ -25,8 +41,8 @@ function layout(changes = {}) {
   const { xaxis, yaxis, ...rest } = changes;
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: text, family: "system-ui, sans-serif", size: 12 },
-    margin: { l: 48, r: 12, t: 8, b: 40 }, hoverlabel: { bgcolor: css("--panel"), bordercolor: line, font: { color: text }, align: "left", namelength: -1 },
-    legend: { orientation: "h", y: -0.18, yanchor: "top", x: 0 }, modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--quiet"), activecolor: text },
+    margin: { l: 48, r: 12, t: 28, b: 40 }, hoverlabel: { bgcolor: css("--panel"), bordercolor: line, font: { color: text }, align: "left", namelength: -1 },
+    legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0 }, modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--quiet"), activecolor: text },
     xaxis: { ...axis, ...xaxis, title: { ...axis.title, text: xaxis?.title } }, yaxis: { ...axis, ...yaxis, title: { ...axis.title, text: yaxis?.title } }, ...rest,
   };
 }
@@ -34,7 +50,8 @@ function layout(changes = {}) {
 const sections = new Map();
 const visible = new Set();
 const stale = new Set();
-let scheduled = false;
+const PAUSE = 150;
+let scheduled;
 
 /** Registers a section: its controls, then a body that is drawn when it is on the screen. */
 function section(id, watched, draw) {
@@ -49,22 +66,22 @@ const observer = new IntersectionObserver((entries) => {
   schedule();
 }, { rootMargin: "150px" });
 
-function schedule() {
-  if (scheduled || !window.Plotly) return;
-  scheduled = true;
-  requestAnimationFrame(() => setTimeout(() => {
-    scheduled = false;
+/** Draws what is stale and on the screen, one chart at a time, once typing pauses. */
+function schedule(pause = 0) {
+  if (!window.Plotly) return;
+  clearTimeout(scheduled);
+  scheduled = setTimeout(() => {
     const next = [...visible].find((id) => stale.has(id));
-    if (!next) return;
+    if (!next) return performance.mark("charts");
     stale.delete(next);
     sections.get(next).draw();
-    schedule(); // one chart at a time leaves room for typing
-  }));
+    schedule();
+  }, pause);
 }
 
 function markStale(names) {
   for (const [id, { watched }] of sections) if (!names || names.some((name) => watched.includes(name))) stale.add(id);
-  schedule();
+  schedule(names?.includes("q") ? PAUSE : 0);
 }
 
 /** Draws traces into the plot of a body, which is made once. */

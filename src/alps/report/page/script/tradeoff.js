@@ -23,6 +23,7 @@ section("tradeoff", ["q", "facets", "sel", "x", "score"], (body, controls) => {
     .map((run) => ({ run, x: scale * run.costs[state.x], y: run.scores[i], interval: run.intervals[i] }));
   if (!points.length) return nothing(body, "No run here has this score and this cost: `alps evaluate run=KEY` measures scores.");
   controls.append(note(`${score.lower ? "lower" : "higher"} is better; click a point to select its run`));
+  const colours = methodColours();
   const bars = points.length <= MOST_BARS;
   const traces = methodNames.filter((method) => points.some((p) => p.run.method === method)).map((method) => {
     const own = points.filter((p) => p.run.method === method);
@@ -30,7 +31,7 @@ section("tradeoff", ["q", "facets", "sel", "x", "score"], (body, controls) => {
       type: "scatter", mode: "markers", name: safe(content.styles[method]?.label || method), x: own.map((p) => p.x), y: own.map((p) => p.y),
       customdata: own.map((p) => p.run.key),
       error_y: bars && own.some((p) => p.interval) ? { type: "data", symmetric: false, thickness: 1, width: 2, array: own.map((p) => (p.interval ? p.interval[1] - p.y : 0)), arrayminus: own.map((p) => (p.interval ? p.y - p.interval[0] : 0)) } : undefined,
-      marker: { size: own.map((p) => (state.sel.includes(p.run.key) ? 14 : 9)), color: methodColour(method), opacity: 0.9,
+      marker: { size: own.map((p) => (state.sel.includes(p.run.key) ? 14 : 9)), color: colours.get(method), opacity: 0.9,
         line: { color: own.map((p) => (state.sel.includes(p.run.key) ? css("--text") : css("--panel"))), width: own.map((p) => (state.sel.includes(p.run.key) ? 2.5 : 1)) } },
       text: own.map((p) => `${safe(p.run.label)}<br>${safe(score.name)} ${p.y}${p.interval ? ` [${p.interval[0]}, ${p.interval[1]}]` : ""}<br>${title} ${digits(p.x)}`),
       hovertemplate: "%{text}<extra></extra>",
