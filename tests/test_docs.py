@@ -11,6 +11,7 @@ import pytest
 
 from alps.base.serialization import SettingsError
 from alps.cli.arguments import split_settings
+from alps.cli.dashboard import parse_request as parse_dashboard
 from alps.cli.doctor import parse
 from alps.cli.embed import parse_request
 from alps.cli.localize import list_override
@@ -73,6 +74,10 @@ def test_every_command_composes(page: str, line: str, tmp_path: Path):
         return
     if command == "runs":
         return  # a filter may be anything
+    if command == "dashboard":
+        asked = parse_dashboard([w for w in shlex.split(line.split("  #")[0])[2:] if w != "..."])
+        assert all(runs_of([f"experiment={e}", *asked.filters]) for e in asked.experiments), line
+        return
     if command == "export":
         assert all(s.split("=")[0] in ("run", "format", "to") for s in settings), line
         return

@@ -52,9 +52,9 @@ class DashboardRequest:
 
 
 def dashboard(arguments: Sequence[str]) -> None:
-    """Writes runs as one HTML page, and prints its path; --open opens it.
+    """Writes runs as one HTML page.
 
-    Each FILTER is one of alps runs. With experiment=..., settings are those of alps train: they
+    Prints its path; --open opens it. Each FILTER is one of alps runs. With experiment=..., settings are those of alps train: they
     make the grid.
     """
     from alps.runs.result import RunFailed

@@ -98,8 +98,8 @@ def pooled(runs: Sequence[PageRun], benchmarks: Sequence[str]) -> list[dict[str,
         for group in groups:
             for method in REFERENCES:
                 reference = _reference(runs, groups, group, method)
-                row = reference and _difference(runs, scores, group, reference)
-                if row:
+                row = _difference(runs, scores, group, reference) if reference else None
+                if row is not None:
                     found.append({"benchmark": benchmark, "to": method, **row})
     return found
 

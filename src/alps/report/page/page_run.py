@@ -68,7 +68,7 @@ def runs_in_folder(output_dir: Path, filters: Sequence[str] = ()) -> list[PageRu
     """Runs of an outputs folder that match every filter of `alps runs`, then their base models."""
     found = [run for folder in list_runs(output_dir) for run in _in_folder(folder, filters)]
     found.sort(key=_order)
-    return [*found, *_base_models([run.run for run in found if run.run])]
+    return [*found, *_base_models([run.run for run in found if run.run and run.result])]
 
 
 def runs_of_grid(runs: Sequence[Run]) -> list[PageRun]:

@@ -1,6 +1,8 @@
 // What the reader chose, kept in the hash of the address, so that a link shows the same view.
 
-const DEFAULTS = { q: "", sort: "", axis: "step", x: "trainable_fraction", score: "", mode: "", a: "", b: "", to: "", run: "", bench: "", verdict: "" };
+const headlines = content.scores.filter((score) => score.headline);
+const usualScore = (headlines.find((score) => !score.lower) || headlines[0])?.name || "";
+const DEFAULTS = { q: "", sort: "", axis: "step", x: "trainable_fraction", score: usualScore, mode: "", a: "", b: "", to: "", run: "", bench: "", verdict: "" };
 const LISTS = ["sel", "cols"];
 const FACETS = ["method", "ratio", "scope", "model", "data", "optim", "seed", "state"];
 const state = {};
@@ -16,7 +18,7 @@ function readAddress() {
     const values = found.getAll(`in.${name}`);
     if (values.length) state.facets[name] = values;
   }
-  if (!scoreNames.includes(state.score)) state.score = scoreNames.find((_, i) => content.scores[i].headline) || "";
+  if (!scoreNames.includes(state.score)) state.score = usualScore;
 }
 
 function writeAddress() {

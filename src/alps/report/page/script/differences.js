@@ -7,7 +7,7 @@ function pooledRows(benchmark, method) {
   return content.pooled.filter((row) => row.benchmark === benchmark && row.to === method && row.runs.some((i) => shown.has(runs[i])))
     .map((row) => {
       const run = runs[row.runs[0]];
-      const label = row.seeds > 1 ? run.label.replace(/, seed [^,]*$/, "") : run.label;
+      const label = row.seeds > 1 ? run.label.replace(/, seed [^,]+/, "") : run.label;
       return { ...row, label: row.seeds > 1 ? `${label}, ${row.seeds} seeds` : label, key: run.key };
     });
 }
@@ -28,7 +28,6 @@ function pairedRows(benchmark, index, reference) {
 section("differences", ["q", "facets", "sel", "to", "score"], (body, controls) => {
   const benchmark = content.scores[scoreIndex(state.score)]?.name.split("/")[0];
   const index = content.scores.findIndex((score) => score.name.startsWith(`${benchmark}/`) && score.headline);
-  const headlines = content.scores.filter((score) => score.headline).map((score) => score.name);
   if (!headlines.length) {
     controls.replaceChildren();
     return nothing(body, "No run here has scores: `alps evaluate run=KEY` measures them.");
@@ -38,7 +37,7 @@ section("differences", ["q", "facets", "sel", "to", "score"], (body, controls) =
   const single = [...chosenRuns(), ...runs.filter((run) => !state.sel.includes(run.key))].filter((run) => members.has(run.index));
   const options = [...kinds.map(([method, text]) => [method, `${text}, seeds pooled`]), ...single.map((run) => [run.key, run.label])];
   const to = options.some(([value]) => value === state.to) ? state.to : options[0]?.[0];
-  controls.replaceChildren(choice("score", headlines, content.scores[index].name, (name) => update({ score: name })), choice("minus that of", options, to, (value) => update({ to: value })));
+  controls.replaceChildren(choice("score", headlines.map((score) => score.name), content.scores[index].name, (name) => update({ score: name })), choice("minus that of", options, to, (value) => update({ to: value })));
   let rows = content.references[to] && !byKey.has(to) ? pooledRows(benchmark, to) : byKey.has(to) ? pairedRows(benchmark, index, byKey.get(to)) : [];
   const chosen = rows.filter((row) => state.sel.includes(row.key));
   if (chosen.length && byKey.has(to)) rows = chosen;
