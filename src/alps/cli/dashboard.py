@@ -54,8 +54,8 @@ class DashboardRequest:
 def dashboard(arguments: Sequence[str]) -> None:
     """Writes runs as one HTML page.
 
-    Prints its path; --open opens it. Each FILTER is one of alps runs. With experiment=..., settings are those of alps train: they
-    make the grid.
+    Prints its path; --open opens it. Each FILTER is one of alps runs. With experiment=...,
+    settings are those of alps train: they make the grid.
     """
     from alps.runs.result import RunFailed
 

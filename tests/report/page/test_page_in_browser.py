@@ -211,3 +211,20 @@ def test_a_page_without_results_says_what_to_do(made, page, tmp_path):
         texts = tab.evaluate("[...document.querySelectorAll('.empty')].map(e => e.textContent)")
         assert any("alps localize" in text for text in texts) and len(texts) >= 7
         assert not tab.errors()
+
+
+def test_a_long_table_grows_and_long_names_of_runs_differ(synthetic, made, page, tmp_path):
+    synthetic.write_runs(made.output_dir, 60, points=5, documents=4)
+    with browser(tmp_path) as tab:
+        show(tab, page())
+        first = tab.evaluate(ROWS)
+        assert tab.evaluate("document.getElementById('count').textContent") == "60 of 60 runs"
+        tab.evaluate("document.getElementById('more').click()")
+        rows = tab.evaluate(ROWS)
+        assert len(first) == 40 and rows[:40] == first and len(set(rows)) == 60
+        assert tab.evaluate("document.getElementById('more').hidden")
+        names = tab.evaluate(
+            "[...document.querySelectorAll('#table .name')].map(n => n.textContent)"
+        )
+        assert len(set(names)) == 60
+        assert not tab.errors()

@@ -43,8 +43,8 @@ function applyFilter() {
 const MOST_CHIPS = 10;
 
 function drawFacets() {
-  const sets = FACETS.map((name) => [name, [...new Set(runs.map((run) => plain(run[name])))]]);
-  $("facets").replaceChildren(...sets.filter(([, values]) => values.length > 1 && values.length <= MOST_CHIPS).map(([name, values]) =>
+  const sets = FACETS.filter((name) => distinct((run) => run[name]).length > 1).map((name) => [name, [...new Set(runs.map((run) => plain(run[name])))]]);
+  $("facets").replaceChildren(...sets.filter(([, values]) => values.length <= MOST_CHIPS).map(([name, values]) =>
     el("fieldset", {}, el("legend", {}, name), ...values.sort((a, b) => a.localeCompare(b, "en", { numeric: true })).map((value) => {
       const pressed = (state.facets[name] || []).includes(value);
       return el("button", { type: "button", class: "chip", "aria-pressed": String(pressed), "data-facet": name, click: () => toggleFacet(name, value) }, value);

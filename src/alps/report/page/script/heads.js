@@ -64,6 +64,8 @@ function differenceMap(a, b, mode) {
 section("heads", ["q", "facets", "sel", "a", "b", "mode"], (body, controls) => {
   const able = runs.filter((run) => run.heads);
   const shown = runsToShow((run) => run.heads);
+  const scores = matching.filter((run) => run.heads?.scores != null);
+  if (!chosenRuns().some((run) => run.heads) && scores.length > 1) shown.unshift(...scores.slice(0, 2));
   const pick = (key, i) => (byKey.get(key)?.heads ? byKey.get(key) : shown[i]);
   const a = pick(state.a, 0) || able[0], b = pick(state.b, 1);
   for (const node of body.querySelectorAll(".plot")) Plotly.purge(node);

@@ -36,7 +36,11 @@ $("theme").addEventListener("change", () => { stored($("theme").value); applyThe
 dark.addEventListener("change", applyTheme);
 $("query").addEventListener("input", () => update({ q: $("query").value }));
 $("clear").addEventListener("click", () => { $("query").value = ""; update({ q: "", facets: {}, sort: "" }); });
-$("more").addEventListener("click", () => { rowsShown += STEP; drawTable(); });
+$("more").addEventListener("click", showMore);
+$("table").addEventListener("scroll", ({ target }) => {
+  const atEnd = target.scrollTop > 0 && target.scrollTop + target.clientHeight > target.scrollHeight - 60;
+  if (atEnd && rowsShown < matching.length) showMore();
+});
 $("unchoose").addEventListener("click", () => update({ sel: [] }));
 $("copy").addEventListener("click", async () => {
   try {

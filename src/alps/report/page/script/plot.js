@@ -50,7 +50,7 @@ function layout(changes = {}) {
 const sections = new Map();
 const visible = new Set();
 const stale = new Set();
-const PAUSE = 150;
+const PAUSE = 350;
 let scheduled;
 
 /** Registers a section: its controls, then a body that is drawn when it is on the screen. */

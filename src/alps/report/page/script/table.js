@@ -1,6 +1,6 @@
-// The table of runs: sortable, with a checkbox for each run, drawn in steps of 100 rows.
+// The table of runs: sortable, with a checkbox for each run, drawn in steps, so that typing stays quick.
 
-const STEP = 100;
+const STEP = 40;
 let rowsShown = STEP;
 
 const shownColumns = () => columns.filter((column) => column.shown !== state.cols.includes(column.id));
@@ -14,10 +14,24 @@ function drawTable() {
   $("table").replaceChildren(
     matching.length ? el("table", {}, el("thead", {}, head), body)
       : empty(runs.length ? "No run matches this filter: reset it." : "No runs here yet: `alps train method=alps` makes one."));
+  $("count").textContent = `${matching.length} of ${runs.length} runs`;
+  offerMore();
+  markChosen();
+}
+
+function offerMore() {
   const more = matching.length - rowsShown;
   $("more").hidden = more <= 0;
   $("more").textContent = `Show ${Math.min(STEP, more)} more of ${matching.length}`;
-  $("count").textContent = `${matching.length} of ${runs.length} runs`;
+}
+
+/** Appends rows; the table also does so when it is scrolled to its end. */
+function showMore() {
+  const shown = shownColumns(), failed = matching.some((run) => run.reason);
+  const next = matching.slice(rowsShown, rowsShown + STEP);
+  $("table").querySelector("tbody")?.append(...next.map((run) => row(run, shown, failed)));
+  rowsShown += STEP;
+  offerMore();
   markChosen();
 }
 
