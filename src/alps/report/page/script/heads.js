@@ -30,7 +30,7 @@ function place(heads, layer, head) {
 }
 
 function heatMap(node, heads, z, text, changes) {
-  const trace = { type: "heatmap", z, text, hovertemplate: "%{text}<extra></extra>", xgap: 1, ygap: 1, colorbar: { thickness: 10, outlinewidth: 0, tickformat: ".2~g" }, ...changes.trace };
+  const trace = { type: "heatmap", z, text, hovertemplate: "%{text}<extra></extra>", xgap: 1, ygap: 1, colorbar: { thickness: 10, outlinewidth: 0, tickformat: changes.whole ? "d" : ".2~g" }, ...changes.trace };
   const height = Math.min(640, Math.max(190, 100 + (heads.layers > 40 ? 10 : 20) * heads.layers));
   plot(node, [trace], { height, margin: { l: 40, r: 8, t: 30, b: 36 }, shapes: changes.shapes,
     xaxis: { title: "head", dtick: heads.heads > 16 ? 4 : 1, showgrid: false, zeroline: false, constrain: "domain" }, yaxis: { title: "layer", autorange: "reversed", dtick: heads.layers > 16 ? 4 : 1, showgrid: false, zeroline: false } });
@@ -43,7 +43,7 @@ function oneMap(run, mode) {
   const node = el("div"), flat = !scores || mode === "chosen";
   const trace = flat ? { colorscale: [[0, css("--chip")], [1, css("--good")]], showscale: false, zmin: 0, zmax: 1 } : { colorscale: "Viridis", reversescale: mode === "rank" };
   return [el("div", {}, el("h3", {}, run.label), note(`${heads.chosen.length} of ${heads.layers * heads.heads} heads${scores ? `, by ${heads.metric}` : ", without scores"}`), node),
-    () => heatMap(node, heads, z, text, { shapes: [outlines(heads)], trace })];
+    () => heatMap(node, heads, z, text, { shapes: [outlines(heads)], trace, whole: mode === "rank" })];
 }
 
 function differenceMap(a, b, mode) {
@@ -58,7 +58,7 @@ function differenceMap(a, b, mode) {
   const most = Math.max(...z.flat().map(Math.abs)) || 1;
   const node = el("div");
   const names = { score: "scores", rank: "ranks", chosen: "chosen (1) or not (0)" };
-  return [el("div", {}, el("h3", {}, "A − B"), note(`difference of ${names[mode]}`), node), () => heatMap(node, a.heads, z, text, { trace: { colorscale: "RdBu", zmid: 0, zmin: -most, zmax: most } })];
+  return [el("div", {}, el("h3", {}, "A − B"), note(`difference of ${names[mode]}`), node), () => heatMap(node, a.heads, z, text, { whole: mode === "rank", trace: { colorscale: "RdBu", zmid: 0, zmin: -most, zmax: most } })];
 }
 
 section("heads", ["q", "facets", "sel", "a", "b", "mode"], (body, controls) => {

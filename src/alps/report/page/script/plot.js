@@ -85,7 +85,7 @@ function markStale(names) {
 }
 
 /** Draws traces into the plot of a body, which is made once. */
-function plot(body, traces, changes, click) {
+function plot(body, traces, changes, click, config) {
   let node = body.firstElementChild;
   if (!node?.classList.contains("plot")) {
     node = el("div", { class: "plot" });
@@ -93,7 +93,7 @@ function plot(body, traces, changes, click) {
   }
   if (changes.height) node.style.height = `${changes.height}px`;
   else node.style.removeProperty("height");
-  Plotly.react(node, traces, layout(changes), CONFIG);
+  Plotly.react(node, traces, layout(changes), { ...CONFIG, ...config });
   node.removeAllListeners?.("plotly_click");
   if (click) node.on("plotly_click", ({ points }) => click(points[0]));
   return node;
