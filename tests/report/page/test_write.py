@@ -77,7 +77,7 @@ def test_a_title_is_text(made, some_runs):
 
 
 def test_five_hundred_runs_fit(synthetic, tmp_path):
-    synthetic.write_runs(tmp_path, 500, points=200, documents=20)
+    synthetic.write_runs(tmp_path, 500, points=200, documents=4)
     runs = runs_in_folder(tmp_path)
     assert len(runs) == 500
     write_page(page_content(runs, About(title="", source="", command="")), tmp_path / "index.html")
