@@ -33,6 +33,7 @@ LAYERS = {
         "figure": ("outcomes", "run_kind", "style", "text_tables", "table", "heads"),
         "heads": ("style", "text_tables", "score_scale"),
         "runs": ("run_kind", "style", "text_tables"),
+        "page": ("outcomes", "style", "runs"),
     },
 }
 """Package -> part -> what else of the package that part imports."""

@@ -14,7 +14,8 @@ from alps.cli.messages import debug_enabled, failure_message
 
 COMMANDS = (
     "train", "evaluate", "localize", "heads", "data", "embed", "doctor", "plan", "prefetch",
-    "submit", "status", "logs", "cancel", "retry", "runs", "report", "sync", "workspace", "export",
+    "submit", "status", "logs", "cancel", "retry", "runs", "report", "dashboard", "sync",
+    "workspace", "export",
 )  # fmt: skip
 """Each is `command` in the module of its name."""
 
@@ -32,6 +33,7 @@ Settings are written name=value. KEY is any unique part of a run's key, as `alps
   alps train -m method=alps,random ratio=0.1,0.3   train, evaluate and tabulate a grid
   alps evaluate run=KEY                            benchmarks of a trained run
   alps report experiment=table1                    a table beside the paper's
+  alps dashboard --open                            all runs on one page
   alps COMMAND --help                              settings and examples of a command
 """
 

@@ -183,7 +183,27 @@ def _texts(
         "latex": lambda: latex(caption, experiment, filled, origin, notes),
         "csv": lambda: csv_text(filled, origin),
         "json": lambda: json_text(experiment, command, filled, origin, notes),
+        "html": lambda: _page(title, experiment, asked, filled),
     }
+
+
+def _page(title: str, experiment: str, asked: ReportSettings, filled: FilledTable) -> str:
+    """The table's runs as the page of `alps dashboard`."""
+    from alps.report.page.content import About, page_content
+    from alps.report.page.page_run import page_run
+    from alps.report.page.write import page_text
+
+    unique = {o.key: page_run(o) for each in filled.outcomes for o in each}
+    place = asked.from_ or asked.output_dir / "runs"
+    words = ["from=" + str(asked.from_)] if asked.from_ else [f"experiment={experiment}"]
+    words = words if asked.from_ else [*words, *asked.settings]
+    about = About(
+        title=title,
+        source=f"{experiment} in {place.absolute()}",
+        command=shlex.join(["alps", "report", *words, "format=html"]),
+        styles=filled.layout.styles,
+    )
+    return page_text(page_content(list(unique.values()), about))
 
 
 def _title(experiment: str, asked: ReportSettings, whose: str = "") -> str:
