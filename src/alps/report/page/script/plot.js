@@ -40,7 +40,7 @@ function layout(changes = {}) {
   const axis = { gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true, title: { standoff: 8 } };
   const { xaxis, yaxis, ...rest } = changes;
   return {
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: text, family: "system-ui, sans-serif", size: 12 },
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: text, family: "system-ui, sans-serif", size: parseFloat(getComputedStyle(document.body).fontSize) - 2 },
     margin: { l: 48, r: 12, t: 28, b: 40 }, hoverlabel: { bgcolor: css("--panel"), bordercolor: line, font: { color: text }, align: "left", namelength: -1 },
     legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0 }, modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--quiet"), activecolor: text },
     xaxis: { ...axis, ...xaxis, title: { ...axis.title, text: xaxis?.title } }, yaxis: { ...axis, ...yaxis, title: { ...axis.title, text: yaxis?.title } }, ...rest,
