@@ -123,31 +123,20 @@ def _beyond(context: Context, nodes: Sequence[Partition]) -> Iterator[str]:
 
 @check
 def limits(context: Context) -> Iterator[Finding]:
-    """Limits of the controller on arrays, on jobs of a user, and on requeueing."""
+    """Limits of the controller on arrays and on jobs of a user."""
     cluster, asked = context.cluster, context.slurm is not None
     if not cluster.answers:
         return
-    count = len(context.untrained)
-    bad: State = "missing" if asked else "warning"
-    array = cluster.config.get("MaxArraySize", "")
-    if array.isdecimal() and count > int(array):
-        text = f"{count} runs are more than MaxArraySize={array} jobs in one array: refused"
-        yield Finding(name="job limits", state=bad, text=text, remedy="submit the grid in parts")
-    elif cluster.max_submit is not None and count > cluster.max_submit:
+    count, array = len(context.untrained), cluster.config.get("MaxArraySize", "unknown")
+    if cluster.max_submit is not None and count > cluster.max_submit:
+        bad: State = "missing" if asked else "warning"
         text = f"{count} runs are more than the {cluster.max_submit} jobs that you may submit"
-        yield Finding(name="job limits", state=bad, text=text, remedy="submit the grid in parts")
-    else:
-        most = "unknown" if cluster.max_submit is None else cluster.max_submit
-        text = f"MaxArraySize={array or 'unknown'}, MaxSubmitJobs={most}: {count} runs fit"
-        yield Finding(name="job limits", state="ok", text=text)
-    requeue = cluster.config.get("JobRequeue", "1")
-    own = (context.slurm.additional if context.slurm else {}).get("requeue")
-    if requeue == "0" and not own:
-        text = "JobRequeue=0: a run whose time is up or whose node fails does not go on by itself"
-        remedy = "+hydra.launcher.additional.requeue=true"
-        yield Finding(name="requeueing", state="warning", text=text, remedy=remedy)
-    else:
-        yield Finding(name="requeueing", state="ok", text="jobs go on after their time limit")
+        remedy = "submit the grid in parts"
+        yield Finding(name="job limits", state=bad, text=text, remedy=remedy)
+        return
+    most = "unknown" if cluster.max_submit is None else cluster.max_submit
+    text = f"{count} runs, in arrays of at most {array} (MaxArraySize); MaxSubmitJobs={most}"
+    yield Finding(name="job limits", state="ok", text=text)
 
 
 def _hours(limit: int) -> str:

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from alps.doctor.commands import CommandFailed, output_of
+from alps.launch.slurm.cluster import COMMANDS as JOB_COMMANDS
 from alps.launch.slurm.settings import minutes
 
-COMMANDS = ("sbatch", "srun", "squeue", "scontrol", "sinfo")
+COMMANDS = (*JOB_COMMANDS, "sinfo")
 SINFO = ("sinfo", "--noheader", "--exact", "--format=%P|%a|%l|%D|%c|%m|%G")
 
 
