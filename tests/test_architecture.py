@@ -14,9 +14,9 @@ import alps
 PACKAGE = Path(alps.__file__).parent
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = (
-    "base", "settings", "heads", "scores", "runs", "models", "cost", "data", "localization",
-    "methods", "embedding", "training", "evals", "pipeline", "execute", "launch", "plan", "report",
-    "config", "doctor", "cli",
+    "base", "settings", "heads", "scores", "runs", "tracking", "models", "cost", "data",
+    "localization", "methods", "embedding", "training", "evals", "report", "pipeline", "execute",
+    "launch", "plan", "config", "doctor", "cli",
 )  # fmt: skip
 """A package imports only from those before it."""
 
@@ -33,6 +33,7 @@ LAYERS = {
         "figure": ("outcomes", "run_kind", "style", "text_tables", "table", "heads"),
         "heads": ("style", "text_tables", "score_scale"),
         "runs": ("run_kind", "style", "text_tables"),
+        "page": ("outcomes", "style", "runs"),
     },
 }
 """Package -> part -> what else of the package that part imports."""

@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 
 from alps.base.serialization import SettingsError
+from alps.cli.__main__ import JOB_COMMANDS, TRACKING_COMMANDS
 from alps.cli.arguments import split_settings
+from alps.cli.dashboard import parse_request as parse_dashboard
 from alps.cli.doctor import parse
 from alps.cli.embed import parse_request
+from alps.cli.jobs.status import select
+from alps.cli.jobs.submit import launcher_settings
 from alps.cli.localize import list_override
 from alps.cli.plan import experiment_runs, split_plan_settings
 from alps.cli.report_settings import parse_settings
@@ -30,14 +34,19 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 PAGES += sorted((ROOT / "experiments").rglob("*.md"))
 
 
-COMMANDS = "train|evaluate|localize|heads|data|embed|doctor|plan|prefetch|runs|report|export"
+COMMANDS = (
+    "train|evaluate|localize|heads|data|embed|doctor|plan|prefetch|runs|report|dashboard|export"
+    "|sync|workspace|submit|status|logs|cancel|retry"
+)
 
 
 def commands() -> list[tuple[str, str]]:
     """(page, line) of every alps command inside a code block, in backticks, or in a `--help`."""
     found = []
     for name in COMMANDS.split("|"):
-        command = import_module(f"alps.cli.{name}").command
+        folder = "tracking." if name in TRACKING_COMMANDS else ""
+        folder = "jobs." if name in JOB_COMMANDS else folder
+        command = import_module(f"alps.cli.{folder}{name}").command
         found += [(f"alps {name} --help", line) for line in getattr(command, "examples", ())]
     for page in PAGES:
         text = page.read_text()
@@ -69,8 +78,19 @@ def test_every_command_composes(page: str, line: str, tmp_path: Path):
     if command == "heads":
         assert " show " in line or " compare " in line
         return
-    if command == "runs":
+    if command in ("runs", "sync", "logs"):
         return  # a filter may be anything
+    if command in ("status", "cancel", "retry"):
+        select([s for s in settings if not s.startswith(("hydra", "poll_seconds="))])
+        return
+    if command == "submit":
+        slurm, grid = launcher_settings([s for s in settings if s != "hydra/launcher=mine"])
+        assert experiment_runs(grid) and slurm, line
+        return
+    if command == "dashboard":
+        asked = parse_dashboard([w for w in shlex.split(line.split("  #")[0])[2:] if w != "..."])
+        assert all(runs_of([f"experiment={e}", *asked.filters]) for e in asked.experiments), line
+        return
     if command == "export":
         assert all(s.split("=")[0] in ("run", "format", "to") for s in settings), line
         return
@@ -94,6 +114,11 @@ def test_every_command_composes(page: str, line: str, tmp_path: Path):
         own, rest = split_plan_settings(settings)
         assert build_assumed(own) and experiment_runs(rest), line
         return
+    if command == "workspace":
+        assert runs_of([s for s in settings if not s.startswith("metrics=")]), line
+        return
+    if "logger=trackio" in line:
+        pytest.importorskip("trackio")
     if command == "report":
         asked = parse_settings(settings)
         assert all(runs_of([f"experiment={e}", *asked.settings]) for e in asked.experiment), line

@@ -12,6 +12,7 @@ from alps.heads.head_set import HeadSet
 from alps.models.checkpoint import materialize
 from alps.pipeline.commits import pin_commits
 from alps.pipeline.head_selection import method_context, task_checkpoint
+from alps.pipeline.wandb_record import track_run
 from alps.runs.completion import is_finished, weights_fingerprint
 from alps.runs.folder import RunFolder
 from alps.runs.result import Result
@@ -56,6 +57,7 @@ def execute(run: Run, fit: Fit, needs: Weights = "drop") -> Result:
             evaluations = evaluate(run.evals, folder, weights, lambda: trained_context(run))
             result = with_evaluations(result, evaluations, folder)
             result.write(folder.result_path)
+        track_run(run)
         return result
 
 

@@ -217,7 +217,7 @@ def test_no_name_is_long_or_leads_elsewhere():
         (["experiment=tabel1"], "did you mean"),
         (["experiment=nine_methods", "methd=full"], "methd is not a setting"),
         ([], "experiment=... is missing"),
-        (["experiment=table1", "format=html"], "format=html is not possible"),
+        (["experiment=table1", "format=pdf"], "format=pdf is not possible"),
         (["experiment=table1", "figures=maybe"], "figures must be true or false"),
         (["experiment=table1,table2", "to=x"], "one experiment"),
         (["table1"], "'table1' is not understood"),

@@ -174,3 +174,28 @@ def test_a_changed_file_is_read_again(tmp_path, monkeypatch):
     root = tmp_path / "conf/train.yaml"
     root.write_text(root.read_text().replace("ratio: 0.1", "ratio: 0.25"))
     assert compose_config([]).ratio == 0.25
+
+
+@pytest.mark.parametrize(
+    ("given", "expanded"),
+    [
+        (["logger=[csv,wandb]"], ["logger=csv", "logger.name=csv+wandb"]),
+        (["logger=[ 'wandb', wandb ]"], ["logger=csv", "logger.name=wandb"]),
+        (["logger=[]"], ["logger=csv", "logger.name=csv"]),
+        (["logger=wandb"], ["logger=wandb"]),
+        (["experiment=table2"], ["experiment=table2", "logger.group=table2"]),
+        (["experiment=table2", "logger.group=own"], ["experiment=table2", "logger.group=own"]),
+        (["experiment=null"], ["experiment=null"]),
+    ],
+)
+def test_several_loggers_and_the_group_of_an_experiment(given, expanded):
+    assert expand_shorthand(given) == expanded
+    assert expand_shorthand(expanded) == expanded
+
+
+def test_runs_of_an_experiment_are_a_group_and_keep_their_keys():
+    small = ["experiment=table2", "model=tiny", "data=mini_math", "evals=none", "optim=mini"]
+    runs, others = runs_of(small), runs_of([*small, "logger.group=null", "logger=wandb"])
+    assert {run.logger.group for run in runs} == {"table2"}
+    assert {run.logger.group for run in others} == {None}
+    assert [run.key for run in runs] == [run.key for run in others]

@@ -13,6 +13,7 @@ from alps.doctor.packages import (
     bitsandbytes,
     declared,
     embedded_model,
+    local_loggers,
     python,
     required_packages,
     vllm,
@@ -95,6 +96,15 @@ def test_optional_packages_are_missing_only_where_they_are_asked_for(
     monkeypatch.setattr(packages, "find_spec", lambda name: object())
     monkeypatch.setattr(packages, "version", lambda name: "1.0")
     assert [f.state for f in found(check, *settings)] == ["ok"]
+
+
+def test_each_local_logger_is_missing_only_where_it_is_asked_for(found, monkeypatch):
+    pytest.importorskip("tensorboard")  # else the settings are refused
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    assert [f.state for f in found(local_loggers)] == ["info", "info"]
+    asked, other = found(local_loggers, "logger=tensorboard")
+    assert asked.state == "missing" and asked.remedy == "pip install 'alps[tensorboard]'"
+    assert other.state == "info"
 
 
 def test_wandb(found, monkeypatch, tmp_path):

@@ -75,9 +75,9 @@ class Queue:
 
     def states(self) -> dict[str, Any]:
         """Key -> state of each run that was submitted."""
-        from alps.cli.jobs.status import states
+        from alps.cli.jobs.status import chosen_states
 
-        return {state.entry.key: state for state in states(str(self.outputs))}
+        return {state.entry.key: state for state in chosen_states(str(self.outputs), None, ())}
 
     def only(self) -> Any:
         """State of the only run."""

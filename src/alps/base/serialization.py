@@ -11,6 +11,7 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
+from functools import cache
 from importlib import import_module
 from inspect import isabstract, signature
 from typing import Any, Literal, Union
@@ -175,7 +176,7 @@ def _component(plain: Any, cls: type | None, where: str, problems: list[str]) ->
         problems.append(f"{where or 'the settings'}: {TARGET} is missing")
         return None
     assert is_dataclass(cls), where
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     known = {f.name: f for f in fields(cls)}
     dot = f"{where}." if where else ""
     before = len(problems)
@@ -193,6 +194,11 @@ def _component(plain: Any, cls: type | None, where: str, problems: list[str]) ->
     if len(problems) > before:
         return None
     return cls(**values)
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 def _problems_of_parts(value: Any) -> list[str]:

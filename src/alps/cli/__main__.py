@@ -14,12 +14,16 @@ from alps.cli.messages import debug_enabled, failure_message
 
 COMMANDS = (
     "train", "evaluate", "localize", "heads", "data", "embed", "doctor", "plan", "prefetch",
-    "submit", "status", "logs", "cancel", "retry", "runs", "report", "export",
+    "submit", "status", "logs", "cancel", "retry", "runs", "report", "dashboard", "sync",
+    "workspace", "export",
 )  # fmt: skip
 """Each is `command` in the module of its name."""
 
 JOB_COMMANDS = ("submit", "status", "logs", "cancel", "retry")
 """Those whose modules are in `cli/jobs`."""
+
+TRACKING_COMMANDS = ("sync", "workspace")
+"""Those whose modules are in `cli/tracking`."""
 
 HELP = """Localize attention heads, train only those, compare honestly.
 
@@ -29,6 +33,7 @@ Settings are written name=value. KEY is any unique part of a run's key, as `alps
   alps train -m method=alps,random ratio=0.1,0.3   train, evaluate and tabulate a grid
   alps evaluate run=KEY                            benchmarks of a trained run
   alps report experiment=table1                    a table beside the paper's
+  alps dashboard --open                            all runs on one page
   alps COMMAND --help                              settings and examples of a command
 """
 
@@ -41,7 +46,11 @@ def unknown_command(name: str) -> str:
 
 
 def _module(name: str) -> str:
-    return f"alps.cli.jobs.{name}" if name in JOB_COMMANDS else f"alps.cli.{name}"
+    folders = {
+        **dict.fromkeys(JOB_COMMANDS, "jobs."),
+        **dict.fromkeys(TRACKING_COMMANDS, "tracking."),
+    }
+    return f"alps.cli.{folders.get(name, '')}{name}"
 
 
 alps = click.version_option(package_name="alps", message="%(version)s")(

@@ -57,6 +57,7 @@ def _evaluate(run: Run, trained: bool) -> None:
     from alps.evals.run_models import evaluate_base
     from alps.execute import execute
     from alps.launch.ranks import evaluate_on_devices, fit_on_devices
+    from alps.pipeline.wandb_record import track_base
     from alps.report.runs.evaluations import print_evaluations
     from alps.runs.completion import evaluation_folders
 
@@ -66,6 +67,7 @@ def _evaluate(run: Run, trained: bool) -> None:
             execute(run, fit_on_devices)
         else:
             evaluate_base(run)
+            track_base(run)
     print_evaluations(evaluation_folders(run, trained))
 
 

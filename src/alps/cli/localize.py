@@ -34,6 +34,10 @@ def localize(arguments: Sequence[str]) -> None:
     if len(sets) > 1:
         print_comparison(compare(list(sets.items())))
     print(f"files: {folder}")
+    if request.logger.names:
+        from alps.pipeline.wandb_record import track_localization
+
+        track_localization(folder, request.logger)
 
 
 def _localize(request: Request) -> tuple[Path, dict[str, HeadSet]]:

@@ -63,8 +63,12 @@ def split_plan_settings(arguments: Sequence[str]) -> tuple[list[str], list[str]]
     return own, grid
 
 
-def experiment_runs(arguments: Sequence[str]) -> dict[str, list[Run]]:
+def experiment_runs(arguments: Sequence[str], variants: bool = False) -> dict[str, list[Run]]:
     """Runs of each experiment's grid by its name.
+
+    Args:
+        arguments: Settings of all grids.
+        variants: Whether runs that differ in their benchmarks alone are several.
 
     Raises:
         SettingsError: All problems together.
@@ -75,11 +79,11 @@ def experiment_runs(arguments: Sequence[str]) -> dict[str, list[Run]]:
     grid = [a for a in arguments if not a.startswith("experiment=")]
     names = [name for text in texts for name in text.split(",")]
     if not names:
-        return {"the grid": runs_of(grid)}
+        return {"the grid": runs_of(grid, variants=variants)}
     composer, runs, problems = GridComposer(), {}, []
     for name in dict.fromkeys(names):
         try:
-            runs[name] = runs_of([f"experiment={name}", *grid], composer)
+            runs[name] = runs_of([f"experiment={name}", *grid], composer, variants)
         except SettingsError as error:
             problems += error.problems
     if problems:

@@ -110,6 +110,10 @@ def _report(experiment: str, asked: ReportSettings, read: OutcomeReader | None =
     if not paper:
         print("no paper.csv stands for this experiment, so that no numbers are compared with it")
     print("files: " + " ".join(map(str, files)))
+    if runs[0].logger.names and "csv" in asked.format:
+        from alps.pipeline.wandb_record import track_report
+
+        track_report(folder, runs[0].logger)
     return [g.reason for g in filled.gaps if g.trouble == "unreadable"]
 
 
@@ -179,7 +183,27 @@ def _texts(
         "latex": lambda: latex(caption, experiment, filled, origin, notes),
         "csv": lambda: csv_text(filled, origin),
         "json": lambda: json_text(experiment, command, filled, origin, notes),
+        "html": lambda: _page(title, experiment, asked, filled),
     }
+
+
+def _page(title: str, experiment: str, asked: ReportSettings, filled: FilledTable) -> str:
+    """The table's runs as the page of `alps dashboard`."""
+    from alps.report.page.content import About, page_content
+    from alps.report.page.page_run import page_run
+    from alps.report.page.write import page_text
+
+    unique = {o.key: page_run(o) for each in filled.outcomes for o in each}
+    place = asked.from_ or asked.output_dir / "runs"
+    words = ["from=" + str(asked.from_)] if asked.from_ else [f"experiment={experiment}"]
+    words = words if asked.from_ else [*words, *asked.settings]
+    about = About(
+        title=title,
+        source=f"{experiment} in {place.absolute()}",
+        command=shlex.join(["alps", "report", *words, "format=html"]),
+        styles=filled.layout.styles,
+    )
+    return page_text(page_content(list(unique.values()), about))
 
 
 def _title(experiment: str, asked: ReportSettings, whose: str = "") -> str:

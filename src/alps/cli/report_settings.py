@@ -13,8 +13,12 @@ from alps.base.serialization import SettingsError, did_you_mean
 from alps.cli.arguments import split_settings, top_level_name
 from alps.report.table.comparison import Correction
 
-FORMATS = {"md": "table.md", "latex": "table.tex", "csv": "results.csv", "json": "results.json"}
+FORMATS = {"md": "table.md", "latex": "table.tex", "csv": "results.csv", "json": "results.json",
+           "html": "dashboard.html"}  # fmt: skip
 """Format -> file."""
+
+USUAL = ("md", "latex", "csv", "json")
+"""Formats written by default; a page takes 5 MB."""
 
 NOT_SCIENCE = ("trainer", "logger", "hydra", "weights", "output_dir", "fail_fast", "debug")
 """Settings of where and how runs are done; they make no other table."""
@@ -29,7 +33,7 @@ class ReportSettings:
 
     Attributes:
         experiment: Experiments, one report each.
-        format: File formats of the table.
+        format: File formats of the table; html is the page of alps dashboard.
         figures: Whether figures are drawn.
         correction: Correction for the number of comparisons with Random.
         to: Folder that also receives the table and its data, or null.
@@ -39,7 +43,7 @@ class ReportSettings:
     """
 
     experiment: tuple[str, ...] = ()
-    format: tuple[str, ...] = tuple(FORMATS)
+    format: tuple[str, ...] = USUAL
     figures: bool = True
     correction: Correction = "none"
     to: Path | None = None
@@ -64,7 +68,7 @@ def parse_settings(arguments: Sequence[str]) -> ReportSettings:
     values, grid = split_settings(arguments, OWN)
     problems = [f"'{a}' is not understood: write setting=value" for a in grid if "=" not in a]
     names = tuple(n for n in values.get("experiment", "").split(",") if n)
-    formats = tuple(f for f in values.get("format", ",".join(FORMATS)).split(",") if f)
+    formats = tuple(f for f in values.get("format", ",".join(USUAL)).split(",") if f)
     for name in ("from", "to"):
         if values.get(name) == "":
             problems.append(f"{name}= names no folder")

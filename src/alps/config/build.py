@@ -183,12 +183,15 @@ def compose_config(overrides: Sequence[str], config_name: str = "train") -> Dict
         raise SettingsError(explain(expanded, error, config_name, sweeps=False)) from None
 
 
-def runs_of(overrides: Sequence[str], composer: GridComposer | None = None) -> list[Run]:
+def runs_of(
+    overrides: Sequence[str], composer: GridComposer | None = None, variants: bool = False
+) -> list[Run]:
     """The distinct runs that `alps train -m` would do with these arguments.
 
     Args:
         overrides: As on the command line.
         composer: Shared by the grids of a caller.
+        variants: Whether runs that differ in benchmarks or outputs folder alone are several.
 
     Raises:
         SettingsError: If some point of the grid is invalid, all problems together.
@@ -205,7 +208,8 @@ def runs_of(overrides: Sequence[str], composer: GridComposer | None = None) -> l
             for name, settings in composer.points(overrides, hydra):
                 try:
                     run = build_run(settings, composer.parts)
-                    runs.setdefault(run.key, run)
+                    variant = f" {run.evals!r} {run.output_dir}" if variants else ""
+                    runs.setdefault(run.key + variant, run)
                 except Exception as error:
                     problems += [f"point [{name}]: {p}" for p in error_messages(error)]
     except Exception as error:

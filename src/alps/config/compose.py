@@ -121,10 +121,11 @@ def root_config_error(config_name: str, config_dir: str | None) -> str | None:
 def expand_shorthand(overrides: Sequence[str]) -> list[str]:
     """Overrides with shorthand expanded: `model=<folder or hub id>` becomes `model.path=...`.
 
-    No choice has a slash in its name. For `evals=[...]` see `expand_benchmarks`.
+    No choice has a slash in its name. For `evals=[...]` see `expand_benchmarks`, for
+    `logger=[...]` and the group of an experiment's runs `expand_loggers`.
     """
     expanded = []
-    for override in expand_benchmarks(overrides):
+    for override in expand_loggers(expand_benchmarks(overrides)):
         name, _, value = override.partition("=")
         path = name == "model" and "," not in value and ("/" in value or os.path.isdir(value))
         known = os.path.exists(conf_dir() / "model" / f"{value}.yaml")
@@ -153,6 +154,25 @@ def expand_benchmarks(overrides: Sequence[str]) -> list[str]:
         else:
             expanded.append(override)
     return expanded
+
+
+def expand_loggers(overrides: Sequence[str]) -> list[str]:
+    """Replaces `logger=[csv,wandb]` by their joint name; runs of an experiment are its group.
+
+    Both are infrastructure: no key changes.
+    """
+    expanded, experiment = [], ""
+    for override in overrides:
+        name, _, value = override.partition("=")
+        if name == "logger" and re.fullmatch(r"""\[[\w\s,'"-]*\]""", value):
+            names = list(dict.fromkeys(re.findall(r"[\w-]+", value)))
+            expanded += ["logger=csv", f"logger.name={'+'.join(names) or 'csv'}"]
+            continue
+        if name == "experiment" and re.fullmatch(r"\w+", value) and value != "null":
+            experiment = value
+        expanded.append(override)
+    grouped = any(o.lstrip("+~").startswith("logger.group") for o in overrides)
+    return expanded if grouped or not experiment else [*expanded, f"logger.group={experiment}"]
 
 
 def grid_problems(overrides: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ command is found through a context variable.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -13,6 +14,8 @@ from pathlib import Path
 
 from alps.launch.nodes import FirstNode
 from alps.settings.run import Run, Weights
+
+log = logging.getLogger(__name__)
 
 _current: ContextVar[RunPlan] = ContextVar("run plan of the running command")
 
@@ -76,9 +79,17 @@ class RunPlan:
 
     def free_disk(self) -> None:
         """Applies the retention policy to finished runs that no planned run needs."""
+        from alps.launch.slurm.submission import needed_by_jobs
         from alps.pipeline.retention import reduce_unneeded
 
-        reduce_unneeded(self.runs, self.weights, self.protected)
+        if self.weights == "keep" or not self.runs:
+            return
+        try:
+            queued = needed_by_jobs(self.runs[0].output_dir)
+        except ValueError as error:
+            log.warning("the weights of finished runs stay as they are: %s", error)
+            return
+        reduce_unneeded(self.runs, self.weights, self.protected | queued)
 
 
 @contextmanager

@@ -121,7 +121,7 @@ def default_model() -> Model:
 @check
 def wandb(context: Context) -> Iterator[Finding]:
     """W&B, for `logger=wandb`."""
-    asked = any(run.logger.name == "wandb" for run in context.unfinished)
+    asked = any("wandb" in run.logger.names for run in context.unfinished)
     if find_spec("wandb") is None:
         text, remedy = "not installed: logger=wandb is refused", "pip install 'alps[wandb]'"
         state = "missing" if asked else "info"
@@ -157,6 +157,14 @@ def has_wandb_key() -> bool:
         except (OSError, NetrcParseError):
             continue
     return False
+
+
+@check
+def local_loggers(context: Context) -> Iterator[Finding]:
+    """TensorBoard and trackio, for `logger=`."""
+    for name in ("tensorboard", "trackio"):
+        asked = any(name in run.logger.names for run in context.unfinished)
+        yield _optional(name, asked, f"logger={name}", f"pip install 'alps[{name}]'")
 
 
 @check

@@ -20,6 +20,7 @@ from alps.models.apply import apply, cast_frozen
 from alps.models.checkpoint import materialize
 from alps.models.load import empty_model
 from alps.runs.completion import weights_fingerprint
+from alps.runs.evaluation import flat_scores
 from alps.runs.folder import RunFolder
 from alps.settings.infrastructure import Evals
 from alps.settings.run import Run
@@ -71,11 +72,9 @@ class EvaluationCallback(StepCallback):
             )
         for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
             if isinstance(callback, Metrics):
-                callback.scores = {
-                    f"{name}/{metric}": value
-                    for name, evaluation in results.items()
-                    for metric, value in evaluation.metrics.items()
-                }
+                scores = {name: evaluation.metrics for name, evaluation in results.items()}
+                bounds = {name: evaluation.uncertainty for name, evaluation in results.items()}
+                callback.scores = flat_scores(scores, bounds)
         for name, evaluation in results.items() if trainer.is_global_zero else ():
             for metric, value in list(evaluation.metrics.items())[:1]:  # no metric, no headline
                 log.info("step %d: %s %s %.4f", trainer.global_step, name, metric, value)

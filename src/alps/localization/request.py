@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from alps.base.atomic import can_hold_files
 from alps.base.serialization import did_you_mean
+from alps.settings.infrastructure import Logger
 
 AUTHORS_METRICS = ("pad", "kl", "cosine")
 """Metrics of the authors' script."""
@@ -27,6 +28,7 @@ class Request:
         bias: `ignore` or `include`.
         compat: `authors` or None.
         output_dir: Parent of `scores/<key>`.
+        logger: `wandb` makes a run of it; the other loggers have nothing to show.
         options: Options of the metrics.
     """
 
@@ -38,6 +40,7 @@ class Request:
     bias: Literal["ignore", "include"] = "ignore"
     compat: Literal["authors"] | None = None
     output_dir: str = "outputs"
+    logger: Logger = field(default=Logger(), metadata={"identity": False})
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def problems(self) -> Iterator[str]:

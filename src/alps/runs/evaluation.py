@@ -78,6 +78,25 @@ class Evaluation:
         write_json(folder.evaluation_path(self.name, self.protocol), asdict(self))
 
 
+def flat_scores(
+    evals: Mapping[str, Mapping[str, float]],
+    uncertainty: Mapping[str, Mapping[str, Mapping[str, float]]],
+) -> dict[str, float]:
+    """Scores as loggers name them: `gsm8k/acc`, with `/low`, `/high` and `/stderr` behind it.
+
+    Args:
+        evals: Benchmark -> metric -> value.
+        uncertainty: Benchmark -> metric -> `stderr`, and `low` and `high` of the 95 % interval.
+    """
+    flat = {}
+    for benchmark, metrics in evals.items():
+        for metric, value in metrics.items():
+            flat[f"{benchmark}/{metric}"] = value
+            bounds = uncertainty.get(benchmark, {}).get(metric, {})
+            flat |= {f"{benchmark}/{metric}/{name}": bound for name, bound in bounds.items()}
+    return flat
+
+
 def read_evaluation(folder: RunFolder, benchmark: str, protocol: str) -> Evaluation | None:
     """The stored evaluation, or None.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from alps.base.serialization import name_problems
+from alps.base.serialization import did_you_mean, name_problems
 from alps.settings.interfaces import Benchmark
 
 EvaluationPrecision = Literal["32", "tf32", "bf16"]
@@ -103,28 +103,41 @@ class Trainer:
         return self.num_devices * self.num_nodes
 
 
+LOGGERS = {"csv": None, "wandb": "wandb", "tensorboard": "tensorboard", "trackio": "trackio"}
+"""Logger -> package that it needs, which is also the name of an extra of ours."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Logger:
-    """Logger of training curves beside `metrics.csv`, which is always written.
+    """Loggers of training curves beside `metrics.csv`, which is always written.
 
     Attributes:
-        name: `csv` (no other logger) or `wandb`.
-        project: W&B project.
+        name: `csv` (no other logger), `wandb`, `tensorboard`, `trackio`, or several: `wandb+csv`,
+            which `logger=[wandb,csv]` stands for.
+        project: Project in W&B and trackio.
         entity: W&B team or user, or None for the default.
-        group: W&B group, or None.
+        group: Group of runs in W&B and trackio; with `experiment=NAME` its name.
     """
 
-    name: Literal["csv", "wandb"] = "csv"
+    name: str = "csv"
     project: str = "alps"
     entity: str | None = None
     group: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The loggers besides `metrics.csv`."""
+        return tuple(name for name in dict.fromkeys(self.name.split("+")) if name != "csv")
 
     def problems(self) -> Iterator[str]:
         """Sentences about invalid settings."""
         from importlib.util import find_spec
 
-        if self.name == "wandb" and find_spec("wandb") is None:
-            yield "logger=wandb needs the wandb package: run `pip install 'alps[wandb]'`"
+        for name in self.names:
+            if name not in LOGGERS:
+                yield f"logger={name} is not possible{did_you_mean(name, LOGGERS)}"
+            elif (package := LOGGERS[name]) and find_spec(package) is None:
+                yield f"logger={name} needs the {package} package: run `pip install 'alps[{name}]'`"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,13 +49,13 @@ from alps.training.checkpoint import (
     StoppedBySignal,
     latest_checkpoint,
 )
+from alps.training.log_callback import LogCallback
 from alps.training.metrics import Metrics
 from alps.training.module import AlignmentModule
 from alps.training.prediction import automatic_micro_batch_size, predict_cost, uses_gpu
 from alps.training.progress import TrainingProgress
 from alps.training.save_weights import SaveWeights, training_complete
 from alps.training.strategies import build_strategy
-from alps.training.wandb_log import WandbLog
 
 log = logging.getLogger(__name__)
 
@@ -216,8 +216,8 @@ def build_trainer(
     metrics = next(c for c in own if isinstance(c, Metrics))
     if run.trainer.progress != "off":
         callbacks.append(TrainingProgress(metrics, run.key, bar=run.trainer.progress == "auto"))
-    if run.logger.name == "wandb":
-        callbacks.append(WandbLog(run, folder.path, metrics))
+    if run.logger.names:
+        callbacks.append(LogCallback(run, metrics))
     callbacks.append(checkpoints)  # last, so that checkpoints have the state of all others
     several = run.trainer.world_size > 1
     # Explicit, because detection would find SLURM in a job, where ranks are torchrun's.

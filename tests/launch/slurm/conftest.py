@@ -15,7 +15,9 @@ id=$(($(ls scripts | wc -l) + 7))
 last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$script")
 reason=Resources
 ! grep -q '^#SBATCH --dependency' "$script" || reason=Dependency
-for i in $(seq 0 $last); do echo "${{id}}_$i|PENDING|$reason||$script" >>queue; done
+for i in $(seq 0 $last); do echo "${{id}}_$i|PENDING||$reason|$script" >>queue; done
+[ ! -e unanswered ] || {{ echo "sbatch: error: Socket timed out on send/recv" >&2; exit 1; }}
+[ ! -e greeting ] || echo "Welcome to the cluster, $USER"
 [ ! -e killed ] || kill -KILL $PPID
 echo $id
 """
@@ -34,15 +36,23 @@ fail() {{ echo "slurm_load_jobs error: $1" >&2; exit 1; }}
 case "$1 $2" in
   "show config") echo "MaxArraySize            = $(cat largest)" ;;
   "show job")
-    found=$(grep "^$4 " ended) || fail "Invalid job id specified"
-    echo "JobId=7 JobState=${{found#* }} Reason=None" ;;
+    cat ended queue | grep -q "^$4[_ ]" || fail "Invalid job id specified"  # of an array as a whole
+    while read -r job state script; do
+      case $job in $4_*|$4) echo "JobId=77 ArrayJobId=$4 ArrayTaskId=${{job#*_}} JobName=alps" \
+        "JobState=$state Reason=None Dependency=(null) NodeList=(null) Command=$script" ;; esac
+    done <ended ;;
   *) echo "$@" >>controlled ;;
 esac
 """
 
 SCANCEL = """#!/bin/bash
 cd {state}
-for job in "$@"; do grep -v "^$job|" queue >left; mv left queue; echo "$job CANCELLED" >>ended; done
+for job in "$@"; do
+  script=$(grep "^$job|" queue | cut -d"|" -f5)
+  grep -v "^$job|" queue >left
+  mv left queue
+  echo "$job CANCELLED $script" >>ended
+done
 """
 
 
@@ -78,18 +88,23 @@ class FakeCluster:
 
     def runs(self, job: str, node: str = "one") -> None:
         """A job starts."""
-        self._change(job, lambda fields: [fields[0], "RUNNING", "None", node, *fields[4:]])
+        self.shows(job, "RUNNING", node)
+
+    def shows(self, job: str, state: str, node: str = "", reason: str = "None") -> None:
+        """A job is in a state."""
+        self._change(job, lambda fields: [fields[0], state, node, reason, *fields[4:]])
 
     def ends(self, job: str, state: str | None = None) -> None:
         """A job leaves the queue; the controller remembers its state, if there is one."""
+        (script,) = [line.split("|")[4] for line in self._queue() if line.split("|")[0] == job]
         left = [line for line in self._queue() if line.split("|")[0] != job]
         (self.state / "queue").write_text("".join(f"{line}\n" for line in left))
         if state is not None:
             with (self.state / "ended").open("a") as file:
-                file.write(f"{job} {state}\n")
+                file.write(f"{job} {state} {script}\n")
 
     def flag(self, name: str, text: str = "") -> Path:
-        """Sets `silent`, `refused` (with its message), `killed` or `largest`."""
+        """Sets `silent`, `refused` (with its message), `unanswered`, `killed`, `largest`, ..."""
         (self.state / name).write_text(text)
         return self.state / name
 

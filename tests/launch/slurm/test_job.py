@@ -11,7 +11,7 @@ from alps.execute import execute
 from alps.launch.slurm import job as job_module
 from alps.launch.slurm.job import TimeIsUp, main
 from alps.launch.slurm.settings import Slurm
-from alps.launch.slurm.submission import read_attempts
+from alps.launch.slurm.submission import Attempt, read_attempts
 from alps.launch.slurm.submit import missing_entries, submit
 from alps.runs.folder import RunFolder
 from alps.runs.result import Result
@@ -30,6 +30,12 @@ def handlers():
         signal.signal(number, handler)
 
 
+def arguments_of(attempt: Attempt) -> list[str]:
+    """Of its job, as srun starts it."""
+    first = attempt.script.stem.partition("-")[2]
+    return [str(attempt.submission.folder), attempt.submission.id, first, str(attempt.index)]
+
+
 @pytest.fixture
 def submitted(make_run, fake_cluster, tmp_path, monkeypatch, handlers):
     """Submits a run and returns the arguments of its job, as srun starts it."""
@@ -37,12 +43,12 @@ def submitted(make_run, fake_cluster, tmp_path, monkeypatch, handlers):
     def make(*overrides: str, slurm: Slurm | None = None, **settings):
         run = make_run(*overrides)
         submit(missing_entries([run]), slurm or Slurm(cpus=1), tmp_path / "outputs", **settings)
-        attempt = read_attempts(tmp_path / "outputs")[run.key]
+        attempt = read_attempts(tmp_path / "outputs")[run.key][-1]
         assert attempt.job is not None
         array, _, index = attempt.job.partition("_")
         monkeypatch.setenv("SLURM_ARRAY_JOB_ID", array)
         monkeypatch.setenv("SLURM_ARRAY_TASK_ID", index)
-        return run, [str(attempt.submission.folder), "0", index]
+        return run, arguments_of(attempt)
 
     monkeypatch.setattr(job_module, "REQUEUE_SECONDS", 0)
     return make
@@ -68,10 +74,9 @@ def test_a_training_that_listens_is_asked_and_has_its_time(handlers):
 
 def test_a_job_trains_its_run(submitted):
     run, arguments = submitted("method=random")
-    before = signal.getsignal(signal.SIGUSR2)
     assert main(arguments) == 0
     assert Result.read(RunFolder(run.folder).result_path).num_steps == 3
-    assert signal.getsignal(signal.SIGUSR2) == before
+    assert signal.getsignal(signal.SIGUSR2) == signal.SIG_IGN, "what is left is short"
     assert (run.folder / "train.log").exists()
 
 
@@ -82,7 +87,9 @@ def test_a_failure_is_in_the_log_of_the_run(submitted, capsys):
     assert f"error: {run.key}: the loss became nan" in capsys.readouterr().err
 
 
-def test_the_signal_before_the_limit_requeues_the_job(submitted, fake_cluster, monkeypatch):
+def test_the_signal_before_the_limit_requeues_the_job(
+    submitted, fake_cluster, monkeypatch, tmp_path
+):
     run, arguments = submitted("method=full", slurm=Slurm(cpus=1, max_timeouts=1))
 
     def interrupted(*_):
@@ -92,11 +99,39 @@ def test_the_signal_before_the_limit_requeues_the_job(submitted, fake_cluster, m
     controlled = fake_cluster.state / "controlled"
     assert main(arguments) == 128 + signal.SIGUSR2
     assert controlled.read_text() == "requeue 7_0\n"
-    RunFolder(run.folder).write_run(run)
     assert main(arguments) == 1, "its time was up once too often"
     assert controlled.read_text() == "requeue 7_0\n"
-    status = RunFolder(run.folder).status()
-    assert status["state"] == "failed" and "max_timeouts=1" in status["reason"]
+    attempt = read_attempts(tmp_path / "outputs")[run.key][-1]
+    assert "max_timeouts=1" in attempt.failed_path.read_text()
+
+
+def test_a_cancelled_job_is_not_requeued(submitted, fake_cluster, monkeypatch, tmp_path):
+    """Its time may be up while it is being cancelled."""
+    run, arguments = submitted("method=full")
+    read_attempts(tmp_path / "outputs")[run.key][-1].cancelled_path.write_text("cancelled")
+    monkeypatch.setattr(job_module, "_work", lambda *_: signal.raise_signal(signal.SIGUSR2))
+    assert main(arguments) == 128 + signal.SIGUSR2
+    assert not (fake_cluster.state / "controlled").read_text()
+
+
+def test_a_folder_with_another_submission_is_left_alone(submitted, tmp_path, capsys):
+    run, arguments = submitted("method=full")
+    assert main([arguments[0], "another", *arguments[2:]]) == 1
+    assert "has another submission by now" in capsys.readouterr().err
+    assert not run.folder.exists()
+
+
+def test_a_damaged_file_of_another_run_does_not_fail_a_finished_one(
+    submitted, make_run, fake_cluster, tmp_path
+):
+    other = make_run("method=random")
+    submit(missing_entries([other]), Slurm(cpus=1), tmp_path / "outputs")
+    other.folder.mkdir(parents=True)
+    (other.folder / "training.json").write_text("{")
+    (other.folder / "result.json").write_text("{")
+    run, arguments = submitted("method=full", weights="drop")
+    assert main(arguments) == 0
+    assert RunFolder(run.folder).result_path.exists()
 
 
 def test_sigterm_is_no_reason_to_requeue(submitted, fake_cluster, monkeypatch):
@@ -138,11 +173,15 @@ def test_settings_that_mean_another_run_by_now_are_refused(submitted, tmp_path, 
 def test_the_first_failure_cancels_the_other_jobs(submitted, fake_cluster, make_run, tmp_path):
     runs = [make_run("method=random", f"seed={seed}", *NAN) for seed in range(3)]
     submit(missing_entries(runs), Slurm(cpus=1), tmp_path / "outputs", fail_fast=True)
-    folder = read_attempts(tmp_path / "outputs")[runs[0].key].submission.folder
+    attempts = read_attempts(tmp_path / "outputs")
     submitted("method=random", "seed=9")  # of another command
+    (failing,) = attempts[runs[1].key]
     os.environ["SLURM_ARRAY_JOB_ID"], os.environ["SLURM_ARRAY_TASK_ID"] = "7", "1"
-    assert main([str(folder), "0", "1"]) == 1
-    assert fake_cluster.jobs() == ["7_1", "8_0"], "its own ends by itself"
+    assert main(arguments_of(failing)) == 1
+    assert fake_cluster.jobs() == [failing.job, "8_0"], "its own ends by itself"
+    (other,) = attempts[runs[0].key]
+    assert f"cancelled, as {runs[1].key} failed" in other.cancelled_path.read_text()
+    assert main(arguments_of(other)) == 1 and not runs[0].folder.exists()
 
 
 def test_the_retention_policy_is_applied_when_a_job_ends(submitted, make_run, tmp_path):
@@ -170,6 +209,6 @@ def test_a_base_model_is_evaluated_by_a_job(make_run, fake_cluster, tmp_path, ha
     run = make_run("method=full", "evals=held_out")
     entries = missing_entries([], [run])
     submit(entries, Slurm(cpus=1), tmp_path / "outputs")
-    attempt = read_attempts(tmp_path / "outputs")[run.base_data_key]
-    assert main([str(attempt.submission.folder), "0", "0"]) == 0
+    (attempt,) = read_attempts(tmp_path / "outputs")[run.base_data_key]
+    assert main(arguments_of(attempt)) == 0
     assert base_is_finished(run) and missing_entries([], [run]) == []

@@ -130,7 +130,7 @@ def test_a_silent_queue_is_no_verdict(table, cli, states, fake_cluster):
     assert "nothing to submit again" in cli("retry", check=0).stdout
 
 
-def test_a_relative_file_is_missed_from_another_folder(
+def test_relative_files_are_found_from_another_folder(
     make_run, states, fake_cluster, tmp_path, monkeypatch
 ):
     Path("rows.jsonl").write_text('{"instruction": "a b", "output": "c"}\n' * 8)
@@ -139,6 +139,10 @@ def test_a_relative_file_is_missed_from_another_folder(
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path / "other")
     assert states() == {}, "another outputs folder"
+    assert states(f"output_dir={tmp_path}/outputs")["full"] == ("waiting", "Resources")
+    (tmp_path / "rows.jsonl").unlink()
+    assert states(f"output_dir={tmp_path}/outputs")["full"] == ("waiting", "Resources")
+    fake_cluster.ends("7_0")
     state, reason = states(f"output_dir={tmp_path}/outputs")["full"]
     assert state == "unknown" and "rows.jsonl" in reason
 
@@ -178,13 +182,12 @@ def test_a_retry_submits_what_ended_with_the_settings_it_had(table, cli, states,
     task, dependent = fake_cluster.scripts()[-2:]
     assert "--mem=64G" in task and "--mem=64G" in dependent
     assert "--cpus-per-task=4" in task
-    assert read_attempts("outputs")[table["full"].key].number == 2
+    assert len(read_attempts("outputs")[table["full"].key]) == 2
     assert "mem=soon" in cli("retry", "hydra.launcher.mem=soon", check=2).stderr
 
 
 def test_logs_are_those_of_the_last_job(table, cli, fake_cluster, tmp_path):
-    attempts = read_attempts(tmp_path / "outputs")
-    attempt = attempts[table["random"].key]
+    (attempt,) = read_attempts(tmp_path / "outputs")[table["random"].key]
     assert "no output yet" in cli("logs", "random", check=0).stderr
     attempt.log.write_text("step 1\n")
     assert cli("logs", table["random"].key, check=0).stdout == "step 1\n"
@@ -195,7 +198,7 @@ def test_logs_are_those_of_the_last_job(table, cli, fake_cluster, tmp_path):
 
 def test_logs_are_followed_until_the_job_ends(table, cli, fake_cluster, tmp_path, monkeypatch):
     monkeypatch.setattr("alps.cli.jobs.logs.POLL_SECONDS", 0.1)
-    log = read_attempts(tmp_path / "outputs")[table["random"].key].log
+    log = read_attempts(tmp_path / "outputs")[table["random"].key][-1].log
     log.write_text("step 1\n")
 
     def goes_on():

@@ -5,19 +5,32 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from alps.execute import execute
 from alps.launch.ranks import fit_on_devices
-from alps.launch.slurm.cluster import QueueUnavailable, missing_requirement, queued_jobs
+from alps.launch.slurm.cluster import (
+    QueueUnavailable,
+    missing_requirement,
+    queued_jobs,
+    submission_environment,
+)
+from alps.launch.slurm.job_states import last_entries
 from alps.launch.slurm.script import array_script
 from alps.launch.slurm.settings import Slurm
-from alps.launch.slurm.submission import read_attempts
+from alps.launch.slurm.submission import Array, Entry, new_submission, read_attempts
 from alps.launch.slurm.submit import missing_entries, submit, too_few_gpus
 
 SMALL = ("model=tiny", "evals=none", "data.max_examples=24")
+
+
+def script_of(slurm: Slurm, folder: Path, num: int, nodes: int = 1, after=()) -> str:
+    entries = [Entry(key=f"k{i}", kind="train", settings={}) for i in range(num)]
+    submission = replace(new_submission(folder, slurm, entries), folder=folder, id="1d")
+    return array_script(submission, Array(first=0, count=num, after=after), nodes)
 
 
 def options(script: str) -> list[str]:
@@ -28,7 +41,7 @@ def test_what_is_left_out_is_not_asked_for(tmp_path):
     slurm = Slurm(
         account="lab", mem="8G", setup=("module load cuda",), additional={"mail-type": "END"}
     )
-    text = array_script(slurm, tmp_path, 3, ["a", "b"], 1, ["afterok:7_1"])
+    text = script_of(slurm, tmp_path, 2, after=["afterok:7_1"])
     asked = options(text)
     assert {"--account=lab", "--mem=8G", "--mail-type=END", "--requeue"} <= set(asked)
     assert {"--array=0-1%256", "--dependency=afterok:7_1", "--kill-on-invalid-dep=yes"} <= set(
@@ -36,18 +49,18 @@ def test_what_is_left_out_is_not_asked_for(tmp_path):
     )
     assert not any(o.startswith(("--partition", "--gpus", "--qos")) for o in asked)
     assert text.index("module load cuda") < text.index("exec srun")
-    assert f'-m alps.launch.slurm.job {tmp_path} 3 "$SLURM_ARRAY_TASK_ID"' in text
+    assert f'-m alps.launch.slurm.job {tmp_path} 1d 0 "$SLURM_ARRAY_TASK_ID"' in text
 
 
 def test_a_folder_with_blanks_and_percents_is_one_argument(tmp_path):
     folder = tmp_path / "my outputs" / "100%"
-    text = array_script(Slurm(), folder, 0, ["a"], 1, [])
+    text = script_of(Slurm(), folder, 1)
     assert f'--output="{str(folder).replace("%", "%%")}/jobs-0_%a.log"' in options(text)
     assert f"'{folder}'" in text
 
 
 def test_several_nodes_are_one_task_each(tmp_path):
-    asked = options(array_script(Slurm(gpus=8), tmp_path, 0, ["a"], 2, []))
+    asked = options(script_of(Slurm(gpus=8), tmp_path, 1, nodes=2))
     assert {"--nodes=2", "--ntasks-per-node=1", "--gpus-per-node=8"} <= set(asked)
 
 
@@ -106,8 +119,8 @@ def test_a_lost_job_is_submitted_again(make_run, fake_cluster, tmp_path):
     fake_cluster.ends("7_0", "NODE_FAIL")
     again = submit(missing_entries([run]), Slurm(), tmp_path / "outputs")
     assert again.jobs == {run.key: "8_0"}
-    attempt = read_attempts(tmp_path / "outputs")[run.key]
-    assert (attempt.job, attempt.number) == ("8_0", 2)
+    attempts = read_attempts(tmp_path / "outputs")[run.key]
+    assert [attempt.job for attempt in attempts] == ["7_0", "8_0"]
 
 
 def test_a_job_that_is_being_requeued_is_not_lost(make_run, fake_cluster, tmp_path):
@@ -149,7 +162,7 @@ def test_arrays_are_no_larger_than_the_cluster_allows(make_run, fake_cluster, tm
     for index, script in enumerate(fake_cluster.scripts()):
         assert f" {2 * index} " in script.splitlines()[-1]
     attempts = read_attempts(tmp_path / "outputs")
-    assert {key: a.job for key, a in attempts.items()} == done.jobs
+    assert {key: a.job for key, (a,) in attempts.items()} == done.jobs
 
 
 def test_a_job_that_a_killed_command_submitted_is_found(make_run, fake_cluster, tmp_path):
@@ -158,11 +171,92 @@ def test_a_job_that_a_killed_command_submitted_is_found(make_run, fake_cluster, 
     command = [sys.executable, "-m", "alps.cli", "submit", *SMALL, "method=full"]
     killed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    (attempt,) = read_attempts(tmp_path / "outputs").values()
+    ((attempt,),) = read_attempts(tmp_path / "outputs").values()
     assert attempt.job is None and fake_cluster.jobs() == ["7_0"]
     (fake_cluster.state / "killed").unlink()
     again = submit(missing_entries([make_run("method=full")]), Slurm(), tmp_path / "outputs")
     assert list(again.queued.values()) == ["7_0"] and not again.jobs
+
+
+def test_an_answer_of_sbatch_that_is_lost_is_no_refusal(make_run, fake_cluster, tmp_path):
+    """It may have taken the jobs."""
+    flag = fake_cluster.flag("unanswered")
+    run = make_run("method=full")
+    done = submit(missing_entries([run]), Slurm(), tmp_path / "outputs")
+    assert "did not get an answer" in done.refused[run.key]
+    flag.unlink()
+    again = submit(missing_entries([run]), Slurm(), tmp_path / "outputs")
+    assert again.queued == {run.key: "7_0"} and not again.jobs
+
+
+def test_a_greeting_of_the_cluster_is_no_job_id(make_run, fake_cluster, tmp_path):
+    fake_cluster.flag("greeting")
+    run = make_run("method=full")
+    assert submit(missing_entries([run]), Slurm(), tmp_path / "outputs").jobs == {run.key: "7_0"}
+
+
+def test_a_job_of_another_cluster_with_the_same_id_is_not_ours(make_run, fake_cluster, tmp_path):
+    run = make_run("method=full")
+    submit(missing_entries([run]), Slurm(), tmp_path / "outputs")
+    queue = fake_cluster.state / "queue"
+    queue.write_text("7_0|RUNNING|one|None|/home/me/other.sh\n")
+    again = submit(missing_entries([run]), Slurm(), tmp_path / "outputs")
+    assert again.jobs == {run.key: "8_0"} and not again.queued
+
+
+def test_a_part_of_an_array_that_is_forgotten_is_gone(make_run, fake_cluster, tmp_path):
+    """While another part of the same array runs, SLURM answers for the array."""
+    runs = [make_run("method=random", f"seed={seed}") for seed in range(2)]
+    submit(missing_entries(runs), Slurm(), tmp_path / "outputs")
+    fake_cluster.ends("7_0")
+    again = submit(missing_entries(runs), Slurm(), tmp_path / "outputs")
+    assert set(again.jobs) == {runs[0].key} and set(again.queued) == {runs[1].key}
+
+
+def test_several_benchmark_sets_of_a_run_are_one_job(make_run, cli, fake_cluster, tmp_path):
+    cli(
+        "submit",
+        "model=tiny",
+        "data.max_examples=24",
+        "method=full",
+        "evals=none,mini",
+        check=0,
+    )
+    (entry,) = last_entries(read_attempts(tmp_path / "outputs")).values()
+    assert [b.name for b in entry.run.evals.benchmarks]
+    small = ("model=tiny", "data.max_examples=24", "method=random", "evals=mini")
+    done = cli("submit", *small, "evals.limit=2,4", check=2)
+    assert "in two ways" in done.stderr
+
+
+def test_variables_of_sbatch_do_not_replace_the_script(
+    make_run, fake_cluster, tmp_path, monkeypatch
+):
+    for name in (
+        "SBATCH_TIMELIMIT",
+        "SBATCH_ARRAY_INX",
+        "SBATCH_DEPENDENCY",
+        "CUDA_VISIBLE_DEVICES",
+    ):
+        monkeypatch.setenv(name, "0-5")
+    monkeypatch.setenv("SLURM_JOB_ID", "3")  # as in a job of our own
+    env = submission_environment(os.environ)
+    assert not {"SBATCH_TIMELIMIT", "SBATCH_ARRAY_INX", "SBATCH_DEPENDENCY"} & set(env)
+    assert "CUDA_VISIBLE_DEVICES" not in env and "SLURM_JOB_ID" not in env
+    assert submission_environment({"SLURM_JWT": "x", "CUDA_VISIBLE_DEVICES": "0"}) == {
+        "SLURM_JWT": "x", "CUDA_VISIBLE_DEVICES": "0",
+    }  # fmt: skip
+
+
+def test_a_damaged_submission_is_named(cli, make_run, fake_cluster, tmp_path):
+    submit(missing_entries([make_run("method=full")]), Slurm(), tmp_path / "outputs")
+    path = tmp_path / "outputs" / "jobs" / "0001" / "submission.json"
+    path.write_text("")
+    for command in ("status", "cancel", "retry"):
+        done = cli(command, check=2)
+        assert "0001/submission.json cannot be read" in done.stderr, command
+    assert "0001/submission.json" in cli("submit", *SMALL, "method=full", check=1).stderr
+    assert len(fake_cluster.scripts()) == 1
 
 
 def test_a_silent_queue_submits_nothing(make_run, fake_cluster, tmp_path):
@@ -205,8 +299,12 @@ def test_a_machine_without_slurm_is_told_so(without_slurm):
 
 
 def test_elements_of_an_array_are_told_apart(fake_cluster):
-    fake_cluster.command("squeue", "#!/bin/bash\necho '7_0|RUNNING|None|one|/a b.sh'\n")
-    (job,) = queued_jobs().values()
+    fake_cluster.command(
+        "squeue",
+        "#!/bin/bash\necho '7_0|RUNNING|one|None|/a b.sh'; echo 'y'; echo '8|PENDING||None|x'\n",
+    )
+    job, other = queued_jobs().values()  # the second line is the rest of somebody's command
+    assert other.id == "8"
     assert (job.id, job.state, job.nodes, job.script) == ("7_0", "RUNNING", "one", "/a b.sh")
 
 
@@ -231,6 +329,10 @@ def test_the_dry_run_of_a_table_needs_no_slurm(alps, without_slurm, tmp_path):
         (["method=full", "hydra/launcher=local"], "hydra/launcher has to be slurm"),
         (["method=full", "--what"], "'--what' is not understood"),
         (["method=fulll"], "fulll"),
+        (["method=full", "+hydra.launcher.additional.array=0-9"], "additional.array"),
+        (["method=full", "hydra.launcher.gpus=-1"], "gpus must be at least 0"),
+        (["method=full", "weights=drop,keep"], "weights"),
+        (["method=full,random", "output_dir=a,b"], "output_dir is one folder"),
         (["experiment=table1", "trainer=ddp", "scale=mini"], "set hydra.launcher.gpus=8"),
     ],
 )
@@ -271,10 +373,8 @@ def test_the_waiting_command_refuses_alike(alps, fake_cluster):
 def test_vanilla_rows_of_a_table_are_jobs_too(cli, fake_cluster, tmp_path):
     table = ("experiment=table5", "scale=mini", "model=tiny", "data=mini_general")
     cli("submit", *table, "evals.limit=2", check=0)
-    kinds = {a.entry.kind for a in read_attempts(tmp_path / "outputs").values()}
-    assert kinds == {"train", "evaluate"}
-    bases = [
-        k for k, a in read_attempts(tmp_path / "outputs").items() if a.entry.kind == "evaluate"
-    ]
+    entries = last_entries(read_attempts(tmp_path / "outputs"))
+    assert {entry.kind for entry in entries.values()} == {"train", "evaluate"}
+    bases = [key for key, entry in entries.items() if entry.kind == "evaluate"]
     assert all(key.startswith("base-") for key in bases)
     assert Path(tmp_path / "outputs" / "jobs").is_dir()

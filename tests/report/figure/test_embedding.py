@@ -1,17 +1,12 @@
 import csv
-import json
 import os
 import re
-import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from browser import browser
 from matplotlib.image import imread
 
 from alps.embedding.measures import measure
@@ -141,81 +136,6 @@ def test_the_page_is_one_file_and_texts_stay_texts():
     assert sorted(os.listdir("new")) == ["figure7.html", "points.csv"]
 
 
-LAUNCH = """
-import fcntl, os, sys
-reads, writes = (fcntl.fcntl(int(fd), fcntl.F_DUPFD, 5) for fd in sys.argv[1:3])
-os.dup2(reads, 3), os.dup2(writes, 4)  # where a browser looks for its debugging pipe
-os.execv(sys.argv[3], sys.argv[3:])
-"""
-
-
-class Tab:
-    """A page in a headless browser, driven through its debugging pipe."""
-
-    def __init__(self, requests: int, answers: int):
-        self.requests, self.answers = requests, os.fdopen(answers, "rb")
-        self.session, self.sent = {}, 0
-        self.events: list[dict[str, Any]] = []
-        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
-        session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        self.session = {"sessionId": session}
-        for domain in ("Network", "Runtime", "Log", "Page"):
-            self.ask(f"{domain}.enable")
-
-    def ask(self, method: str, **params: Any) -> dict[str, Any]:
-        self.sent += 1
-        message = {"id": self.sent, "method": method, "params": params, **self.session}
-        os.write(self.requests, json.dumps(message).encode() + b"\0")
-        while (answer := self.next()).get("id") != self.sent:
-            self.events.append(answer)
-        assert "result" in answer, answer
-        return answer["result"]
-
-    def next(self) -> dict[str, Any]:
-        text = bytearray()
-        while (byte := self.answers.read(1)) != b"\0":
-            assert byte, "the browser is gone"
-            text += byte
-        return json.loads(text)
-
-    def wait_for(self, expression: str) -> Any:
-        """The expression's value once it is true."""
-        script = (
-            "new Promise(done => { const look = () => { const value = (" + expression + ");"
-            " value ? done(value) : setTimeout(look, 100) }; look() })"
-        )
-        wanted = {"awaitPromise": True, "returnByValue": True, "timeout": 60_000}
-        return self.ask("Runtime.evaluate", expression=script, **wanted)["result"].get("value")
-
-    def told(self, method: str) -> list[dict[str, Any]]:
-        return [e["params"] for e in self.events if e.get("method") == method]
-
-
-@contextmanager
-def browser(folder: Path) -> Iterator[Tab]:
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    program = next(filter(None, map(shutil.which, names)), None)
-    if program is None:
-        pytest.skip(f"none of {', '.join(names)} is installed")
-    (from_us, to_it), (from_it, to_us) = os.pipe(), os.pipe()
-    flags = [
-        "--headless", "--no-sandbox", "--remote-debugging-pipe", "--disable-dev-shm-usage",
-        "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-        f"--user-data-dir={folder / 'profile'}",
-    ]  # fmt: skip
-    command = [sys.executable, "-c", LAUNCH, str(from_us), str(to_us), program, *flags]
-    process = subprocess.Popen(
-        command, pass_fds=(from_us, to_us), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
-    os.close(from_us), os.close(to_us)
-    try:
-        yield Tab(to_it, from_it)
-    finally:
-        process.kill()
-        process.wait()
-        os.close(to_it)
-
-
 @pytest.mark.browser
 def test_the_page_works_offline_in_a_browser(tmp_path):
     path, measures = example()
@@ -228,10 +148,7 @@ def test_the_page_works_offline_in_a_browser(tmp_path):
             "document.querySelector('.js-plotly-plot').data.map(t => [t.name, t.x.length])"
         )
         titles = tab.wait_for("[document.title, document.querySelector('.legend').textContent]")
-        asked = [e["request"]["url"] for e in tab.told("Network.requestWillBeSent")]
-        complaints = tab.told("Runtime.exceptionThrown")
-        complaints += [e for e in tab.told("Log.entryAdded") if e["entry"]["level"] == "error"]
-        complaints += [e for e in tab.told("Runtime.consoleAPICalled") if e["type"] == "error"]
+        asked, complaints = tab.requested(), tab.errors()
     assert [count for _, count in traces] == [20, 20]
     assert titles[0] == "Datasets as s_m<o>l$ embeds them"  # no row has run its script
     assert "m<i>ath (20)" in titles[1]

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from alps.cli.command import Sections, SettingsCommand
-from alps.cli.jobs.status import StatusSettings, describe, select, states
-from alps.cli.messages import exit_on_bad_input
+from alps.cli.jobs.status import StatusSettings, queue_view, searched, select
+from alps.cli.messages import error_sentence, exit_on_bad_input
 
 
 def cancel(arguments: Sequence[str]) -> None:
@@ -18,32 +18,33 @@ def cancel(arguments: Sequence[str]) -> None:
     """
     from alps.launch.slurm import control
     from alps.launch.slurm.cluster import SlurmError
-    from alps.launch.slurm.submission import read_attempts
+    from alps.launch.slurm.job_states import last_entries, run_states
     from alps.report.runs.listing import matches
 
     with exit_on_bad_input():
         output_dir, entries, filters = select(arguments)
-    everything = states(output_dir)
+        queue = queue_view(output_dir)
+    everything = run_states(last_entries(queue.attempts).values(), queue)
     asked = None if entries is None else {entry.key for entry in entries}
     chosen = {
         s.entry.key
         for s in everything
-        if (asked is None or s.entry.key in asked) and matches(describe(s), filters)
+        if (asked is None or s.entry.key in asked) and matches(searched(s), filters)
     }
     keys = control.with_dependents(everything, chosen)
-    if not keys:
-        print("nothing to cancel: no such run is in the queue")
-        return
     try:
-        cancelled = [s for s in everything if s.entry.key in keys]
-        control.cancel(cancelled, read_attempts(output_dir))
-    except SlurmError as error:
-        print(f"error: {error}", file=sys.stderr)
+        jobs = control.cancel(keys, queue, output_dir) if keys else {}
+    except (SlurmError, OSError) as error:
+        print(f"error: {error_sentence(error)}; nothing was cancelled", file=sys.stderr)
         sys.exit(1)
-    jobs = {s.entry.key: s.job for s in everything}
-    for key, needed in keys.items():
-        print(f"cancelled job {jobs[key]}: {key}" + (f", which needs {needed}" if needed else ""))
-    print("`alps retry` submits them again")
+    for key, ids in jobs.items():
+        needed = f", which needs {keys[key]}" if keys[key] else ""
+        print(f"cancelled job {' and '.join(ids)}: {key}{needed}")
+    print(
+        "`alps retry` submits them again"
+        if jobs
+        else "nothing to cancel: no such run is in the queue"
+    )
 
 
 def sections() -> Sections:

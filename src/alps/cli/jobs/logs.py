@@ -53,8 +53,8 @@ def find_log(output_dir: str, part: str) -> tuple[str, Path]:
     attempts = read_attempts(output_dir)
     found = [key for key in attempts if part in key]
     exact = [key for key in found if key == part] or found
-    if len(exact) == 1:
-        return exact[0], attempts[exact[0]].log
+    if len(exact) == 1 and part:
+        return exact[0], attempts[exact[0]][-1].log
     if exact:
         raise ValueError(f"{len(exact)} runs have {part!r} in their key: {', '.join(exact[:5])}")
     folder = find_run(Path(output_dir), part)
@@ -63,13 +63,13 @@ def find_log(output_dir: str, part: str) -> tuple[str, Path]:
 
 def is_active(output_dir: str, key: str) -> bool:
     """Whether the run is in the queue, or a process is at it."""
-    from alps.cli.jobs.status import states
+    from alps.cli.jobs.status import chosen_states
     from alps.runs.folder import RunFolder
 
-    found = next((s for s in states(output_dir) if s.entry.key == key), None)
+    found = next((s for s in chosen_states(output_dir, None, ()) if s.entry.key == key), None)
     if found is None:
         return RunFolder(Path(output_dir, "runs", key)).status()["state"] == "running"
-    return found.queued or found.state in ("running", "unknown")
+    return found.queued or found.state == "running"
 
 
 def _print_from(path: Path, position: int) -> int:

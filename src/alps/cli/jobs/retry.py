@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from alps.cli.command import Sections, SettingsCommand
 from alps.cli.jobs.status import StatusSettings, chosen_states, select
-from alps.cli.messages import exit_on_bad_input
+from alps.cli.messages import error_sentence, exit_on_bad_input
 
 if TYPE_CHECKING:
     from alps.launch.slurm.settings import Slurm
@@ -23,7 +23,7 @@ def retry(arguments: Sequence[str]) -> None:
     """
     from alps.cli.jobs.submit import print_submitted
     from alps.launch.slurm import control
-    from alps.launch.slurm.cluster import QueueUnavailable, missing_requirement
+    from alps.launch.slurm.cluster import SlurmError, missing_requirement
     from alps.launch.slurm.submission import read_attempts
 
     changes = [a for a in arguments if a.lstrip("+~").startswith("hydra.launcher.")]
@@ -32,12 +32,13 @@ def retry(arguments: Sequence[str]) -> None:
             raise ValueError(problem)
         output_dir, entries, filters = select([a for a in arguments if a not in changes])
         change = changed_settings(changes)
-    attempts = read_attempts(output_dir)
-    chosen = [s for s in chosen_states(output_dir, entries, filters) if s.entry.key in attempts]
+        attempts = read_attempts(output_dir)
+        found = chosen_states(output_dir, entries, filters)
+        chosen = [state for state in found if state.entry.key in attempts]
     try:
         done = control.retry(chosen, attempts, output_dir, change)
-    except QueueUnavailable as error:
-        print(f"error: {error}; nothing more was submitted", file=sys.stderr)
+    except (SlurmError, OSError) as error:
+        print(f"error: {error_sentence(error)}; nothing more was submitted", file=sys.stderr)
         sys.exit(1)
     if not done:
         print("nothing to submit again: no such run ended without finishing")

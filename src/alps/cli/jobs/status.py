@@ -6,7 +6,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alps.cli.arguments import split_settings
@@ -15,6 +17,7 @@ from alps.cli.messages import exit_on_bad_input
 
 if TYPE_CHECKING:
     from alps.launch.slurm.job_states import RunState
+    from alps.launch.slurm.queue_view import QueueView
     from alps.launch.slurm.submission import Entry
 
 WATCH = "--watch"
@@ -50,11 +53,12 @@ def status(arguments: Sequence[str]) -> None:
         values, rest = split_settings(others, ("poll_seconds",))
         output_dir, entries, filters = select(rest)
         pause = float(values.get("poll_seconds", StatusSettings.poll_seconds))
+        if not pause > 0:
+            raise ValueError(f"poll_seconds={pause:g} must be greater than 0")
     shown = ""
     while True:
-        if entries is None and watch:
-            output_dir, _, filters = select(rest)
-        lines, active = status_lines(output_dir, entries, filters)
+        with exit_on_bad_input():
+            lines, active = status_lines(output_dir, entries, filters)
         text = _table(lines, output_dir, filters)
         if text != shown:
             clear = "\x1b[2J\x1b[H" if watch and sys.stdout.isatty() else ""
@@ -71,8 +75,22 @@ def select(arguments: Sequence[str]) -> tuple[str, list[Entry] | None, list[str]
     Raises:
         ValueError: If settings of the experiment are invalid.
     """
+    from alps.base.serialization import did_you_mean
+    from alps.report.runs.listing import SETTINGS
+
     values, others = split_settings(arguments, ("output_dir",))
     output_dir = values.get("output_dir", StatusSettings.output_dir)
+    names = (*COLUMNS, *SETTINGS)
+    of_experiment = any(a.startswith("experiment=") for a in others)
+    for argument in others:
+        name, equals, _ = argument.partition("=")
+        if argument.startswith("-"):
+            raise ValueError(f"'{argument}' is no option of this command")
+        if equals and not of_experiment and name not in names:
+            hint = did_you_mean(name, names) or f": columns are {', '.join(names)}"
+            raise ValueError(f"{argument}: there is no column '{name}'{hint}")
+    if "output_dir" in values and not Path(output_dir).is_dir():
+        raise ValueError(f"output_dir={output_dir} is no folder")
     if not any(a.startswith("experiment=") for a in others):
         return output_dir, None, others
     from alps.cli.jobs.submit import requested_runs
@@ -85,32 +103,44 @@ def select(arguments: Sequence[str]) -> tuple[str, list[Entry] | None, list[str]
     return output_dir, missing_entries(runs, bases, finished=True), filters
 
 
-def states(output_dir: str, entries: Sequence[Entry] | None = None) -> list[RunState]:
-    """States of these runs, or of all that was submitted; says so if the queue is silent."""
+def queue_view(output_dir: str) -> QueueView:
+    """All that was submitted, and the queue; says so if it is silent.
+
+    Raises:
+        ValueError: If a submission cannot be read.
+    """
     from alps.launch.slurm.cluster import QueueUnavailable, missing_requirement
-    from alps.launch.slurm.job_states import run_states
     from alps.launch.slurm.queue_view import QueueView
     from alps.launch.slurm.submission import read_attempts
 
     attempts = read_attempts(output_dir)
-    queue = QueueView(attempts=attempts)
     try:
         if not missing_requirement():
-            queue = QueueView.now(attempts)
+            return QueueView.now(attempts)
     except QueueUnavailable as error:
         print(f"warning: {error}: states are those of the run folders", file=sys.stderr)
-    asked = entries if entries is not None else [a.entry for a in attempts.values()]
-    return run_states(asked, queue)
+    return QueueView(attempts=attempts)
 
 
 def chosen_states(
     output_dir: str, entries: Sequence[Entry] | None, filters: Sequence[str]
 ) -> list[RunState]:
-    """States of the runs whose lines match every filter."""
+    """States of the runs whose lines match every filter.
+
+    Raises:
+        ValueError: If a submission cannot be read.
+    """
+    from alps.launch.slurm.job_states import last_entries, run_states
     from alps.report.runs.listing import matches
 
-    found = states(output_dir, entries)
-    return [state for state in found if matches(describe(state), filters)]
+    queue = queue_view(output_dir)
+    asked = entries if entries is not None else last_entries(queue.attempts).values()
+    return [state for state in run_states(asked, queue) if matches(searched(state), filters)]
+
+
+def searched(state: RunState) -> dict[str, str]:
+    """What filters look at: all but the reason, which names other runs."""
+    return {name: text for name, text in describe(state).items() if name != "reason"}
 
 
 def status_lines(
@@ -124,14 +154,18 @@ def status_lines(
 
 def describe(state: RunState) -> dict[str, str]:
     """State and settings of a run as texts, by heading."""
-    from alps.report.runs.listing import describe_settings
+    from alps.report.runs.listing import SETTINGS, describe_settings
+    from alps.report.style import DASH
 
+    settings: dict[str, str] = dict.fromkeys(SETTINGS, DASH)
+    with suppress(ValueError):  # settings of another version
+        settings |= describe_settings(state.entry.run)
     progress = state.progress
     left = progress.seconds_left if progress else None
     attempt = f" (attempt {state.attempt})" if state.attempt > 1 else ""
     return {
         "run": state.entry.key,
-        **describe_settings(state.entry.run),
+        **settings,
         "state": state.state,
         "step": f"{progress.step}/{progress.num_steps}" if progress else "",
         "left": duration(left) if left is not None else "",

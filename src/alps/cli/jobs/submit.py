@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from alps.cli.arguments import without_multirun
+from alps.cli.arguments import top_level_name, without_multirun
 from alps.cli.command import Sections, SettingsCommand
-from alps.cli.messages import exit_on_bad_input
+from alps.cli.messages import error_sentence, exit_on_bad_input
 from alps.cli.train import dropped_weights
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ def submit(arguments: Sequence[str]) -> None:
     again. --dry-run prints the scripts and submits nothing.
     """
     from alps.launch.slurm.cluster import QueueUnavailable, missing_requirement
+    from alps.launch.slurm.submit import missing_entries
+    from alps.launch.slurm.submit import submit as submit_entries
+    from alps.pipeline.retention import already_trained_task_models
 
     dry = DRY_RUN in arguments
     settings = without_multirun([a for a in arguments if a != DRY_RUN])
@@ -40,19 +43,24 @@ def submit(arguments: Sequence[str]) -> None:
             raise ValueError("; ".join(problems))
         if not grid:
             raise ValueError("nothing to submit: name a table, as in alps submit experiment=table1")
+        weights, fail_fast = submission_settings(grid)
         runs, bases = requested_runs(grid)
         check(runs, bases, slurm)
-    from alps.launch.slurm import submit as jobs
-
-    entries = jobs.missing_entries(runs, bases)
-    if dry:
-        print_scripts(entries, slurm, runs[0])
-        return
-    weights, fail_fast = submission_settings(grid)
+        entries = missing_entries(runs, bases)
+        if dry:
+            print_scripts(entries, slurm, runs[0])
+            return
     try:
-        done = jobs.submit(entries, slurm, runs[0].output_dir, weights=weights, fail_fast=fail_fast)
-    except QueueUnavailable as error:
-        print(f"error: {error}; nothing was submitted", file=sys.stderr)
+        done = submit_entries(
+            entries,
+            slurm,
+            runs[0].output_dir,
+            weights=weights,
+            protected=already_trained_task_models(runs),
+            fail_fast=fail_fast,
+        )
+    except (QueueUnavailable, ValueError, OSError) as error:
+        print(f"error: {error_sentence(error)}; nothing was submitted", file=sys.stderr)
         sys.exit(1)
     asked = {*(run.key for run in runs), *(run.base_data_key for run in bases)}
     finished = len(asked - {entry.key for entry in entries})
@@ -86,11 +94,10 @@ def requested_runs(grid: Sequence[str]) -> tuple[list[Run], list[Run]]:
     """
     from alps.cli.plan import base_evaluations, experiment_runs
 
-    experiments = experiment_runs(grid)
-    runs = {run.key: run for each in experiments.values() for run in each}
+    experiments = experiment_runs(grid, variants=True)
     rows = base_evaluations(experiments, grid) if _names_experiment(grid) else {}
-    bases = {run.base_data_key: run for each in rows.values() for run in each.runs}
-    return list(runs.values()), list(bases.values())
+    runs = [run for each in experiments.values() for run in each]
+    return runs, [run for each in rows.values() for run in each.runs]
 
 
 def check(runs: Sequence[Run], bases: Sequence[Run], slurm: Slurm) -> None:
@@ -112,10 +119,15 @@ def check(runs: Sequence[Run], bases: Sequence[Run], slurm: Slurm) -> None:
 
 
 def submission_settings(grid: Sequence[str]) -> tuple[Weights, bool]:
-    """`weights` and `fail_fast` of the command."""
+    """`weights` and `fail_fast` of the command.
+
+    Raises:
+        SettingsError: If they are invalid.
+    """
     from alps.config.build import compose_config
 
-    config = compose_config([a for a in grid if a.partition("=")[0] in ("weights", "fail_fast")])
+    names = ("weights", "fail_fast")
+    config = compose_config([a for a in grid if top_level_name(a) in names])
     return config.weights, config.fail_fast
 
 

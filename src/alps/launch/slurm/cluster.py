@@ -21,9 +21,17 @@ DEFAULT_MAX_ARRAY_SIZE = 1001
 TIMEOUT = 60
 """Longest wait for an answer of the controller, in seconds."""
 
-ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL",
-         "DEADLINE", "PREEMPTED")  # fmt: skip
+ENDED = (
+    "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL",
+    "DEADLINE", "PREEMPTED", "REVOKED",
+)  # fmt: skip
 """States of jobs that will not run again."""
+
+RUNNING = (
+    "RUNNING", "COMPLETING", "CONFIGURING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED",
+    "SUSPENDED",
+)  # fmt: skip
+"""States of jobs that have nodes."""
 
 
 class SlurmError(RuntimeError):
@@ -67,31 +75,55 @@ def queued_jobs() -> dict[str, QueuedJob]:
     Raises:
         QueueUnavailable: If the controller does not answer.
     """
-    fields = "%i|%T|%r|%N|%o"
+    fields = "%i|%T|%N|%r|%o"
     said = _run("squeue", "--noheader", "--array", f"--user={os.getuid()}", f"--format={fields}")
     found = {}
     for line in said.splitlines():
-        job, state, reason, nodes, script = line.strip().split("|", 4)
-        found[job] = QueuedJob(id=job, state=state, reason=reason, nodes=nodes, script=script)
+        parts = line.strip().split("|", 4)
+        if len(parts) < 5 or not re.fullmatch(r"\d+(_\d+)?", parts[0]):
+            continue  # the rest of a command of several lines
+        job, state, nodes, reason, script = parts
+        if state not in ENDED:
+            found[job] = QueuedJob(id=job, state=state, reason=reason, nodes=nodes, script=script)
     return found
 
 
-def job_state(job: str) -> str | None:
-    """State of a job as long as the controller knows it (minutes after its end), or None.
+def known_jobs(array: str) -> dict[str, QueuedJob]:
+    """Elements of an array by id, as long as the controller knows them (minutes after their end).
 
     Raises:
         QueueUnavailable: If the controller does not answer.
     """
-    try:
-        said = _run("scontrol", "show", "job", "--oneliner", job)
-    except QueueUnavailable as error:
-        if "nvalid job id" in str(error):
-            return None
-        if f"Job {job} not found" in str(error):  # the array is known: cancelled before its start
-            return "CANCELLED"
-        raise
-    found = re.search(r"JobState=(\w+)", said)
-    return found[1] if found else None
+    command = ["scontrol", "show", "job", "--oneliner", array]
+    done = _call(*command)
+    if done.returncode:
+        said = done.stderr + done.stdout
+        if "nvalid job id" in said or "not found" in said:
+            return {}
+        raise QueueUnavailable(f"scontrol does not answer ({_last_error(said)})")
+    found = {}
+    for line in done.stdout.splitlines():
+        # A value ends where the next name begins.
+        values = dict(re.findall(r"(\w+)=(.*?)(?=\s+\w+=|\s*$)", line))
+        for index in _elements(values.get("ArrayTaskId", "")):
+            job = f"{values.get('ArrayJobId', array)}_{index}"
+            found[job] = QueuedJob(
+                id=job,
+                state=values.get("JobState", ""),
+                reason=values.get("Reason", "None"),
+                nodes=values.get("NodeList", "").replace("(null)", ""),
+                script=values.get("Command", ""),
+            )
+    return found
+
+
+def _elements(text: str) -> list[int]:
+    """Indices of an expression such as `3` or `0-2,5%4`."""
+    found: list[int] = []
+    for part in text.partition("%")[0].split(","):
+        if bounds := re.fullmatch(r"(\d+)(?:-(\d+))?", part):
+            found += range(int(bounds[1]), int(bounds[2] or bounds[1]) + 1)
+    return found
 
 
 def is_preempted(job: str) -> bool:
@@ -115,19 +147,23 @@ def max_array_size() -> int:
     return max(1, int(found[1])) if found else DEFAULT_MAX_ARRAY_SIZE
 
 
-def submit_script(script: Path) -> str:
-    """Submits a script; returns the job's id.
+def submit_script(script: Path) -> str | None:
+    """Submits a script; returns the job's id, or None if sbatch does not say it.
 
     Raises:
         SlurmError: If the cluster does not take it.
+        QueueUnavailable: If nobody knows whether it did: the answer did not arrive.
     """
     command = ["sbatch", "--parsable", str(script)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=outside_of_jobs(os.environ)
-    )
+    done = _call(*command, env=submission_environment(os.environ))
     if done.returncode:
-        raise SlurmError(f"sbatch did not take the jobs ({_last_error(done.stderr)})")
-    return done.stdout.strip().split(";")[0]
+        reason = _last_error(done.stderr)
+        if any(text in reason.lower() for text in ("timed out", "unable to contact", "zero bytes")):
+            raise QueueUnavailable(f"sbatch did not get an answer ({reason})")
+        raise SlurmError(f"sbatch did not take the jobs ({reason})")
+    # Clusters may print a greeting before; with several of them, the id is `7;name`.
+    ids = re.findall(r"^(\d+)(?:;\S+)?$", done.stdout, re.MULTILINE)
+    return ids[-1] if ids else None
 
 
 def cancel_jobs(jobs: Iterable[str]) -> None:
@@ -136,10 +172,9 @@ def cancel_jobs(jobs: Iterable[str]) -> None:
     Raises:
         SlurmError: If SLURM refuses.
     """
-    ids = list(jobs)
-    if not ids:
+    if not (ids := list(jobs)):
         return
-    done = subprocess.run(["scancel", *ids], capture_output=True, text=True, check=False)
+    done = _call("scancel", *ids)
     if done.returncode and "nvalid job id" not in done.stderr:
         raise SlurmError(f"scancel: {_last_error(done.stderr)}")
 
@@ -150,32 +185,56 @@ def requeue_job(job: str) -> None:
     Raises:
         SlurmError: If SLURM refuses.
     """
-    done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+    done = _call("scontrol", "requeue", job)
     if done.returncode:
         raise SlurmError(f"scontrol requeue: {_last_error(done.stderr)}")
 
 
-def outside_of_jobs(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment without the variables of a surrounding job.
+def submission_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment for sbatch in which only the script says what it asks for.
 
-    The user's settings of SLURM (`SLURM_CONF`, `SBATCH_...`) stay.
+    Without variables of a surrounding job, and without those of sbatch that would replace options
+    of the script in silence. How SLURM is reached, and account, partition and the like, stay.
     """
-    prefixes = ("SLURM_", "SLURMD_", "SRUN_", "PMI_", "PMIX_")
-    kept = {n: v for n, v in environment.items() if not n.startswith(prefixes)}
-    if "SLURM_CONF" in environment:
-        kept["SLURM_CONF"] = environment["SLURM_CONF"]
+    inside = "SLURM_JOB_ID" in environment
+    own = {f"SBATCH_{name}" for name in SET_BY_SCRIPT}
+    kept = {}
+    for name, value in environment.items():
+        job = name.startswith(JOB_PREFIXES) and name not in REACHING_SLURM
+        if not job and name not in own and not (inside and name in OF_RANKS):
+            kept[name] = value
     return kept
 
 
+SET_BY_SCRIPT = (
+    "ARRAY_INX", "DEPENDENCY", "JOB_NAME", "KILL_INVALID_DEP", "NO_REQUEUE", "OPEN_MODE", "OUTPUT",
+    "REQUEUE", "SIGNAL", "TIMELIMIT", "WAIT", "WAIT_ALL_NODES", "WRAP",
+)  # fmt: skip
+JOB_PREFIXES = ("SLURM_", "SLURMD_", "SRUN_", "PMI_", "PMIX_")
+REACHING_SLURM = ("SLURM_CONF", "SLURM_JWT", "SLURM_CLUSTERS")
+OF_RANKS = (
+    "CUDA_VISIBLE_DEVICES", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS", "RANK",
+    "WORLD_SIZE",
+)  # fmt: skip
+
+
 def _run(*command: str) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise QueueUnavailable(f"{command[0]} does not answer ({error})") from None
+    done = _call(*command)
     if done.returncode:
         reason = _last_error(done.stderr or done.stdout)
         raise QueueUnavailable(f"{command[0]} does not answer ({reason})")
     return done.stdout
+
+
+def _call(*command: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    hidden = ("SQUEUE_STATES", "SQUEUE_PARTITION", "SQUEUE_FORMAT", "SQUEUE_FORMAT2")
+    env = {n: v for n, v in (env or os.environ).items() if n not in hidden}
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=TIMEOUT, env=env
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise QueueUnavailable(f"{command[0]} does not answer ({error})") from None
 
 
 def _last_error(said: str) -> str:

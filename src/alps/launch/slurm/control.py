@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import chdir
 from pathlib import Path
 
-from alps.launch.slurm.cluster import cancel_jobs
+from alps.base.atomic import write_text
+from alps.launch.slurm.cluster import SlurmError, cancel_jobs
 from alps.launch.slurm.job_states import ENDED_BADLY, RunState
+from alps.launch.slurm.queue_view import QueueView
 from alps.launch.slurm.settings import Slurm
-from alps.launch.slurm.submission import Attempt
+from alps.launch.slurm.submission import Attempt, Attempts, submit_lock
 from alps.launch.slurm.submit import Submitted, missing_entries, submit
+
+CANCELLED = "cancelled; `alps retry` submits it again"
 
 
 def with_dependents(states: Sequence[RunState], chosen: Collection[str]) -> dict[str, str | None]:
@@ -33,25 +38,38 @@ def with_dependents(states: Sequence[RunState], chosen: Collection[str]) -> dict
     return found
 
 
-def cancel(states: Iterable[RunState], attempts: Mapping[str, Attempt]) -> None:
-    """Cancels the jobs of some runs; one that trains stops with a checkpoint.
+def cancel(keys: Collection[str], queue: QueueView, output_dir: str) -> dict[str, list[str]]:
+    """Cancels all jobs of some runs that are in the queue; one that trains writes a checkpoint.
 
     Args:
-        states: Of the runs.
-        attempts: Key -> its last attempt.
+        keys: Of the runs.
+        queue: All that was submitted, and the queue.
+        output_dir: Outputs folder.
+
+    Returns:
+        Key -> jobs that were cancelled.
 
     Raises:
-        SlurmError: If SLURM refuses.
+        SlurmError: If SLURM refuses, or does not answer.
+        OSError: If the submissions are another user's.
     """
-    jobs = {each.entry.key: each.job for each in states if each.queued and each.job is not None}
-    for key in jobs:
-        attempts[key].cancelled_path.touch()
-    cancel_jobs(jobs.values())
+    with submit_lock(output_dir):
+        live = {key: queue.live(key) for key in keys}
+        attempts = [(attempt, job) for each in live.values() for attempt, job in each]
+        for attempt, _ in attempts:  # first, as a job whose time is up would requeue itself
+            write_text(attempt.cancelled_path, CANCELLED)
+        try:
+            cancel_jobs(job.id for _, job in attempts)
+        except SlurmError:
+            for attempt, _ in attempts:
+                attempt.cancelled_path.unlink(missing_ok=True)
+            raise
+    return {key: [job.id for _, job in each] for key, each in live.items() if each}
 
 
 def retry(
     states: Iterable[RunState],
-    attempts: Mapping[str, Attempt],
+    attempts: Attempts,
     output_dir: str,
     change: Callable[[Slurm], Slurm] = lambda slurm: slurm,
 ) -> list[Submitted]:
@@ -59,7 +77,7 @@ def retry(
 
     Args:
         states: The runs; those that are in the queue or finished are left alone.
-        attempts: Key -> its last attempt.
+        attempts: All that was submitted.
         output_dir: Outputs folder.
         change: New resources of a job.
 
@@ -67,19 +85,27 @@ def retry(
         One for each former submission.
 
     Raises:
-        QueueUnavailable: If the queue does not answer; nothing was submitted then.
+        QueueUnavailable: If the queue does not answer; nothing more was submitted then.
     """
     groups: dict[Path, list[Attempt]] = {}
     for each in states:
         if each.state in ENDED_BADLY and not each.queued:
-            attempt = attempts[each.entry.key]
+            attempt = attempts[each.entry.key][-1]
             groups.setdefault(attempt.submission.folder, []).append(attempt)
-    done = []
+    done, output_dir = [], str(Path(output_dir).absolute())
     for members in groups.values():
         former = members[0].submission
         runs = [a.entry.run for a in members if a.entry.kind == "train"]
         bases = [a.entry.run for a in members if a.entry.kind == "evaluate"]
-        policy = {"weights": former.weights, "fail_fast": former.fail_fast}
-        entries = missing_entries(runs, bases)
-        done.append(submit(entries, change(former.slurm), output_dir, **policy))
+        with chdir(former.cwd):
+            done.append(
+                submit(
+                    missing_entries(runs, bases),
+                    change(former.slurm),
+                    output_dir,
+                    weights=former.weights,
+                    protected=former.protected,
+                    fail_fast=former.fail_fast,
+                )
+            )
     return done

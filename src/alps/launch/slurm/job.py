@@ -1,4 +1,4 @@
-"""One job: `python -m alps.launch.slurm.job FOLDER FIRST INDEX`, started by srun on each node.
+"""One job: `python -m alps.launch.slurm.job FOLDER ID FIRST INDEX`, started by srun on each node.
 
 This is the only place that requeues. SLURM sends SIGUSR2 before the time limit: the training writes
 a checkpoint, and the job goes back into the queue. What SLURM itself takes away (by preemption,
@@ -22,7 +22,14 @@ from typing import Any
 
 from alps.base.atomic import write_text
 from alps.launch.slurm.cluster import SlurmError, cancel_jobs, is_preempted, requeue_job
-from alps.launch.slurm.submission import Entry, Submission, is_done, read_attempts
+from alps.launch.slurm.submission import (
+    Array,
+    Attempt,
+    Entry,
+    Submission,
+    is_done,
+    needed_by_jobs,
+)
 from alps.runs.folder import RunFolder, slurm_job
 from alps.runs.result import RunFailed
 from alps.settings.run import Run
@@ -74,10 +81,39 @@ class TimeIsUp:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Does the work of one entry; returns the exit code."""
-    folder, first, index = Path(arguments[0]), int(arguments[1]), int(arguments[2])
-    submission = Submission.read(folder)
-    entry = submission.entries[first + index]
+    """Does the work of one entry; returns the exit code.
+
+    Args:
+        arguments: Folder and id of the submission, number of the array's first entry, and element.
+    """
+    folder, submitted, first, index = arguments
+    submission = Submission.read(Path(folder))
+    if submission.id != submitted:
+        print(f"error: {folder} has another submission by now: nothing is done", file=sys.stderr)
+        return 1
+    script = submission.script(Array(first=int(first), count=1))
+    attempt = next(a for a in submission.attempts() if (a.script, a.index) == (script, int(index)))
+    attempt.failed_path.unlink(missing_ok=True)  # of an earlier start of this job
+    try:
+        code = _main(attempt)
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        print(f"error: {attempt.entry.key}: {reason}", file=sys.stderr)
+        write_text(attempt.failed_path, " ".join(reason.split()))
+        if submission.fail_fast:
+            cancel_others(attempt)
+        return 1
+    finally:
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # what is left to do is short
+    if code == 0:
+        free_disk(submission)
+    return code
+
+
+def _main(attempt: Attempt) -> int:
+    submission, entry = attempt.submission, attempt.entry
+    if submission.failed_path.exists():
+        raise RunFailed(f"not started, as {submission.failed_path.read_text()} failed (fail_fast)")
     run = entry.run
     signal.signal(signal.SIGTERM, _stop)  # a training has a handler of its own
     os.environ.setdefault("OMP_NUM_THREADS", str(_num_threads(run, submission.slurm.cpus)))
@@ -101,16 +137,7 @@ def main(arguments: Sequence[str]) -> int:
         if not time_is_up.arrived:
             _give_way()
             raise
-        return _requeue(submission, entry, folder / f"{first + index}.timeouts", ended)
-    except Exception as error:
-        print(f"error: {entry.key}: {error}", file=sys.stderr)
-        place = RunFolder(run.folder)
-        if entry.kind == "train" and place.status()["state"] in ("unknown", "stopped"):
-            place.set_status("failed", str(error))  # it had not begun, as nodes did not meet
-        if submission.fail_fast:
-            _cancel_others(submission, entry)
-        return 1
-    free_disk(submission)
+        return _requeue(attempt, ended)
     return 0
 
 
@@ -118,22 +145,24 @@ def free_disk(submission: Submission) -> None:
     """Applies the retention policy to the finished runs of a submission."""
     if submission.weights == "keep":
         return
-    from alps.pipeline.retention import reduce_unneeded, with_task_models
+    from alps.pipeline.retention import reduce_unneeded
 
-    runs = [entry.run for entry in submission.entries if entry.kind == "train"]
-    own = {entry.key for entry in submission.entries}
-    needed = set(submission.protected)
-    for key, attempt in read_attempts(runs[0].output_dir).items() if runs else ():
-        if key not in own and not is_done(attempt.entry):  # of other commands
-            needed |= {run.key for run in with_task_models(attempt.entry.run)}
-    reduce_unneeded(runs, submission.weights, needed)
+    try:
+        runs = [entry.run for entry in submission.entries if entry.kind == "train"]
+        output_dir = submission.folder.parents[1]
+        needed = {*submission.protected, *needed_by_jobs(output_dir)}
+        reduce_unneeded(runs, submission.weights, needed)
+    except Exception as error:  # the run is done
+        log.warning("the weights of finished runs stay as they are: %s", error)
 
 
 def _work(entry: Entry, run: Run) -> None:
     if entry.kind == "evaluate":
         from alps.evals.run_models import evaluate_base
+        from alps.pipeline.wandb_record import track_base
 
         evaluate_base(run)
+        track_base(run)
         return
     if run.key != entry.key:
         raise RunFailed(
@@ -173,42 +202,45 @@ def _give_way() -> None:
         log.warning("preempted, and not put back into the queue: %s", error)
 
 
-def _requeue(submission: Submission, entry: Entry, counter: Path, ended: SystemExit) -> int:
-    """Puts this job back into the queue, unless its time was up too often."""
+def _requeue(attempt: Attempt, ended: SystemExit) -> int:
+    """Puts this job back into the queue, unless it was cancelled or its time was up too often."""
+    if attempt.cancelled_path.exists():
+        return int(ended.code or 1)
+    counter, largest = attempt.timeouts_path, attempt.submission.slurm.max_timeouts
     times = int(counter.read_text()) if counter.exists() else 0
-    folder = RunFolder(entry.run.folder)
-    if times >= submission.slurm.max_timeouts:
-        reason = (
-            "the job's time was up more often than hydra.launcher.max_timeouts="
-            f"{submission.slurm.max_timeouts} allows; submitted again, it goes on from its last "
-            "checkpoint"
+    if times >= largest:
+        raise RunFailed(
+            f"the job's time was up more often than hydra.launcher.max_timeouts={largest} allows; "
+            "submitted again, it goes on from its last checkpoint"
         )
-    else:
-        write_text(counter, str(times + 1))
-        try:
-            requeue_job(slurm_job() or "")
-            time.sleep(REQUEUE_SECONDS)
-            return int(ended.code or 1)
-        except SlurmError as error:
-            reason = f"the job's time was up, and it could not go back into the queue ({error})"
-    print(f"error: {entry.key}: {reason}", file=sys.stderr)
-    folder.set_status("failed", reason)
-    return 1
+    write_text(counter, str(times + 1))
+    requeue_job(slurm_job() or "")
+    time.sleep(REQUEUE_SECONDS)
+    return int(ended.code or 1)
 
 
-def _cancel_others(submission: Submission, entry: Entry) -> None:
-    """Cancels the other jobs of the command."""
-    arrays = Submission.read(submission.folder).arrays
-    jobs = [
-        f"{array.job}_{index}"
-        for array in arrays
-        for index in range(array.count)
-        if array.job is not None
+def cancel_others(failed: Attempt) -> None:
+    """Cancels the other jobs of the command, and those that it has not submitted yet."""
+    write_text(failed.submission.failed_path, failed.entry.key)
+    reason = f"cancelled, as {failed.entry.key} failed (fail_fast=true)"
+    others = [
+        attempt
+        for attempt in Submission.read(failed.submission.folder).attempts()
+        if attempt.entry.key != failed.entry.key and not _is_done(attempt.entry)
     ]
     try:
-        cancel_jobs(job for job in jobs if job != slurm_job())
-    except SlurmError as error:
-        log.warning("%s failed, but the other jobs go on: %s", entry.key, error)
+        for attempt in others:
+            write_text(attempt.cancelled_path, reason)
+        cancel_jobs(attempt.job for attempt in others if attempt.job is not None)
+    except (SlurmError, OSError) as error:
+        log.warning("%s failed, but the other jobs go on: %s", failed.entry.key, error)
+
+
+def _is_done(entry: Entry) -> bool:
+    try:
+        return is_done(entry)
+    except Exception:  # its own job says why
+        return False
 
 
 def _num_threads(run: Run, cpus: int) -> int:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import chdir, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
-from alps.launch.slurm.cluster import QueuedJob, QueueUnavailable, job_state
+from alps.launch.slurm.cluster import RUNNING, QueuedJob, QueueUnavailable
 from alps.launch.slurm.queue_view import QueueView
-from alps.launch.slurm.submission import Attempt, Entry, is_done
+from alps.launch.slurm.submission import Attempt, Attempts, Entry, is_done
 from alps.runs.completion import evaluation_folders
 from alps.runs.folder import RunFolder
 from alps.runs.metrics import Progress, read_progress
@@ -37,7 +39,7 @@ class RunState:
             submitted; `unknown`: the queue does not answer, or a file of the run is not there.
         reason: One sentence, or empty.
         job: Its last job, or None.
-        queued: Whether that job is in the queue.
+        queued: Whether that job is in the queue, or may be, as the queue does not answer.
         attempt: How many times it has been submitted.
         node: Where it runs.
         progress: Steps of its training.
@@ -61,95 +63,126 @@ def run_states(entries: Iterable[Entry], queue: QueueView) -> list[RunState]:
         queue: Last attempts, and the queue; its `jobs` are None if it does not answer.
     """
     known: dict[str, RunState] = {}
-    everything = {key: attempt.entry for key, attempt in queue.attempts.items()}
     asked = list(entries)
-    everything |= {entry.key: entry for entry in asked}
+    everything = {**last_entries(queue.attempts), **{entry.key: entry for entry in asked}}
 
     def state(key: str) -> RunState | None:
-        if key in known:
-            return known[key]
-        if key not in everything:
-            return None
-        entry = everything[key]
-        needed = state(entry.needs) if entry.needs else None
-        known[key] = _state(entry, queue, needed)
-        return known[key]
+        if key not in known and key in everything:
+            entry = everything[key]
+            needed = state(entry.needs) if entry.needs else None
+            attempts = queue.attempts.get(key, ())
+            cwd = attempts[-1].submission.cwd if attempts else os.curdir
+            with chdir(cwd if os.path.isdir(cwd) else os.curdir):  # of relative paths in settings
+                known[key] = _state(entry, queue, needed)
+        return known.get(key)
 
     return [found for entry in asked if (found := state(entry.key))]
 
 
+def last_entries(attempts: Attempts) -> dict[str, Entry]:
+    """Key -> what was submitted last."""
+    return {key: each[-1].entry for key, each in attempts.items()}
+
+
 def _state(entry: Entry, queue: QueueView, needed: RunState | None) -> RunState:
-    attempt = queue.attempts.get(entry.key)
-    common = {"job": attempt.job if attempt else None, "attempt": attempt.number if attempt else 0}
+    attempts = queue.attempts.get(entry.key, ())
+    attempt = attempts[-1] if attempts else None
+    common: dict[str, Any] = {"attempt": len(attempts), "job": attempt.job if attempt else None}
+    job = next((j for a in reversed(attempts) if (j := queue.listed(a)) is not None), None)
+    failure, readable = None, True
     try:
-        if is_done(entry):
-            return RunState(entry=entry, state="finished", **common)
+        if is_done(entry) and not (job and _is_trained_again(entry)):
+            queued = {"queued": True, "job": job.id} if job else {}
+            return RunState(entry=entry, state="finished", **{**common, **queued})
     except RunFailed as error:
-        return RunState(entry=entry, state="failed", reason=str(error), **common)
-    except (OSError, ValueError) as error:  # a file that the run names, seen from another folder
-        return RunState(entry=entry, state="unknown", reason=str(error), **common)
-    status = _status(entry)
-    try:
-        job = queue.job(entry.key)
-    except QueueUnavailable:
-        job = None
+        failure = str(error)
+    except (OSError, ValueError) as error:
+        failure, readable = str(error), False
+    silent = queue.jobs is None and attempt is not None
+    if job is None and not silent:
+        try:
+            job = next((j for a in reversed(attempts) if (j := queue.job(a)) is not None), None)
+        except QueueUnavailable:
+            silent = True
     if job is not None:
-        common |= {"job": job.id}
         state, reason = _queued_state(job, needed)
         running = state == "running"
         return RunState(
-            entry=entry, state=state, reason=reason, queued=True, **common,
-            node=job.nodes if running else "", progress=_progress(entry) if running else None,
+            entry=entry, state=state, reason=reason, queued=True, **{**common, "job": job.id},
+            node=job.nodes if running else "",
+            progress=_progress(entry) if running and readable else None,
         )  # fmt: skip
+    if failure is not None:
+        state = "failed" if readable else "unknown"
+        return RunState(entry=entry, state=state, reason=failure, queued=silent, **common)
+    status = _status(entry)
     if status["state"] == "running":
         node = str(status.get("host", ""))
         found = _progress(entry)
-        return RunState(entry=entry, state="running", node=node, progress=found, **common)
-    if queue.jobs is None and attempt is not None:
+        return RunState(
+            entry=entry, state="running", node=node, progress=found, queued=silent, **common
+        )
+    if silent:
         reason = "the queue does not answer"
-        return RunState(entry=entry, state="unknown", reason=reason, **common)
-    state, reason = _ended_state(entry, attempt, status, needed)
+        return RunState(entry=entry, state="unknown", reason=reason, queued=True, **common)
+    state, reason = _ended_state(entry, attempt, status, needed, queue)
     return RunState(entry=entry, state=state, reason=reason, **common)
 
 
+def _is_trained_again(entry: Entry) -> bool:
+    """Whether a finished run's weights are missing, for another run that needs them."""
+    return entry.weights != "drop" and not RunFolder(entry.run.folder).has_weights(entry.weights)
+
+
 def _queued_state(job: QueuedJob, needed: RunState | None) -> tuple[State, str]:
-    if job.state != "PENDING":
+    if job.state in RUNNING:
         return "running", "" if job.state == "RUNNING" else job.state.lower()
     if job.reason.startswith("Dependency"):
         if needed is not None and needed.state != "finished":
             return "blocked", f"by its task model {needed.entry.key} ({needed.state})"
         return "blocked", f"by another job ({job.reason})"
+    if job.state != "PENDING":  # REQUEUE_HOLD, SPECIAL_EXIT, ...
+        return "waiting", f"{job.state}; scontrol release {job.id}"
     return "waiting", job.reason
 
 
 def _ended_state(
-    entry: Entry, attempt: Attempt | None, status: Mapping[str, Any], needed: RunState | None
+    entry: Entry,
+    attempt: Attempt | None,
+    status: Mapping[str, Any],
+    needed: RunState | None,
+    queue: QueueView,
 ) -> tuple[State, str]:
     """State of a run that no process and no job is at."""
-    if attempt is not None and attempt.cancelled_path.exists():
-        return "stopped", "cancelled; `alps retry` submits it again"
-    of_earlier = attempt is not None and status.get("job") not in (None, attempt.job)
-    status = {"state": "unknown", "reason": ""} if of_earlier else status
-    reason = status["reason"] or ""
-    if status["state"] == "failed":
-        return "failed", reason
-    in_vain = needed is not None and needed.state in ENDED_BADLY and not needed.queued
-    if attempt is not None and needed is not None and in_vain:
-        # Its job left the queue with the dependency that cannot be met any more.
-        return "blocked", f"by its task model {needed.entry.key} ({needed.state})"
-    stopped = status["state"] == "stopped"
-    if stopped and (attempt is None or not status.get("crashed")):
-        return "stopped", reason
     if attempt is None:
-        return "missing", ""
+        reason = status["reason"] or ""
+        return (status["state"], reason) if status["state"] in ENDED_BADLY else ("missing", "")
+    if (said := _text(attempt.cancelled_path)) is not None:
+        return "stopped", said
+    if (said := _text(attempt.failed_path)) is not None:
+        return "failed", said
+    if entry.needs is not None and needed is not None and not attempt.log.exists():
+        # It never started: its job left the queue with a dependency that could not be met.
+        return "blocked", f"by its task model {needed.entry.key} ({needed.state})"
+    of_earlier = attempt.job is not None and status.get("job") not in (None, attempt.job)
+    if status["state"] in ("failed", "stopped") and not (of_earlier or status.get("crashed")):
+        return status["state"], status["reason"] or ""
     ended = "without a trace"
-    if attempt.job is not None:
-        with suppress(QueueUnavailable):
-            ended = job_state(attempt.job) or ended
+    with suppress(QueueUnavailable):
+        remembered = queue.remembered(attempt)
+        ended = remembered.state if remembered else ended
+    job = f"its job {attempt.job}" if attempt.job else "its job"
     if ended == "CANCELLED":
-        return "stopped", f"its job {attempt.job} was cancelled; `alps retry` submits it again"
+        return "stopped", f"{job} was cancelled; `alps retry` submits it again"
     full = f"; no space is left on the disk of {entry.run.output_dir}" if _disk_full(entry) else ""
-    return "lost", f"its job {attempt.job or ''} ended {ended}; log: {attempt.log}{full}"
+    return "lost", f"{job} ended {ended}; log: {attempt.log}{full}"
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
 
 
 def _disk_full(entry: Entry) -> bool:

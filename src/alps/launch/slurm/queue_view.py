@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from alps.launch.slurm.cluster import ENDED, QueuedJob, job_state, queued_jobs
-from alps.launch.slurm.submission import Attempt
+from alps.launch.slurm.cluster import ENDED, QueuedJob, known_jobs, queued_jobs
+from alps.launch.slurm.submission import Attempt, Attempts
 
 
 @dataclass(kw_only=True)
@@ -14,16 +14,22 @@ class QueueView:
     """The queue at one moment.
 
     Attributes:
-        attempts: Key -> its last attempt.
+        attempts: All that was submitted.
         jobs: Jobs in the queue by id; None if the queue was not asked.
     """
 
-    attempts: Mapping[str, Attempt]
+    attempts: Attempts
     jobs: Mapping[str, QueuedJob] | None = None
-    _found: dict[str, QueuedJob | None] = field(default_factory=dict)
+    _known: dict[str, Mapping[str, QueuedJob]] = field(default_factory=dict)
+    _by_script: dict[tuple[str, str], QueuedJob] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Finds jobs by their scripts: an id alone may be that of another cluster's job."""
+        for job in (self.jobs or {}).values():
+            self._by_script[job.script, job.id.partition("_")[2]] = job
 
     @classmethod
-    def now(cls, attempts: Mapping[str, Attempt]) -> QueueView:
+    def now(cls, attempts: Attempts) -> QueueView:
         """Asks the queue.
 
         Raises:
@@ -31,29 +37,43 @@ class QueueView:
         """
         return cls(attempts=attempts, jobs=queued_jobs())
 
-    def job(self, key: str) -> QueuedJob | None:
-        """The job of a key's last attempt, if it is in the queue.
+    def live(self, key: str) -> list[tuple[Attempt, QueuedJob]]:
+        """Attempts of a key that are in the queue, oldest first, with their jobs.
 
         Raises:
             QueueUnavailable: If the controller does not answer.
         """
-        if key not in self._found:
-            attempt = self.attempts.get(key)
-            self._found[key] = self._find(attempt) if attempt else None
-        return self._found[key]
+        found = ((attempt, self.job(attempt)) for attempt in self.attempts.get(key, ()))
+        return [(attempt, job) for attempt, job in found if job is not None]
 
-    def _find(self, attempt: Attempt) -> QueuedJob | None:
+    def job(self, attempt: Attempt) -> QueuedJob | None:
+        """The job of an attempt, if it is in the queue.
+
+        Raises:
+            QueueUnavailable: If the controller does not answer.
+        """
         if self.jobs is None:
             return None
-        if attempt.job is None:
-            own = (j for j in self.jobs.values() if j.script == str(attempt.script))
-            return next((j for j in own if j.id.endswith(f"_{attempt.index}")), None)
-        if attempt.job in self.jobs:
-            return self.jobs[attempt.job]
+        if (found := self.listed(attempt)) is not None:
+            return found
         # A job that is being requeued may be missing for a moment: its absence alone is no proof.
-        state = job_state(attempt.job)
-        if state is None or state in ENDED:
+        remembered = self.remembered(attempt)
+        return None if remembered is None or remembered.state in ENDED else remembered
+
+    def listed(self, attempt: Attempt) -> QueuedJob | None:
+        """The job of an attempt, if squeue lists it."""
+        return self._by_script.get((str(attempt.script), str(attempt.index)))
+
+    def remembered(self, attempt: Attempt) -> QueuedJob | None:
+        """What the controller knows of a job that squeue does not list.
+
+        Raises:
+            QueueUnavailable: If the controller does not answer.
+        """
+        if attempt.job is None:
             return None
-        return QueuedJob(
-            id=attempt.job, state=state, reason="None", nodes="", script=str(attempt.script)
-        )
+        array = attempt.job.partition("_")[0]
+        if array not in self._known:
+            self._known[array] = known_jobs(array)
+        job = self._known[array].get(attempt.job)
+        return job if job is not None and job.script == str(attempt.script) else None

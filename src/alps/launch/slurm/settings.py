@@ -8,6 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+MAX_SIGNAL_SECONDS = 65535
+"""The largest time of sbatch's `--signal`."""
+
+OPTIONS_OF_JOBS = (
+    "array", "chdir", "dependency", "kill-on-invalid-dep", "nodes", "no-requeue", "ntasks",
+    "ntasks-per-node", "open-mode", "output", "requeue", "signal", "wait", "wrap",
+)  # fmt: skip
+"""Options of sbatch on which submitting, requeueing and logs depend."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Slurm:
@@ -67,7 +76,20 @@ class Slurm:
                 found.append(f"{where}.{name} must be at least 1, got {getattr(self, name)}")
         if self.max_timeouts < 0:
             found.append(f"{where}.max_timeouts must be at least 0, got {self.max_timeouts}")
-        if self.mem is not None and not re.fullmatch(r"\d+[KMGT]?", self.mem):
+        if self.gpus is not None and self.gpus < 0:
+            found.append(f"{where}.gpus must be at least 0, got {self.gpus}")
+        if self.signal_seconds > MAX_SIGNAL_SECONDS:
+            found.append(f"{where}.signal_seconds must be at most {MAX_SIGNAL_SECONDS}")
+        for name in self.additional:
+            if str(name).replace("_", "-") in OPTIONS_OF_JOBS:
+                found.append(
+                    f"{where}.additional.{name} would replace what jobs need: leave it out"
+                )
+        texts = (self.name, self.account, self.partition, self.qos, self.constraint, self.mem)
+        for text in (*texts, *map(str, self.additional.values())):
+            if text is not None and not text.isprintable():
+                found.append(f"{where}: {text!r} has characters that no option of sbatch can have")
+        if self.mem is not None and not re.fullmatch(r"[1-9]\d*[KMGT]?", self.mem):
             found.append(f"{where}.mem={self.mem} is no amount of memory: write it as 64G")
         try:
             limit = 60 * minutes(self.time)

@@ -6,22 +6,26 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from alps.base.atomic import write_text
 from alps.base.serialization import to_dict
-from alps.launch.slurm.cluster import SlurmError, max_array_size, submit_script
+from alps.launch.slurm.cluster import (
+    QueueUnavailable,
+    SlurmError,
+    max_array_size,
+    submit_script,
+)
 from alps.launch.slurm.queue_view import QueueView
 from alps.launch.slurm.script import array_script
 from alps.launch.slurm.settings import Slurm
 from alps.launch.slurm.submission import (
     Array,
     Entry,
+    Submission,
     new_submission,
     read_attempts,
     submit_lock,
 )
-from alps.pipeline.retention import already_trained_task_models
 from alps.runs.completion import (
     base_is_finished,
     has_nothing_left,
@@ -32,9 +36,6 @@ from alps.runs.folder import RunFolder
 from alps.settings.run import Run, Weights
 
 log = logging.getLogger(__name__)
-
-Send = Callable[[Path, str], str]
-"""Submits a script, given its path and text; returns the job's id."""
 
 
 @dataclass(kw_only=True)
@@ -84,9 +85,12 @@ def missing_entries(
     """Unfinished runs, the missing task models that they need, and evaluations of base models.
 
     Args:
-        runs: Runs to train.
+        runs: Runs to train; those of one key become one entry with the benchmarks of all.
         bases: Runs whose base models are evaluated.
         finished: Whether to list finished ones, too.
+
+    Raises:
+        ValueError: If runs of one key evaluate the same benchmark in different ways.
     """
     found: dict[str, Entry] = {}
 
@@ -106,16 +110,38 @@ def missing_entries(
             weights=weights,
         )
 
-    # Jobs and shells may look from other folders.
-    runs = [replace(run, output_dir=str(Path(run.output_dir).absolute())) for run in runs]
-    bases = [replace(run, output_dir=str(Path(run.output_dir).absolute())) for run in bases]
-    for run in sorted(runs, key=num_task_models):  # a command's own runs serve as task models
+    merged = _with_all_benchmarks(runs, lambda run: run.key)
+    for run in sorted(merged, key=num_task_models):  # a command's own runs serve as task models
         if finished or not has_nothing_left(run):
             add(run, "drop")
-    for run in bases:
+    for run in _with_all_benchmarks(bases, lambda run: run.base_data_key):
         if finished or not base_is_finished(run):
             key = run.base_data_key
             found[key] = Entry(key=key, kind="evaluate", settings=to_dict(run))
+    return list(found.values())
+
+
+def _with_all_benchmarks(runs: Iterable[Run], key: Callable[[Run], str]) -> list[Run]:
+    """One run for each key, with the benchmarks of all; outputs by their absolute path."""
+    found: dict[str, Run] = {}
+    for run in runs:
+        # Jobs and shells may look from other folders.
+        here = replace(run, output_dir=str(Path(run.output_dir).absolute()))
+        before = found.setdefault(key(run), here)
+        ours, theirs = before.evals, run.evals
+        if not ours.benchmarks or not theirs.benchmarks:
+            found[key(run)] = replace(before, evals=ours if ours.benchmarks else theirs)
+            continue
+        more = [b for b in theirs.benchmarks if b not in ours.benchmarks]
+        same = {b.name for b in ours.benchmarks} & {b.name for b in more}
+        if same or replace(theirs, benchmarks=ours.benchmarks, name=ours.name) != ours:
+            what = ", ".join(sorted(same)) or "benchmarks"
+            raise ValueError(
+                f"{key(run)} evaluates {what} in two ways: submit these settings of evals one "
+                "after the other"
+            )
+        evals = replace(ours, benchmarks=(*ours.benchmarks, *more))
+        found[key(run)] = replace(before, evals=evals)
     return list(found.values())
 
 
@@ -125,6 +151,7 @@ def submit(
     output_dir: Path | str,
     *,
     weights: Weights = "keep",
+    protected: Iterable[str] = (),
     fail_fast: bool = False,
 ) -> Submitted:
     """Submits the entries that no job and no process is at.
@@ -134,17 +161,30 @@ def submit(
         slurm: Resources of a job.
         output_dir: Outputs folder.
         weights: Retention policy, applied whenever a job ends.
+        protected: Keys of runs whose weights stay whatever the policy.
         fail_fast: Whether the first failure cancels the other jobs of this command.
 
     Raises:
         QueueUnavailable: If the queue does not answer; nothing was submitted then.
+        ValueError: If a former submission cannot be read.
     """
     with submit_lock(output_dir):
-        runs = [entry.run for entry in entries if entry.kind == "train"]
-        protected = sorted(already_trained_task_models(runs))
-        settings = {"weights": weights, "protected": protected, "fail_fast": fail_fast}
         queue = QueueView.now(read_attempts(output_dir))
-        return _submit(entries, slurm, output_dir, queue, settings, _send, max_array_size())
+        new, done = _to_submit(entries, queue)
+        groups = _grouped(new, queue)
+        submission = new_submission(
+            output_dir,
+            slurm,
+            [entry for group in groups.values() for entry in group],
+            weights=weights,
+            protected=sorted(protected),
+            fail_fast=fail_fast,
+        )
+        if new:
+            submission.write()
+            done.folder = submission.folder
+        _submit(submission, groups, done, max_array_size(), _send)
+    return done
 
 
 def dry_run(
@@ -153,74 +193,89 @@ def dry_run(
     """Texts of the scripts that `submit` would submit, with placeholders for ids of jobs."""
     scripts: list[str] = []
 
-    def send(path: Path, text: str) -> str:
+    def send(submission: Submission, array: Array, text: str) -> Array:
         scripts.append(text)
-        return f"<job-{len(scripts)}>"
+        return replace(array, job=f"<job-{len(scripts)}>")
 
-    settings: dict[str, Any] = {}
-    _submit(entries, slurm, output_dir, queue, settings, send, max_array_size(), write=False)
+    new, done = _to_submit(entries, queue)
+    groups = _grouped(new, queue)
+    ordered = [entry for group in groups.values() for entry in group]
+    submission = new_submission(output_dir, slurm, ordered)
+    _submit(submission, groups, done, max_array_size(), send)
     return scripts
 
 
-def _submit(
-    entries: Sequence[Entry],
-    slurm: Slurm,
-    output_dir: Path | str,
-    queue: QueueView,
-    settings: Mapping[str, Any],
-    send: Send,
-    largest: int,
-    write: bool = True,
-) -> Submitted:
-    done = Submitted()
-    new: list[Entry] = []
+def _to_submit(entries: Sequence[Entry], queue: QueueView) -> tuple[list[Entry], Submitted]:
+    """Entries that no job and no process is at, and what is known of the others."""
+    done, new = Submitted(), []
     for entry in entries:
-        job = queue.job(entry.key)
-        if job is not None and _covers(queue.attempts[entry.key].entry, entry):
-            done.queued[entry.key] = job.id
-        elif job is None and (host := _host(entry)):
+        live = queue.live(entry.key)
+        covering = [job for attempt, job in live if _covers(attempt.entry, entry)]
+        if covering:
+            done.queued[entry.key] = covering[-1].id
+        elif not live and (host := _host(entry)):
             done.running[entry.key] = host
         else:
             new.append(entry)
-    groups = _grouped(new, queue)
-    ordered = [entry for group in groups.values() for entry in group]
-    submission = new_submission(output_dir, slurm, ordered, **settings)
-    if ordered and write:
-        submission.write()
-        done.folder = submission.folder
+    return new, done
+
+
+def _send(submission: Submission, array: Array, text: str) -> Array:
+    """Submits a script; the manifest knows it before the cluster does.
+
+    Raises:
+        SlurmError: If the cluster does not take it, or nobody knows whether it did.
+    """
+    script = submission.script(array)
+    write_text(script, text)
+    submission.with_array(array).write_arrays()
+    try:
+        array = replace(array, job=submit_script(script))
+    except QueueUnavailable:
+        raise  # it may be in the queue: the next command finds it there
+    except SlurmError:
+        submission.without_array(array).write_arrays()
+        raise
+    submission.with_array(array).write_arrays()
+    return array
+
+
+def _submit(
+    submission: Submission,
+    groups: Mapping[_Group, Sequence[Entry]],
+    done: Submitted,
+    largest: int,
+    send: Callable[[Submission, Array, str], Array],
+) -> None:
+    """Submits groups of entries, in order, as arrays of at most `largest` elements."""
     first = 0
     for (_, needs, after, nodes), group in groups.items():
-        if needs in done.refused:
-            reason = f"its task model {needs} was not submitted"
-            done.refused |= dict.fromkeys((entry.key for entry in group), reason)
         for start in range(0, len(group), largest):
             part = group[start : start + largest]
             position, first = first, first + len(part)
-            if part[0].key in done.refused:
+            keys = [entry.key for entry in part]
+            if submission.failed_path.exists():
+                failed = submission.failed_path.read_text()
+                done.refused |= dict.fromkeys(keys, f"{failed} failed (fail_fast=true)")
+                continue
+            if needs in done.refused:
+                reason = f"its task model {needs} was not submitted"
+                done.refused |= dict.fromkeys(keys, reason)
                 continue
             task = done.jobs.get(needs or "") or done.queued.get(needs or "")
             depends = [*after, *([f"afterok:{task}"] if task else [])]
             array = Array(first=position, count=len(part), after=depends)
-            script = submission.script(array)
-            text = array_script(
-                slurm, submission.folder, position, [e.key for e in part], nodes, depends
-            )
-            if write:
-                write_text(script, text)
-                submission = submission.with_array(array)
-                submission.write()
+            text = array_script(submission, array, nodes)
             try:
-                array = replace(array, job=send(script, text))
+                array = send(submission, array, text)
             except SlurmError as error:
-                done.refused |= dict.fromkeys((entry.key for entry in part), str(error))
-                submission = submission.without_array(array)
-            else:
-                submission = submission.with_array(array)
-                done.arrays += 1
-                done.jobs |= {e.key: f"{array.job}_{i}" for i, e in enumerate(part)}
-            if write:
-                submission.write()
-    return done
+                done.refused |= dict.fromkeys(keys, str(error))
+                if isinstance(error, QueueUnavailable):
+                    submission = submission.with_array(array)
+                continue
+            submission = submission.with_array(array)
+            done.arrays += 1
+            done.jobs |= {key: f"{array.job or '?'}_{i}" for i, key in enumerate(keys)}
 
 
 _Group = tuple[int, str | None, tuple[str, ...], int]
@@ -237,8 +292,8 @@ def _grouped(entries: Sequence[Entry], queue: QueueView) -> dict[_Group, list[En
         return 1 + stage(task) if task else 0
 
     for entry in sorted(entries, key=lambda e: e.weights == "drop"):  # others wait for task models
-        job = queue.job(entry.key)  # it evaluates other benchmarks of the same run
-        after = (f"afterany:{job.id}",) if job else ()
+        # A job of the same run evaluates other benchmarks.
+        after = tuple(f"afterany:{job.id}" for _, job in queue.live(entry.key))
         nodes = entry.run.trainer.num_nodes if entry.kind == "train" else 1
         groups.setdefault((stage(entry), entry.needs, after, nodes), []).append(entry)
     return dict(sorted(groups.items(), key=lambda item: item[0][0]))
@@ -247,9 +302,8 @@ def _grouped(entries: Sequence[Entry], queue: QueueView) -> dict[_Group, list[En
 def _covers(queued: Entry, entry: Entry) -> bool:
     """Whether a job in the queue does all that an entry asks for."""
     theirs, ours = queued.run.evals, entry.run.evals
-    benchmarks = [to_dict(b) for b in theirs.allowed]
     same_precision = theirs.precision == ours.precision
-    return all(to_dict(b) in benchmarks and same_precision for b in ours.allowed)
+    return all(b in theirs.allowed and same_precision for b in ours.allowed)
 
 
 def _host(entry: Entry) -> str | None:
@@ -258,7 +312,3 @@ def _host(entry: Entry) -> str | None:
         return None
     status = RunFolder(entry.run.folder).status()
     return str(status.get("host", "another host")) if status["state"] == "running" else None
-
-
-def _send(script: Path, text: str) -> str:
-    return submit_script(script)

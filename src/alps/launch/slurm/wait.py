@@ -14,6 +14,7 @@ from alps.launch.slurm.queue_view import QueueView
 from alps.launch.slurm.settings import Slurm
 from alps.launch.slurm.submission import Entry, read_attempts
 from alps.launch.slurm.submit import missing_entries, submit, too_few_gpus
+from alps.pipeline.retention import already_trained_task_models
 from alps.settings.run import Run, Weights
 
 log = logging.getLogger(__name__)
@@ -43,11 +44,16 @@ def run_jobs(
     """
     if problem := too_few_gpus(runs, slurm):
         raise ValueError(problem)
-    requested = {run.key: run for run in runs}
-    output_dir = runs[0].output_dir
-    entries = missing_entries(requested.values())
+    output_dir, entries = runs[0].output_dir, missing_entries(runs)
     try:
-        done = submit(entries, slurm, output_dir, weights=weights, fail_fast=fail_fast)
+        done = submit(
+            entries,
+            slurm,
+            output_dir,
+            weights=weights,
+            protected=already_trained_task_models(runs),
+            fail_fast=fail_fast,
+        )
     except SlurmError as error:
         raise ValueError(str(error)) from None
     for key, job in {**done.queued, **done.jobs}.items():
@@ -63,6 +69,7 @@ def run_jobs(
         raise
     failures = {s.entry.key: _failure(s) for s in states if s.state != "finished"}
     failures |= done.refused
+    requested = {run.key for run in runs}
     return {key: reason for key, reason in failures.items() if key in requested}
 
 

@@ -110,7 +110,12 @@ def draw_page(points: Sequence[Points], measures: Mapping[str, Any], path: Path)
     figure.update_layout(
         scene=scene, margin={"l": 0, "r": 0, "t": 0, "b": 0}, legend={"itemsizing": "constant"}
     )
-    plot = figure.to_html(full_html=False, include_plotlyjs=True, default_height="75vh")
+    plot = figure.to_html(
+        full_html=False,
+        include_plotlyjs=True,
+        default_height="75vh",
+        config={"showSendToCloud": False, "displaylogo": False},
+    )
     first, second = map(html.escape, heading(measures))
     style = "body{font:15px sans-serif;margin:1.5em}td,th{padding:.2em .9em;text-align:right}"
     write_text(

@@ -27,7 +27,7 @@ def describe(folder: RunFolder) -> dict[str, str]:
     try:
         run = folder.read_run()
     except Exception as error:  # damaged folders are listed, too
-        unknown = dict.fromkeys(("method", *_SETTINGS), DASH)
+        unknown = dict.fromkeys(SETTINGS, DASH)
         state = {"state": "unreadable", "reason": str(error)}
         return {"run": folder.path.name, **unknown, **state}
     state = {"state": status["state"], "reason": status["reason"] or ""}
@@ -48,7 +48,7 @@ def describe_settings(run: Run) -> dict[str, str]:
     return {name: str(value) for name, value in settings.items()}
 
 
-_SETTINGS = ("ratio", "scope", "model", "data", "optim", "seed")
+SETTINGS = ("method", "ratio", "scope", "model", "data", "optim", "seed")
 
 
 def matches(line: dict[str, str], filters: Sequence[str]) -> bool:

@@ -15,8 +15,8 @@ MEDIUM = ("optim.max_steps=40", "optim.epochs=40", "trainer.checkpoint_every_n_s
 
 def arrays(queue: Queue) -> list[dict]:
     """Job arrays of all submissions, in order."""
-    files = sorted(queue.outputs.glob("jobs/*/submission.json"))
-    return [array for file in files for array in json.loads(file.read_text())["arrays"]]
+    files = sorted(queue.outputs.glob("jobs/*/arrays.json"))
+    return [array for file in files for array in json.loads(file.read_text())]
 
 
 def trainings(queue: Queue) -> dict[str, tuple[int, str]]:

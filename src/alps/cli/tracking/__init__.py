@@ -1,0 +1,1 @@
+"""Commands about runs in W&B: `alps sync` and `alps workspace`."""

@@ -1,0 +1,1 @@
+"""Loggers of trainings, and runs in W&B from the files of their folders."""
