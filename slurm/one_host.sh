@@ -5,7 +5,7 @@
 #   slurm/one_host.sh up                prints the line that clients need
 #   slurm/one_host.sh down              ends what `up` started, and removes its folder
 #   slurm/one_host.sh kill NAME         node `one` or `two` with all of its jobs, or `slurmctld`: SIGKILL
-#   slurm/one_host.sh start NAME        starts it again
+#   slurm/one_host.sh start NAME ...    starts them again
 #
 # Partitions: `tests`; `short-grace`, whose jobs have 8 s to end before `urgent` takes their CPUs.
 # ALPS_SLURM_MAX_ARRAY is the cluster's MaxArraySize.
@@ -107,7 +107,7 @@ CONF
   } >"$SLURM_CONF"
 }
 
-all_idle() { [ "$(sinfo --noheader --Node --partition=tests --states=idle,mix,alloc | wc -l)" = ${#nodes[@]} ]; }
+all_idle() { [ "$(sinfo --noheader --Node --partition=tests --states=idle,mix,alloc,comp | wc -l)" = ${#nodes[@]} ]; }
 
 up() {
   [ "$(id -u)" = 0 ] || { say "must run as root, as SLURM's daemons do"; exit 2; }
@@ -198,7 +198,8 @@ case ${1:-} in
   down) down ;;
   kill) kill_all "$2" ;;
   start)
-    start "$2"
+    shift
+    for name in "$@"; do start "$name"; done
     within 30 all_idle || say "a node is down"
     ;;
   run)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from slurm_queue import LONG, assert_same, command, num_kept, processes, rows
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300, func_only=True)]
 
 
 def test_a_killed_rank(queue, uninterrupted):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from slurm_queue import JOB, SMALL, Queue, assert_same, command, num_kept, rows
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300, func_only=True)]
 MEDIUM = ("optim.max_steps=40", "optim.epochs=40", "trainer.checkpoint_every_n_steps=1000")
 
 

@@ -6,7 +6,7 @@ import signal
 import pytest
 from slurm_queue import LONG, assert_same, command, job_field, num_kept, processes, rows
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300, func_only=True)]
 NODES = ("trainer.num_nodes=2", "trainer.devices=1")
 
 
