@@ -47,13 +47,13 @@ def test_a_killed_process_of_a_job(queue, uninterrupted, victim):
     goes_on(queue, run, uninterrupted(*LONG, "trainer.devices=1"))
 
 
-def test_a_killed_batch_step(queue, uninterrupted):
+def test_a_killed_batch_step(queue, uninterrupted, one_host):
     """SLURM does not notice; the training goes on, and its job stays until it is cancelled."""
     queue.submit(*LONG)
     run = queue.until_trained(7)
     shown = command("scontrol", "show", "job", "--oneliner", queue.only().job)
     number = shown.split()[0].removeprefix("JobId=")
-    (process,) = processes("slurmstepd", f"[{number}.batch]")
+    (process,) = processes("slurmstepd", f"[{number}.batch]", cwd=one_host.folder)
     os.kill(process, signal.SIGKILL)
     queue.until_ended("1 finished")
     assert_same(run, uninterrupted(*LONG, "trainer.devices=1"))
