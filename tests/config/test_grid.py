@@ -3,7 +3,7 @@ from hydra.types import RunMode
 
 from alps.base.serialization import SettingsError
 from alps.config.build import build, build_run, register_resolvers, runs_of
-from alps.config.compose import conf_dir, expand, loader
+from alps.config.compose import conf_dir, expand, expand_shorthand, loader
 from alps.config.grid import GridComposer
 from alps.settings.run import Run
 
@@ -30,7 +30,8 @@ class EveryNth:
 def by_hydra(overrides: list[str], every: int = 1) -> dict[str, Run]:
     register_resolvers()
     with loader() as hydra:
-        grid = hydra.load_configuration("train", overrides, run_mode=RunMode.MULTIRUN)
+        typed = expand_shorthand(overrides)
+        grid = hydra.load_configuration("train", typed, run_mode=RunMode.MULTIRUN)
         points = expand(grid, EveryNth(hydra, every))
         return {name: build(config) for name, config in points if config is not None}
 
