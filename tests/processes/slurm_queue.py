@@ -75,9 +75,12 @@ class Queue:
 
     def states(self) -> dict[str, Any]:
         """Key -> state of each run that was submitted."""
-        from alps.cli.jobs.status import chosen_states
+        from alps.cli.jobs.status import chosen_states, queue_view
 
-        return {state.entry.key: state for state in chosen_states(str(self.outputs), None, ())}
+        return {
+            state.entry.key: state
+            for state in chosen_states(queue_view(str(self.outputs)), None, ())
+        }
 
     def only(self) -> Any:
         """State of the only run."""

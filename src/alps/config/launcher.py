@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from hydra import compose
 from omegaconf import OmegaConf
 
-from alps.base.serialization import SettingsError, from_dict
+from alps.base.serialization import SettingsError, did_you_mean, from_dict
 from alps.config.build import register_resolvers
 from alps.config.compose import loader
 from alps.config.errors import error_messages
@@ -28,6 +29,13 @@ def job_settings(overrides: Sequence[str]) -> Slurm:
         SettingsError: All problems together.
     """
     named = any(override.startswith("hydra/launcher=") for override in overrides)
+    names = [f.name for f in fields(Slurm)]
+    typed = [o.partition("=")[0].removeprefix("hydra.launcher.").split(".")[0] for o in overrides]
+    wrong = [n for n in typed if n not in names and not n.lstrip("+~").startswith("hydra")]
+    if wrong:
+        raise SettingsError(
+            f"hydra.launcher.{name} is not a setting{did_you_mean(name, names)}" for name in wrong
+        )
     settings = slurm_settings([*([] if named else ["hydra/launcher=slurm"]), *overrides])
     if settings is None:
         raise SettingsError(["hydra/launcher has to be slurm, or a file that builds on it"])

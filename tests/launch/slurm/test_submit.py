@@ -324,7 +324,7 @@ def test_the_dry_run_of_a_table_needs_no_slurm(alps, without_slurm, tmp_path):
     [
         ([], "nothing to submit"),
         (["method=full", "hydra.launcher.time=soon"], "hydra.launcher.time=soon"),
-        (["method=full", "hydra.launcher.queue=x"], "hydra.launcher.queue"),
+        (["method=full", "hydra.launcher.queue=x"], "hydra.launcher.queue is not a setting"),
         (["method=full", "hydra.sweep.dir=x"], "only hydra.launcher"),
         (["method=full", "hydra/launcher=local"], "hydra/launcher has to be slurm"),
         (["method=full", "--what"], "'--what' is not understood"),

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from alps.cli.command import Sections, SettingsCommand
-from alps.cli.jobs.status import StatusSettings, queue_view, searched, select
+from alps.cli.jobs.status import StatusSettings, answering_queue, chosen_states, select
 from alps.cli.messages import error_sentence, exit_on_bad_input
 
 
@@ -18,21 +18,14 @@ def cancel(arguments: Sequence[str]) -> None:
     """
     from alps.launch.slurm import control
     from alps.launch.slurm.cluster import SlurmError
-    from alps.launch.slurm.job_states import last_entries, run_states
-    from alps.report.runs.listing import matches
 
     with exit_on_bad_input():
         output_dir, entries, filters = select(arguments)
-        queue = queue_view(output_dir)
-    everything = run_states(last_entries(queue.attempts).values(), queue)
-    asked = None if entries is None else {entry.key for entry in entries}
-    chosen = {
-        s.entry.key
-        for s in everything
-        if (asked is None or s.entry.key in asked) and matches(searched(s), filters)
-    }
-    keys = control.with_dependents(everything, chosen)
     try:
+        with exit_on_bad_input((ValueError,)):
+            queue = answering_queue(output_dir)
+        chosen = {state.entry.key for state in chosen_states(queue, entries, filters)}
+        keys = control.with_dependents(chosen_states(queue, None, ()), chosen)
         jobs = control.cancel(keys, queue, output_dir) if keys else {}
     except (SlurmError, OSError) as error:
         print(f"error: {error_sentence(error)}; nothing was cancelled", file=sys.stderr)

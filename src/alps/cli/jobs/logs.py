@@ -63,10 +63,11 @@ def find_log(output_dir: str, part: str) -> tuple[str, Path]:
 
 def is_active(output_dir: str, key: str) -> bool:
     """Whether the run is in the queue, or a process is at it."""
-    from alps.cli.jobs.status import chosen_states
+    from alps.cli.jobs.status import chosen_states, queue_view
     from alps.runs.folder import RunFolder
 
-    found = next((s for s in chosen_states(output_dir, None, ()) if s.entry.key == key), None)
+    states = chosen_states(queue_view(output_dir), None, ())
+    found = next((s for s in states if s.entry.key == key), None)
     if found is None:
         return RunFolder(Path(output_dir, "runs", key)).status()["state"] == "running"
     return found.queued or found.state == "running"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from alps.cli.command import Sections, SettingsCommand
-from alps.cli.jobs.status import StatusSettings, chosen_states, select
+from alps.cli.jobs.status import StatusSettings, answering_queue, chosen_states, select
 from alps.cli.messages import error_sentence, exit_on_bad_input
 
 if TYPE_CHECKING:
@@ -23,20 +23,18 @@ def retry(arguments: Sequence[str]) -> None:
     """
     from alps.cli.jobs.submit import print_submitted
     from alps.launch.slurm import control
-    from alps.launch.slurm.cluster import SlurmError, missing_requirement
-    from alps.launch.slurm.submission import read_attempts
+    from alps.launch.slurm.cluster import SlurmError
 
     changes = [a for a in arguments if a.lstrip("+~").startswith("hydra.launcher.")]
     with exit_on_bad_input():
-        if problem := missing_requirement():
-            raise ValueError(problem)
         output_dir, entries, filters = select([a for a in arguments if a not in changes])
         change = changed_settings(changes)
-        attempts = read_attempts(output_dir)
-        found = chosen_states(output_dir, entries, filters)
-        chosen = [state for state in found if state.entry.key in attempts]
     try:
-        done = control.retry(chosen, attempts, output_dir, change)
+        with exit_on_bad_input((ValueError,)):
+            queue = answering_queue(output_dir)
+        found = chosen_states(queue, entries, filters)
+        chosen = [state for state in found if state.entry.key in queue.attempts]
+        done = control.retry(chosen, queue.attempts, output_dir, change)
     except (SlurmError, OSError) as error:
         print(f"error: {error_sentence(error)}; nothing more was submitted", file=sys.stderr)
         sys.exit(1)

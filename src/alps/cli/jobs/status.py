@@ -122,18 +122,29 @@ def queue_view(output_dir: str) -> QueueView:
     return QueueView(attempts=attempts)
 
 
-def chosen_states(
-    output_dir: str, entries: Sequence[Entry] | None, filters: Sequence[str]
-) -> list[RunState]:
-    """States of the runs whose lines match every filter.
+def answering_queue(output_dir: str) -> QueueView:
+    """All that was submitted, and the queue, for commands that change it.
 
     Raises:
-        ValueError: If a submission cannot be read.
+        ValueError: If a submission cannot be read, or this machine has no SLURM.
+        QueueUnavailable: If the queue does not answer.
     """
+    from alps.launch.slurm.cluster import missing_requirement
+    from alps.launch.slurm.queue_view import QueueView
+    from alps.launch.slurm.submission import read_attempts
+
+    if problem := missing_requirement():
+        raise ValueError(problem)
+    return QueueView.now(read_attempts(output_dir))
+
+
+def chosen_states(
+    queue: QueueView, entries: Sequence[Entry] | None, filters: Sequence[str]
+) -> list[RunState]:
+    """States of these runs, or of all that was submitted, whose lines match every filter."""
     from alps.launch.slurm.job_states import last_entries, run_states
     from alps.report.runs.listing import matches
 
-    queue = queue_view(output_dir)
     asked = entries if entries is not None else last_entries(queue.attempts).values()
     return [state for state in run_states(asked, queue) if matches(searched(state), filters)]
 
@@ -147,7 +158,7 @@ def status_lines(
     output_dir: str, entries: Sequence[Entry] | None, filters: Sequence[str]
 ) -> tuple[list[dict[str, str]], bool]:
     """A line for each chosen run, and whether any is running or in the queue."""
-    found = chosen_states(output_dir, entries, filters)
+    found = chosen_states(queue_view(output_dir), entries, filters)
     active = any(state.queued or state.state == "running" for state in found)
     return [describe(state) for state in found], active
 

@@ -48,7 +48,6 @@ class Submitted:
         queued: Key -> its job that was in the queue before.
         running: Key -> host of a process without a job that is at it.
         refused: Key -> why the cluster did not take it.
-        arrays: Number of arrays submitted.
     """
 
     folder: Path | None = None
@@ -56,7 +55,6 @@ class Submitted:
     queued: dict[str, str] = field(default_factory=dict)
     running: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
-    arrays: int = 0
 
 
 def too_few_gpus(runs: Iterable[Run], slurm: Slurm) -> str | None:
@@ -274,7 +272,6 @@ def _submit(
                     submission = submission.with_array(array)
                 continue
             submission = submission.with_array(array)
-            done.arrays += 1
             done.jobs |= {key: f"{array.job or '?'}_{i}" for i, key in enumerate(keys)}
 
 
