@@ -492,7 +492,9 @@ def main() -> None:
     parser.add_argument("work", choices=works)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--mix", action="store_true", help="lengths of the embedded data")
-    parser.add_argument("--first", type=int, help="so many rows only (steps)")
+    parser.add_argument(
+        "--first", type=int, help="number of rows to measure, from the first (steps)"
+    )
     parser.add_argument("--only", type=int, help="memory of this row, in this process")
     parser.add_argument("--data", help="a JSON Lines file instead of the embedded rows (ladder)")
     parser.add_argument("--rows", type=int, default=96)

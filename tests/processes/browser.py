@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,13 +52,15 @@ class Tab:
         return json.loads(text)
 
     def wait_for(self, expression: str) -> Any:
-        """The expression's value once it is true."""
-        script = (
-            "new Promise(done => { const look = () => { const value = (" + expression + ");"
-            " value ? done(value) : setTimeout(look, 100) }; look() })"
-        )
-        wanted = {"awaitPromise": True, "returnByValue": True, "timeout": 60_000}
-        return self.ask("Runtime.evaluate", expression=script, **wanted)["result"].get("value")
+        """The expression's value once it is true; a page that is only beginning may lack all."""
+        wanted = {"awaitPromise": True, "returnByValue": True}
+        end = time.monotonic() + 60
+        while True:
+            found = self.ask("Runtime.evaluate", expression=expression, **wanted)
+            if "exceptionDetails" not in found and (value := found["result"].get("value")):
+                return value
+            assert time.monotonic() < end, (expression, found)
+            time.sleep(0.05)
 
     def evaluate(self, expression: str) -> Any:
         """The value of an expression, or of the promise that it is."""
@@ -95,15 +98,17 @@ class Tab:
 
     def errors(self) -> list[dict[str, Any]]:
         """Exceptions, and errors of the console and of the network."""
-        found = self.told("Runtime.exceptionThrown")
-        found += [e for e in self.told("Log.entryAdded") if e["entry"]["level"] == "error"]
-        return found + [e for e in self.told("Runtime.consoleAPICalled") if e["type"] == "error"]
+        found = self.params_of("Runtime.exceptionThrown")
+        found += [e for e in self.params_of("Log.entryAdded") if e["entry"]["level"] == "error"]
+        return found + [
+            e for e in self.params_of("Runtime.consoleAPICalled") if e["type"] == "error"
+        ]
 
     def requested(self) -> list[str]:
         """Addresses that were asked for."""
-        return [e["request"]["url"] for e in self.told("Network.requestWillBeSent")]
+        return [e["request"]["url"] for e in self.params_of("Network.requestWillBeSent")]
 
-    def told(self, method: str) -> list[dict[str, Any]]:
+    def params_of(self, method: str) -> list[dict[str, Any]]:
         return [e["params"] for e in self.events if e.get("method") == method]
 
 

@@ -1,4 +1,4 @@
-"""One job: told that its time is up, requeued, and what it leaves when it fails."""
+"""One job: signalled before its limit, requeued, and what it leaves when it fails."""
 
 import json
 import os

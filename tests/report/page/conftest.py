@@ -18,7 +18,7 @@ BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 
 @pytest.fixture
 def curve():
-    """Leaves `metrics.csv` with so many steps."""
+    """Leaves `metrics.csv` with this number of steps."""
 
     def leave(run, steps: int = 12) -> None:
         lines = ["step,loss,lr,tokens,seconds"]

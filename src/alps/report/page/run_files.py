@@ -22,7 +22,7 @@ MAX_TEXT = 700
 
 
 def rounded(value: Any, digits: int = 6) -> float | int | None:
-    """A number with so many significant digits; None for what JSON cannot hold."""
+    """A number rounded to significant digits; None for what JSON cannot hold."""
     number = float(value)
     if number != number or number in (float("inf"), float("-inf")):
         return None

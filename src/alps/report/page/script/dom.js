@@ -32,7 +32,7 @@ function empty(sentence) {
 
 const DASH = "—";
 
-/** A number with so many significant digits. */
+/** A number rounded to significant digits. */
 function digits(value, count = 4) {
   if (value == null) return DASH;
   if (Number.isInteger(value) && Math.abs(value) < 1e15) return value.toLocaleString("en");
