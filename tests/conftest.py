@@ -94,7 +94,8 @@ def make_trained(make_run, kept_outputs: Path):
     from alps.training.fit import fit
 
     def provide(run) -> None:
-        kept = kept_outputs / f"{run.key}-{digest(to_dict(run.evals))[:12]}"
+        settings = digest(to_dict(replace(run, output_dir="")))  # more than the key: logger, evals
+        kept = kept_outputs / f"{run.key}-{settings[:12]}"
         if not kept.exists():
             begun = replace(run, output_dir=f"{kept}.begun")
             if (task := begun.task_run()) is not None:
