@@ -230,6 +230,7 @@ def test_a_sharded_training_goes_on_as_if_nobody_had_looked(trained):
     assert not (folders[1].path / "epochs").exists()
 
 
+@pytest.mark.usefixtures("preloaded_ranks")
 def test_a_sharded_run_is_evaluated_afterwards_on_two_ranks(trained, tmp_path, alps):
     """By the command line, in workers that torchrun starts."""
     run = copied(trained["fsdp", "random"], tmp_path)
@@ -247,6 +248,7 @@ def test_a_sharded_run_is_evaluated_afterwards_on_two_ranks(trained, tmp_path, a
 TOO_LONG = r"arc_challenge: a choice of 50\d\d tokens does not fit the model's context of 4096"
 
 
+@pytest.mark.usefixtures("preloaded_ranks")
 def test_a_rank_that_fails_amid_a_training_ends_both(tmp_path):
     """The second document is the second rank's; the first waits for its part."""
     documents = write_documents(tmp_path / "documents", choices=5000)
@@ -262,6 +264,7 @@ def test_a_rank_that_fails_amid_a_training_ends_both(tmp_path):
     assert own.startswith("arc_challenge: a choice of")
 
 
+@pytest.mark.usefixtures("preloaded_ranks")
 def test_a_rank_that_fails_in_an_evaluation_ends_both(trained, tmp_path):
     documents = write_documents(tmp_path / "documents", choices=5000)
     run = copied(trained["fsdp", "random"], tmp_path / "o")

@@ -26,7 +26,7 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def two_nodes(preloaded, tmp_path):
+def two_nodes(preloaded, preloaded_ranks, tmp_path):
     """Starts the same command on two nodes."""
     started = []
 

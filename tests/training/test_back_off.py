@@ -180,6 +180,7 @@ main()
 """
 
 
+@pytest.mark.usefixtures("preloaded_ranks")
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_one_rank_without_memory_makes_all_begin_again(
     make_run, monkeypatch, tmp_path, capfd, strategy
