@@ -14,8 +14,8 @@ from alps.execute import execute
 from alps.launch.ranks import fit_on_devices
 from alps.launch.slurm.cluster import (
     QueueUnavailable,
+    known_jobs,
     missing_requirement,
-    queued_jobs,
     submission_environment,
 )
 from alps.launch.slurm.job_states import last_entries
@@ -303,7 +303,7 @@ def test_elements_of_an_array_are_told_apart(fake_cluster):
         "squeue",
         "#!/bin/bash\necho '7_0|RUNNING|one|None|/a b.sh'; echo 'y'; echo '8|PENDING||None|x'\n",
     )
-    job, other = queued_jobs().values()  # the second line is the rest of somebody's command
+    job, other = known_jobs().values()  # the second line is the rest of somebody's command
     assert other.id == "8"
     assert (job.id, job.state, job.nodes, job.script) == ("7_0", "RUNNING", "one", "/a b.sh")
 
