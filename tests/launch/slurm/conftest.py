@@ -38,7 +38,12 @@ fail() {{ echo "slurm_load_jobs error: $1" >&2; exit 1; }}
 [ ! -e silent ] || fail "Unable to contact slurm controller"
 case "$1 $2" in
   "show config") echo "MaxArraySize            = $(cat largest)" ;;
-  "show job") fail "Invalid job id specified" ;;
+  "show job")
+    cat ended queue | grep -q "^$4[_ ]" || fail "Invalid job id specified"  # of an array as a whole
+    while read -r job state script; do
+      case $job in $4_*|$4) echo "JobId=77 ArrayJobId=$4 ArrayTaskId=${{job#*_}} JobName=alps" \
+        "JobState=$state Reason=None Dependency=(null) NodeList=(null) Command=$script" ;; esac
+    done <ended ;;
   *) echo "$@" >>controlled ;;
 esac
 """

@@ -82,8 +82,8 @@ def known_jobs() -> dict[str, Job]:
     Raises:
         QueueUnavailable: If the controller does not answer.
     """
-    which = ("--states=all", "--array", f"--user={os.getuid()}")
-    said = _run("squeue", "--noheader", *which, "--format=%i|%T|%N|%r|%o")
+    which = ("--all", "--states=all", f"--user={os.getuid()}")  # in hidden partitions, too
+    said = _run("squeue", "--noheader", "--array", *which, "--format=%i|%T|%N|%r|%o")
     found = {}
     for line in said.splitlines():
         parts = line.strip().split("|", 4)
