@@ -21,15 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from alps.base.atomic import write_text
-from alps.launch.slurm.cluster import SlurmError, cancel_jobs, is_preempted, requeue_job
-from alps.launch.slurm.submission import (
-    Array,
-    Attempt,
-    Entry,
-    Submission,
-    is_done,
-    needed_by_jobs,
-)
+from alps.launch.slurm.cluster import SlurmError, is_preempted, requeue_job
+from alps.launch.slurm.fail_fast import cancel_if_lost, cancel_others
+from alps.launch.slurm.submission import Array, Attempt, Entry, Submission, needed_by_jobs
 from alps.runs.folder import RunFolder, slurm_job
 from alps.runs.result import RunFailed
 from alps.settings.run import Run
@@ -100,18 +94,20 @@ def main(arguments: Sequence[str]) -> int:
         reason = str(error) or type(error).__name__
         print(f"error: {attempt.entry.key}: {reason}", file=sys.stderr)
         write_text(attempt.failed_path, " ".join(reason.split()))
-        if submission.fail_fast:
+        if submission.fail_fast and not submission.failed_path.exists():
             cancel_others(attempt)
         return 1
     finally:
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # what is left to do is short
     if code == 0:
         free_disk(submission)
+        cancel_if_lost(submission)
     return code
 
 
 def _main(attempt: Attempt) -> int:
     submission, entry = attempt.submission, attempt.entry
+    cancel_if_lost(submission)
     if submission.failed_path.exists():
         raise RunFailed(f"not started, as {submission.failed_path.read_text()} failed (fail_fast)")
     run = entry.run
@@ -217,30 +213,6 @@ def _requeue(attempt: Attempt, ended: SystemExit) -> int:
     requeue_job(slurm_job() or "")
     time.sleep(REQUEUE_SECONDS)
     return int(ended.code or 1)
-
-
-def cancel_others(failed: Attempt) -> None:
-    """Cancels the other jobs of the command, and those that it has not submitted yet."""
-    write_text(failed.submission.failed_path, failed.entry.key)
-    reason = f"cancelled, as {failed.entry.key} failed (fail_fast=true)"
-    others = [
-        attempt
-        for attempt in Submission.read(failed.submission.folder).attempts()
-        if attempt.entry.key != failed.entry.key and not _is_done(attempt.entry)
-    ]
-    try:
-        for attempt in others:
-            write_text(attempt.cancelled_path, reason)
-        cancel_jobs(attempt.job for attempt in others if attempt.job is not None)
-    except (SlurmError, OSError) as error:
-        log.warning("%s failed, but the other jobs go on: %s", failed.entry.key, error)
-
-
-def _is_done(entry: Entry) -> bool:
-    try:
-        return is_done(entry)
-    except Exception:  # its own job says why
-        return False
 
 
 def _num_threads(run: Run, cpus: int) -> int:
