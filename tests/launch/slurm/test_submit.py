@@ -154,6 +154,22 @@ def test_what_a_process_is_at_is_not_submitted(make_run, fake_cluster, tmp_path)
     assert set(done.running) == {run.key} and not done.jobs and not fake_cluster.scripts()
 
 
+def test_a_task_model_that_a_process_trains_has_a_job_for_who_needs_it(
+    make_run, cli, fake_cluster, tmp_path
+):
+    """Else each of them would hold its node and wait for the lock."""
+    from alps.runs.folder import RunFolder
+
+    full, alps = make_run("method=full"), make_run("method=alps")
+    folder = RunFolder(full.folder)
+    with folder.lock():
+        folder.set_status("running")
+        out = cli("submit", *SMALL, "method=alps", check=0).stdout
+    assert f"job 7_0 waits for {full.key}, which runs on " in out
+    assert "--dependency=afterok:7_0" in options(fake_cluster.scripts()[-1])
+    assert set(read_attempts(tmp_path / "outputs")) == {full.key, alps.key}
+
+
 def test_arrays_are_no_larger_than_the_cluster_allows(make_run, fake_cluster, tmp_path):
     fake_cluster.flag("largest", "2")
     runs = [make_run("method=random", f"seed={seed}") for seed in range(5)]

@@ -163,7 +163,8 @@ def print_submitted(submitted: Sequence[Submitted], table: str, finished: int = 
         if each.queued:
             print(f"in the queue before: {_some([f'{k} ({j})' for k, j in each.queued.items()])}")
         for key, host in each.running.items():
-            print(f"not submitted: {key} is running on {host}")
+            waits = f"job {each.jobs[key]} waits for" if key in each.jobs else "not submitted:"
+            print(f"{waits} {key}, which runs on {host} without a job")
     if finished:
         print(f"finished before: {finished}")
     refused = {key: reason for each in submitted for key, reason in each.refused.items()}
