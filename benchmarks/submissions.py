@@ -143,9 +143,13 @@ def main() -> None:
             os.environ["PATH"] = f"{place.absolute() / 'bin'}:{os.environ['PATH']}"
         else:
             write_outputs(arguments.seeds, cluster(place.absolute()))
-        print("| command | seconds | of the CPU | sbatch | squeue, scontrol |\n|---|---|---|---|---|")
+        print(
+            "| command | seconds | of the CPU | sbatch | squeue, scontrol |\n|---|---|---|---|---|"
+        )
         for command in MEASURED:
-            print(_measured(command, arguments.sweep, arguments.rounds, place.absolute()), flush=True)
+            print(
+                _measured(command, arguments.sweep, arguments.rounds, place.absolute()), flush=True
+            )
 
 
 def _measured(command: tuple[str, ...], sweep: int, rounds: int, place: Path) -> str:
