@@ -117,7 +117,7 @@ def test_a_cancelled_job_is_not_requeued(submitted, fake_cluster, monkeypatch, t
 def test_a_folder_with_another_submission_is_left_alone(submitted, tmp_path, capsys):
     run, arguments = submitted("method=full")
     assert main([arguments[0], "another", *arguments[2:]]) == 1
-    assert "has another submission by now" in capsys.readouterr().err
+    assert "now belongs to another submission" in capsys.readouterr().err
     assert not run.folder.exists()
 
 
@@ -166,7 +166,7 @@ def test_settings_that_mean_another_run_by_now_are_refused(submitted, tmp_path, 
     plain["entries"][0]["settings"]["seed"] = 5
     path.write_text(json.dumps(plain))
     assert main(arguments) == 1
-    assert f"submitted as {run.key}, these settings mean full-" in capsys.readouterr().err
+    assert f"submitted as {run.key}, but these settings now give full-" in capsys.readouterr().err
     assert not list((tmp_path / "outputs" / "runs").glob("*/training.json"))
 
 

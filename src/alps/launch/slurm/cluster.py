@@ -70,7 +70,7 @@ def missing_requirement() -> str | None:
     """Why this machine cannot submit jobs, as one sentence with the remedy, or None."""
     gone = [command for command in COMMANDS if shutil.which(command) is None]
     if gone:
-        return f"SLURM needs {' and '.join(gone)}: run this where jobs are submitted"
+        return f"{', '.join(gone)} not found: run this on a machine that submits jobs"
     return None
 
 
@@ -127,8 +127,8 @@ def submit_script(script: Path) -> str | None:
     if done.returncode:
         reason = _last_error(done.stderr)
         if any(text in reason.lower() for text in ("timed out", "unable to contact", "zero bytes")):
-            raise QueueUnavailable(f"sbatch did not get an answer ({reason})")
-        raise SlurmError(f"sbatch did not take the jobs ({reason})")
+            raise QueueUnavailable(f"sbatch got no response ({reason})")
+        raise SlurmError(f"sbatch rejected the jobs ({reason})")
     # Clusters may print a greeting before; with several of them, the id is `7;name`.
     ids = re.findall(r"^(\d+)(?:;\S+)?$", done.stdout, re.MULTILINE)
     return ids[-1] if ids else None

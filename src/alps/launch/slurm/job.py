@@ -83,7 +83,9 @@ def main(arguments: Sequence[str]) -> int:
     folder, submitted, first, index = arguments
     submission = Submission.read(Path(folder))
     if submission.id != submitted:
-        print(f"error: {folder} has another submission by now: nothing is done", file=sys.stderr)
+        print(
+            f"error: {folder} now belongs to another submission: nothing was run", file=sys.stderr
+        )
         return 1
     script = submission.script(Array(first=int(first), count=1))
     attempt = next(a for a in submission.attempts() if (a.script, a.index) == (script, int(index)))
@@ -109,7 +111,9 @@ def _main(attempt: Attempt) -> int:
     submission, entry = attempt.submission, attempt.entry
     cancel_if_lost(submission)
     if submission.failed_path.exists():
-        raise RunFailed(f"not started, as {submission.failed_path.read_text()} failed (fail_fast)")
+        raise RunFailed(
+            f"not started, as {submission.failed_path.read_text()} failed (fail_fast=true)"
+        )
     run = entry.run
     signal.signal(signal.SIGTERM, _stop)  # a training has a handler of its own
     os.environ.setdefault("OMP_NUM_THREADS", str(_num_threads(run, submission.slurm.cpus)))
@@ -162,8 +166,8 @@ def _work(entry: Entry, run: Run) -> None:
         return
     if run.key != entry.key:
         raise RunFailed(
-            f"submitted as {entry.key}, these settings mean {run.key} by now (another version of "
-            "alps, or data or a base model with other contents): submit them again"
+            f"submitted as {entry.key}, but these settings now give {run.key} (another version of "
+            "alps, or changed data or base model): submit them again"
         )
     from alps.execute import execute
     from alps.launch.ranks import fit_on_devices
@@ -195,7 +199,7 @@ def _give_way() -> None:
             requeue_job(job)
             time.sleep(REQUEUE_SECONDS)
     except SlurmError as error:
-        log.warning("preempted, and not put back into the queue: %s", error)
+        log.warning("preempted, but not requeued: %s", error)
 
 
 def _requeue(attempt: Attempt, ended: SystemExit) -> int:
@@ -206,8 +210,8 @@ def _requeue(attempt: Attempt, ended: SystemExit) -> int:
     times = int(counter.read_text()) if counter.exists() else 0
     if times >= largest:
         raise RunFailed(
-            f"the job's time was up more often than hydra.launcher.max_timeouts={largest} allows; "
-            "submitted again, it goes on from its last checkpoint"
+            f"the job reached its time limit more than hydra.launcher.max_timeouts={largest} "
+            "times; `alps retry` resumes it from its last checkpoint"
         )
     write_text(counter, str(times + 1))
     requeue_job(slurm_job() or "")

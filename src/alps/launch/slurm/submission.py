@@ -231,7 +231,7 @@ def submit_lock(output_dir: Path | str) -> Iterator[None]:
     """Held while jobs are submitted or cancelled, so that two shells don't do it at once."""
     folder = jobs_folder(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    waits = "another shell submits or cancels jobs of %s; waiting"
+    waits = "another command is submitting or cancelling jobs of %s; waiting"
     with hold(folder / ".lock", on_wait=lambda: log.warning(waits, output_dir)):
         yield
 

@@ -67,14 +67,14 @@ def too_few_gpus(runs: Iterable[Run], slurm: Slurm) -> str | None:
             return None
         most = max(on_gpus, key=lambda t: t.num_devices)
         return (
-            f"trainer={most.name} trains on GPUs (trainer.accelerator=gpu), but the jobs ask for "
+            f"trainer={most.name} trains on GPUs (trainer.accelerator=gpu), but the jobs request "
             f"none: set hydra.launcher.gpus={most.num_devices}"
         )
     wanted = max((t.num_devices for t in trainers if t.devices != "auto"), default=0)
     if slurm.gpus >= wanted:
         return None
     return (
-        f"hydra.launcher.gpus={slurm.gpus} is fewer than trainer.devices={wanted}: ask for as many"
+        f"hydra.launcher.gpus={slurm.gpus} is fewer than trainer.devices={wanted}: request as many"
     )
 
 
