@@ -1,6 +1,6 @@
 """Commands about jobs in an outputs folder of thousands of runs, on a cluster of scripts.
 
-python benchmarks/submissions.py --seeds 1000 --sweep 500
+python benchmarks/submissions.py --seeds 1000 --sweep 200
 """
 
 from __future__ import annotations
@@ -131,25 +131,22 @@ def main() -> None:
     """Prints the time of each command, and how often it calls SLURM."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=1000, help="four runs of each")
-    parser.add_argument("--sweep", type=int, default=500, help="runs of the submitted sweeps")
+    parser.add_argument("--sweep", type=int, default=200, help="runs of the submitted sweeps")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--keep", type=Path, help="an outputs folder to keep and use again")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        place = arguments.keep or Path(temporary)
+        place = (arguments.keep or Path(temporary)).absolute()
         place.mkdir(parents=True, exist_ok=True)
         os.chdir(place)
         if (place / "state").exists():
-            os.environ["PATH"] = f"{place.absolute() / 'bin'}:{os.environ['PATH']}"
+            os.environ["PATH"] = f"{place / 'bin'}:{os.environ['PATH']}"
         else:
-            write_outputs(arguments.seeds, cluster(place.absolute()))
-        print(
-            "| command | seconds | of the CPU | sbatch | squeue, scontrol |\n|---|---|---|---|---|"
-        )
+            write_outputs(arguments.seeds, cluster(place))
+        print("| command | seconds | of the CPU | sbatch | squeue, scontrol |")
+        print("|---|---|---|---|---|")
         for command in MEASURED:
-            print(
-                _measured(command, arguments.sweep, arguments.rounds, place.absolute()), flush=True
-            )
+            print(_measured(command, arguments.sweep, arguments.rounds, place), flush=True)
 
 
 def _measured(command: tuple[str, ...], sweep: int, rounds: int, place: Path) -> str:
