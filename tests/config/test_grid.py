@@ -66,6 +66,9 @@ def test_points_are_those_that_hydra_composes(experiment: str, scale: str):
         ["experiment=table1", "scale=mini", "method=alps", "data.max_examples=8", "++data.name=x"],
         ["experiment=table1", "scale=mini", "method=lora", "trainer=ddp", "optim.lr=1e-3,1e-4"],
         ["method=alps,random", "ratio=0.1,0.3", "model.path=org/name"],
+        ["evals=held_out", "seed=0,1", "model=tiny"],
+        ["evals=[gsm8k,held_out]", "evals.limit=2,4", "method=full"],
+        ["+evals/benchmark@evals.benchmarks.mine=held_out", "seed=0,1"],
     ],
 )
 def test_overrides_mean_what_they_mean_to_hydra(overrides: list[str]):

@@ -200,7 +200,7 @@ def test_what_one_run_has_passed_the_next_of_a_command_skips(make_run, monkeypat
 
     encoded = []
     monkeypatch.setattr(preflight, "_encode", lambda run, *_: encoded.append(run.seed))
-    done: set[str] = set()
+    done = {}
     for seed in (0, 1):
         RunCheck(make_run("method=full", seed=seed), done=done).check_model()
     assert encoded == [0]
@@ -209,7 +209,7 @@ def test_what_one_run_has_passed_the_next_of_a_command_skips(make_run, monkeypat
 
 
 def test_what_one_run_has_failed_the_next_reports_too(make_run):
-    done: set[str] = set()
+    done = {}
     for seed in (0, 1):
         run = make_run("method=full", "data.max_length=9", seed=seed)
         with pytest.raises(ValueError, match="none of the 24 rows fits"):

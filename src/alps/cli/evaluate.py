@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alps.cli.arguments import top_level_name, without_multirun
 from alps.cli.command import Sections, SettingsCommand
@@ -29,7 +29,7 @@ def evaluate(arguments: Sequence[str]) -> None:
 
     _configure_logging()
     settings = without_multirun(arguments)
-    done: set[str] = set()
+    done: dict[str, Any] = {}
     try:
         grid = len(settings) < len(arguments)
         models = _base_models(settings) if grid else [_model(settings)]

@@ -36,13 +36,13 @@ class GridComposer:
 
     Attributes:
         defaults: The config without any choice, interpolations unresolved.
-        changes: Override -> top-level setting -> its content under this choice.
+        changes: Overrides of one group -> top-level setting -> its content under these choices.
         overrides: Text -> parsed override.
         parts: Parts of runs by their settings, for callers that build runs of the points.
     """
 
     defaults: dict[str, Any] = field(default_factory=dict)
-    changes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    changes: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict)
     overrides: dict[str, Override] = field(default_factory=dict)
     parts: dict[str, Any] = field(default_factory=dict)
 
@@ -76,15 +76,18 @@ class GridComposer:
         if not self.defaults:
             self.defaults = _composed([])
         tree, owners, values = dict(self.defaults), dict[str, str](), list[Override]()
+        choices: dict[str, list[str]] = {}
         for text in point:
             override = self._parsed(text)
             group = override.key_or_group
             if group == "experiment":
                 continue  # a grid and nothing else, see `_axes`
-            if not (conf_dir() / group).is_dir():
+            if _is_group(override):
+                choices.setdefault(group.split("/")[0], []).append(text)
+            else:
                 values.append(override)
-                continue
-            for name, content in self._changes(text, group, str(override.value())).items():
+        for group, texts in choices.items():
+            for name, content in self._changes(group, tuple(texts)).items():
                 if owners.setdefault(name, group) != group:
                     raise NeedsHydra
                 tree[name] = content
@@ -98,22 +101,30 @@ class GridComposer:
     def _parsed(self, text: str) -> Override:
         if text not in self.overrides:
             override = OverridesParser.create().parse_override(text)
-            unusual = override.is_add() or override.is_delete() or override.package is not None
+            added = override.is_add() or override.package is not None
+            unusual = override.is_delete() or (added and not _is_group(override))
             if unusual or override.key_or_group.startswith("hydra"):
                 raise NeedsHydra
             self.overrides[text] = override
         return self.overrides[text]
 
-    def _changes(self, text: str, group: str, choice: str) -> dict[str, Any]:
-        if text not in self.changes:
+    def _changes(self, group: str, texts: tuple[str, ...]) -> dict[str, Any]:
+        if texts not in self.changes:
             try:
-                self.changes[text] = {group: _content(group, choice)}
+                name, _, choice = texts[0].partition("=")
+                if texts[1:] or name != group:  # `+evals/benchmark@evals.benchmarks.x=x`
+                    raise NeedsHydra
+                self.changes[texts] = {group: _content(group, choice)}
             except NeedsHydra:
-                composed, before = _composed([text]), self.defaults
+                composed, before = _composed([*texts]), self.defaults
                 names = composed.keys() | before.keys()
                 differing = {n for n in names if composed.get(n) != before.get(n)}
-                self.changes[text] = {n: composed.get(n) for n in sorted({group, *differing})}
-        return self.changes[text]
+                self.changes[texts] = {n: composed.get(n) for n in sorted({group, *differing})}
+        return self.changes[texts]
+
+
+def _is_group(override: Override) -> bool:
+    return (conf_dir() / override.key_or_group).is_dir()
 
 
 def _axes(overrides: Sequence[str]) -> Mapping[str, Any]:

@@ -23,7 +23,7 @@ def check_runs(names: Sequence[str], runs: Sequence[Run], trains: bool = True) -
     """
     from alps.pipeline.preflight import RunCheck
 
-    done: set[str] = set()
+    done: dict[str, Any] = {}
     checks = [RunCheck(run, trains, done) for run in runs]
     for_each(zip(names, checks, strict=True), RunCheck.check_files)
     for_each(zip(names, checks, strict=True), RunCheck.check_model)

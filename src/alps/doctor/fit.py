@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 from alps.doctor.context import Context
 from alps.doctor.finding import Finding, check
@@ -80,7 +81,7 @@ def start(context: Context) -> Iterator[Finding]:
     from alps.config.errors import error_messages
     from alps.pipeline.preflight import RunCheck
 
-    problems, done = defaultdict[str, int](int), set[str]()
+    problems, done = defaultdict[str, int](int), dict[str, Any]()
     with _offline():
         for run in runs:
             try:

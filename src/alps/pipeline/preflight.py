@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, TypeVar
 
 from alps.base.atomic import can_hold_files
 from alps.base.hashing import digest
@@ -25,6 +26,8 @@ from alps.settings.run import Run
 
 log = logging.getLogger(__name__)
 
+Outcome = TypeVar("Outcome")
+
 
 class RunCheck:
     """Checks of one run that need its model and data, made before its folder exists.
@@ -32,16 +35,17 @@ class RunCheck:
     Of several runs, `check_files` of all comes before `check_model` of any.
     """
 
-    def __init__(self, run: Run, trains: bool = True, done: set[str] | None = None):
+    def __init__(self, run: Run, trains: bool = True, done: dict[str, Any] | None = None):
         """Checks nothing yet.
 
         Args:
             run: The run.
             trains: Whether it is to be trained, or only its base model evaluated.
-            done: Shared by the runs of a command: what one run has passed, the others skip.
+            done: Shared by the runs of a command: what one run has passed, the others skip. Maps
+                a hash of what was checked to the outcome.
         """
         self.run, self.trains = run, trains
-        self.done = set() if done is None else done
+        self.done = {} if done is None else done
 
     def check_files(self) -> None:
         """Checks everything but the model: outputs folder, benchmarks, and every example.
@@ -64,7 +68,7 @@ class RunCheck:
         if run.optim.frozen_dtype == "nf4" and (problem := four_bit_problem()):
             raise ValueError(problem)
         for source in _sources(run):
-            training_examples(source)
+            self._once(["examples", to_dict(source)], partial(training_examples, source))
         task = _finished_task_model(run)
         if task is not None and task.repo:
             from alps.models.hub import check_repo_id
@@ -85,9 +89,10 @@ class RunCheck:
         self._check_template()
         if self.training_done:
             return
-        base = checked_base(run.model)
+        base = self._once(["base", to_dict(run.model)], partial(checked_base, run.model))
         geometry = read_geometry(base)
-        _check_answers(run, base)
+        answers = ["answers", to_dict(run.evals), str(base)]
+        self._once(answers, partial(_check_answers, run, base))
         for source in _sources(run) if self.trains else ():
             self._once([canonical(source), str(base)], partial(_encode, run, source, base))
         run.method.check(geometry)
@@ -135,12 +140,12 @@ class RunCheck:
                 f"{self.run.model.name} has none: use evals.protocol=alpaca or plain"
             )
 
-    def _once(self, subject: object, step: Callable[[], object]) -> None:
-        """Makes a check unless a run of the command has passed it on the same subject."""
+    def _once(self, subject: object, step: Callable[[], Outcome]) -> Outcome:
+        """Outcome of a check, made unless a run of the command has passed it on this subject."""
         key = digest(subject)
         if key not in self.done:
-            step()
-            self.done.add(key)
+            self.done[key] = step()
+        return self.done[key]
 
 
 def check(run: Run, trains: bool = True) -> None:

@@ -19,7 +19,7 @@ def is_finished(run: Run, folder: RunFolder) -> bool:
     return (
         folder.result_path.exists()
         and folder.training_path.exists()
-        and all_evaluated(run.evals, folder, weights_fingerprint(run))
+        and all_evaluated(run.evals, folder, _weights_fingerprint(folder))
         and {b.name for b in run.evals.allowed} <= set(Result.read(folder.result_path).evals)
     )
 
@@ -95,7 +95,7 @@ def evaluation_folders(run: Run, trained: bool) -> list[EvaluationFolder]:
     """
     if trained:
         folder = RunFolder(run.folder)
-        weights = weights_fingerprint(run) if folder.training_path.exists() else ""
+        weights = _weights_fingerprint(folder) if folder.training_path.exists() else ""
         return [EvaluationFolder(folder=folder, weights=weights, evals=run.evals)]
     found = []
     for folder, reads_data in ((run.base_folder, False), (run.base_data_folder, True)):
@@ -127,4 +127,9 @@ def base_result(run: Run) -> Result | None:
 
 def weights_fingerprint(run: Run) -> str:
     """Fingerprint of trained weights: the run and its training."""
-    return digest([run.key, RunFolder(run.folder).training_id])
+    return _weights_fingerprint(RunFolder(run.folder))
+
+
+def _weights_fingerprint(folder: RunFolder) -> str:
+    """The same by the run's folder, whose name is the key: keys take time."""
+    return digest([folder.path.name, folder.training_id])

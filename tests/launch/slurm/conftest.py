@@ -27,6 +27,9 @@ cd {state}
 fail() {{ echo "slurm_load_jobs error: $1" >&2; exit 1; }}
 [ ! -e silent ] || fail "Unable to contact slurm controller"
 cat queue
+[[ "$*" != *--states=all* ]] || while read -r job state script; do
+  echo "$job|$state||None|$script"
+done <ended
 """
 
 SCONTROL = """#!/bin/bash

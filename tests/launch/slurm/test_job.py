@@ -117,7 +117,7 @@ def test_a_cancelled_job_is_not_requeued(submitted, fake_cluster, monkeypatch, t
 def test_a_folder_with_another_submission_is_left_alone(submitted, tmp_path, capsys):
     run, arguments = submitted("method=full")
     assert main([arguments[0], "another", *arguments[2:]]) == 1
-    assert "has another submission by now" in capsys.readouterr().err
+    assert "now belongs to another submission" in capsys.readouterr().err
     assert not run.folder.exists()
 
 
@@ -166,7 +166,7 @@ def test_settings_that_mean_another_run_by_now_are_refused(submitted, tmp_path, 
     plain["entries"][0]["settings"]["seed"] = 5
     path.write_text(json.dumps(plain))
     assert main(arguments) == 1
-    assert f"submitted as {run.key}, these settings mean full-" in capsys.readouterr().err
+    assert f"submitted as {run.key}, but these settings now give full-" in capsys.readouterr().err
     assert not list((tmp_path / "outputs" / "runs").glob("*/training.json"))
 
 
@@ -182,6 +182,34 @@ def test_the_first_failure_cancels_the_other_jobs(submitted, fake_cluster, make_
     (other,) = attempts[runs[0].key]
     assert f"cancelled, as {runs[1].key} failed" in other.cancelled_path.read_text()
     assert main(arguments_of(other)) == 1 and not runs[0].folder.exists()
+
+
+def test_a_lost_job_is_a_failure_that_the_next_one_notices(
+    submitted, fake_cluster, make_run, tmp_path
+):
+    """Nothing of ours runs when memory runs out or a node dies."""
+    runs = [make_run("method=random", f"seed={seed}") for seed in range(3)]
+    submit(missing_entries(runs), Slurm(cpus=1), tmp_path / "outputs", fail_fast=True)
+    submitted("method=random", "seed=9")  # of another command
+    (lost,), (starting,), (other,) = (read_attempts(tmp_path / "outputs")[r.key] for r in runs)
+    fake_cluster.ends(lost.job, "OUT_OF_MEMORY")
+    assert main(arguments_of(starting)) == 1 and not runs[1].folder.exists()
+    assert fake_cluster.jobs() == ["8_0"]
+    for attempt in (starting, other):
+        assert f"cancelled, as {runs[0].key} failed" in attempt.cancelled_path.read_text()
+
+
+@pytest.mark.parametrize(("state", "left"), [("NODE_FAIL", []), ("COMPLETED", ["7_1", "7_2"])])
+def test_a_lost_job_is_noticed_by_one_that_ends(
+    submitted, fake_cluster, make_run, tmp_path, monkeypatch, state, left
+):
+    """One that has completed is not lost, though its files may not be visible here yet."""
+    runs = [make_run("method=random", f"seed={seed}") for seed in range(3)]
+    submit(missing_entries(runs), Slurm(cpus=1), tmp_path / "outputs", fail_fast=True)
+    (ending,) = read_attempts(tmp_path / "outputs")[runs[1].key]
+    monkeypatch.setattr(job_module, "_work", lambda *_: fake_cluster.ends("7_0", state))
+    assert main(arguments_of(ending)) == 0
+    assert fake_cluster.jobs() == left
 
 
 def test_the_retention_policy_is_applied_when_a_job_ends(submitted, make_run, tmp_path):

@@ -175,7 +175,7 @@ def test_cancelling_a_task_model_cancels_who_needs_it(table, cli, states, fake_c
 
 
 def test_a_retry_submits_what_ended_with_the_settings_it_had(table, cli, states, fake_cluster):
-    assert "nothing to submit again" in cli("retry", check=0).stdout
+    assert "nothing to retry" in cli("retry", check=0).stdout
     cli("cancel", "method=full", check=0)
     out = cli("retry", "method=alps", "hydra.launcher.mem=64G", check=0).stdout
     assert out.count("job ") == 2, "its task model, too"

@@ -14,8 +14,8 @@ from alps.execute import execute
 from alps.launch.ranks import fit_on_devices
 from alps.launch.slurm.cluster import (
     QueueUnavailable,
+    known_jobs,
     missing_requirement,
-    queued_jobs,
     submission_environment,
 )
 from alps.launch.slurm.job_states import last_entries
@@ -154,6 +154,22 @@ def test_what_a_process_is_at_is_not_submitted(make_run, fake_cluster, tmp_path)
     assert set(done.running) == {run.key} and not done.jobs and not fake_cluster.scripts()
 
 
+def test_a_task_model_that_a_process_trains_has_a_job_for_who_needs_it(
+    make_run, cli, fake_cluster, tmp_path
+):
+    """Else each of them would hold its node and wait for the lock."""
+    from alps.runs.folder import RunFolder
+
+    full, alps = make_run("method=full"), make_run("method=alps")
+    folder = RunFolder(full.folder)
+    with folder.lock():
+        folder.set_status("running")
+        out = cli("submit", *SMALL, "method=alps", check=0).stdout
+    assert f"job 7_0 waits for {full.key}, which runs on " in out
+    assert "--dependency=afterok:7_0" in options(fake_cluster.scripts()[-1])
+    assert set(read_attempts(tmp_path / "outputs")) == {full.key, alps.key}
+
+
 def test_arrays_are_no_larger_than_the_cluster_allows(make_run, fake_cluster, tmp_path):
     fake_cluster.flag("largest", "2")
     runs = [make_run("method=random", f"seed={seed}") for seed in range(5)]
@@ -183,7 +199,7 @@ def test_an_answer_of_sbatch_that_is_lost_is_no_refusal(make_run, fake_cluster, 
     flag = fake_cluster.flag("unanswered")
     run = make_run("method=full")
     done = submit(missing_entries([run]), Slurm(), tmp_path / "outputs")
-    assert "did not get an answer" in done.refused[run.key]
+    assert "got no response" in done.refused[run.key]
     flag.unlink()
     again = submit(missing_entries([run]), Slurm(), tmp_path / "outputs")
     assert again.queued == {run.key: "7_0"} and not again.jobs
@@ -295,7 +311,7 @@ def test_runs_on_gpus_need_jobs_with_gpus(make_run, trainer, settings, problem):
 
 
 def test_a_machine_without_slurm_is_told_so(without_slurm):
-    assert "needs sbatch and srun and squeue and scontrol" in (missing_requirement() or "")
+    assert "sbatch, srun, squeue, scontrol, scancel not found" in (missing_requirement() or "")
 
 
 def test_elements_of_an_array_are_told_apart(fake_cluster):
@@ -303,7 +319,7 @@ def test_elements_of_an_array_are_told_apart(fake_cluster):
         "squeue",
         "#!/bin/bash\necho '7_0|RUNNING|one|None|/a b.sh'; echo 'y'; echo '8|PENDING||None|x'\n",
     )
-    job, other = queued_jobs().values()  # the second line is the rest of somebody's command
+    job, other = known_jobs().values()  # the second line is the rest of somebody's command
     assert other.id == "8"
     assert (job.id, job.state, job.nodes, job.script) == ("7_0", "RUNNING", "one", "/a b.sh")
 
@@ -346,17 +362,17 @@ def test_what_is_refused_before_anything_is_submitted(
 
 def test_a_sweep_is_submitted_and_the_next_commands_are_printed(cli, fake_cluster, tmp_path):
     done = cli("submit", *SMALL, "method=full,random", "hydra.launcher.partition=gpu", check=0)
-    assert "job 7: 2 of 2: full-" in done.stdout and "alps status" in done.stdout
+    assert "job 7: 2 of 2 runs: full-" in done.stdout and "alps status" in done.stdout
     assert "--partition=gpu" in fake_cluster.scripts()[0]
     again = cli("submit", *SMALL, "method=full,random", check=0)
-    assert "in the queue before: full-" in again.stdout
+    assert "already queued: full-" in again.stdout
     assert "nothing to submit" in again.stdout and len(fake_cluster.scripts()) == 1
 
 
 def test_a_refusal_is_one_sentence(cli, fake_cluster):
     fake_cluster.flag("refused", "invalid partition specified: gpus")
     done = cli("submit", *SMALL, "method=full", check=1)
-    assert "sbatch did not take the jobs (invalid partition specified: gpus)" in done.stderr
+    assert "sbatch rejected the jobs (invalid partition specified: gpus)" in done.stderr
 
 
 def test_the_waiting_command_refuses_alike(alps, fake_cluster):
@@ -364,7 +380,7 @@ def test_the_waiting_command_refuses_alike(alps, fake_cluster):
     settings = ("hydra.launcher.partition=gpus", "method=full,random", *SMALL)
     done = alps("train", "-m", "hydra/launcher=slurm", *settings, check=2)
     error = done.stderr.strip().splitlines()[-1]
-    assert error.startswith("error: sbatch did not take the jobs (invalid partition: gpus)")
+    assert error.startswith("error: sbatch rejected the jobs (invalid partition: gpus)")
     assert "Traceback" not in done.stderr
     done = alps("train", "hydra/launcher=slurm", "method=full", *SMALL, check=2)
     assert "add -m" in done.stderr

@@ -1,4 +1,4 @@
-"""`alps cancel`: takes submitted runs out of the queue."""
+"""`alps cancel`: cancels the jobs of submitted runs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from alps.cli.messages import error_sentence, exit_on_bad_input
 
 
 def cancel(arguments: Sequence[str]) -> None:
-    """Cancels jobs, and those that wait for them.
+    """Cancels jobs and their dependents.
 
-    Each FILTER is as in alps status; without one, everything that was submitted is cancelled. What
-    trains stops with a checkpoint.
+    Each FILTER is as in alps status; without one, everything that was submitted is cancelled.
+    Trainings stop with a checkpoint.
     """
     from alps.launch.slurm import control
     from alps.launch.slurm.cluster import SlurmError
@@ -36,7 +36,7 @@ def cancel(arguments: Sequence[str]) -> None:
     print(
         "`alps retry` submits them again"
         if jobs
-        else "nothing to cancel: no such run is in the queue"
+        else "nothing to cancel: no matching run is queued"
     )
 
 

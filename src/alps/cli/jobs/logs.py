@@ -19,8 +19,8 @@ POLL_SECONDS = 1.0
 def logs(arguments: Sequence[str]) -> None:
     """Prints the output of a run's last job.
 
-    Of a run without a job it is its train.log. KEY is any unique part of a run's key. -f goes on
-    until the job has ended.
+    For a run without a job, prints its train.log. KEY is any unique part of a run's key. -f follows
+    the output until the job ends.
     """
     follow = any(a in FOLLOW for a in arguments)
     values, others = split_settings([a for a in arguments if a not in FOLLOW], ("output_dir",))

@@ -1,4 +1,4 @@
-"""`alps retry`: submits runs again that ended without finishing."""
+"""`alps retry`: resubmits runs that ended without finishing."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def retry(arguments: Sequence[str]) -> None:
-    """Submits runs again that did not finish.
+    """Resubmits runs that ended without finishing.
 
-    Those that failed, were stopped or blocked, or lost their job; each FILTER is as in alps status.
-    They keep the settings that they were submitted with; hydra.launcher.mem=64G and the like change
-    their jobs. Trainings go on from their last checkpoints.
+    These failed, were stopped or blocked, or lost their job; each FILTER is as in alps status. They
+    keep the settings they were submitted with; hydra.launcher.mem=64G and the like change those of
+    their jobs. Trainings resume from their last checkpoints.
     """
     from alps.cli.jobs.submit import print_submitted
     from alps.launch.slurm import control
@@ -39,7 +39,7 @@ def retry(arguments: Sequence[str]) -> None:
         print(f"error: {error_sentence(error)}; nothing more was submitted", file=sys.stderr)
         sys.exit(1)
     if not done:
-        print("nothing to submit again: no such run ended without finishing")
+        print("nothing to retry: no matching run ended without finishing")
         return
     sys.exit(print_submitted(done, ""))
 

@@ -1,4 +1,4 @@
-"""`alps status`: what became of submitted runs."""
+"""`alps status`: the states of submitted runs."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class StatusSettings:
 
 
 def status(arguments: Sequence[str]) -> None:
-    """Lists what became of submitted runs.
+    """Lists the states of submitted runs.
 
     A run is finished, running (with its step, the time left and its node), waiting (for resources),
-    blocked (by another run), failed, stopped, lost (its job is gone) or missing (never submitted).
-    With experiment=... and its settings, the runs of that table, submitted or not. Each FILTER is
-    as in alps runs: a word that a run's line contains, or name=value for one of its columns.
-    --watch goes on until nothing is in the queue any more.
+    blocked (by its task model), failed, stopped, lost (its job is gone) or missing (never
+    submitted). With experiment=... and its settings, lists the runs of that table, submitted or
+    not. Each FILTER is as in alps runs: a word that a run's line contains, or name=value for one of
+    its columns. --watch refreshes until nothing is queued or running.
     """
     watch = WATCH in arguments
     others = [a for a in arguments if a != WATCH]
@@ -118,7 +118,7 @@ def queue_view(output_dir: str) -> QueueView:
         if not missing_requirement():
             return QueueView.now(attempts)
     except QueueUnavailable as error:
-        print(f"warning: {error}: states are those of the run folders", file=sys.stderr)
+        print(f"warning: {error}; states come from the run folders alone", file=sys.stderr)
     return QueueView(attempts=attempts)
 
 

@@ -24,9 +24,9 @@ DRY_RUN = "--dry-run"
 def submit(arguments: Sequence[str]) -> None:
     """Submits runs as SLURM jobs and returns.
 
-    Settings are those of alps train and of its launcher (hydra.launcher.gpus=1). Jobs whose task
-    model is missing wait for its job. What is finished, running or in the queue is not submitted
-    again. --dry-run prints the scripts and submits nothing.
+    Settings are those of alps train and of its launcher (hydra.launcher.gpus=1). Runs that need a
+    task model depend on its job. Runs that are finished, running or queued are not submitted again.
+    --dry-run prints the scripts and submits nothing.
     """
     from alps.launch.slurm.cluster import QueueUnavailable, missing_requirement
     from alps.launch.slurm.submit import missing_entries
@@ -144,7 +144,11 @@ def print_scripts(entries: Sequence[Entry], slurm: Slurm, run: Run) -> None:
     except QueueUnavailable:
         queue = QueueView(attempts=attempts)
     scripts = dry_run(entries, slurm, run.output_dir, queue)
-    print("\n".join(scripts) if scripts else "nothing to submit: all is finished or in the queue")
+    print(
+        "\n".join(scripts)
+        if scripts
+        else "nothing to submit: all runs are finished, queued or running"
+    )
 
 
 def print_submitted(submitted: Sequence[Submitted], table: str, finished: int = 0) -> int:
@@ -158,20 +162,23 @@ def print_submitted(submitted: Sequence[Submitted], table: str, finished: int = 
     jobs = {key: job for each in submitted for key, job in each.jobs.items()}
     for array in dict.fromkeys(job.split("_")[0] for job in jobs.values()):
         keys = [key for key, job in jobs.items() if job.split("_")[0] == array]
-        print(f"job {array}: {len(keys)} of {len(jobs)}: {_some(keys)}")
+        print(f"job {array}: {len(keys)} of {len(jobs)} runs: {_some(keys)}")
     for each in submitted:
         if each.queued:
-            print(f"in the queue before: {_some([f'{k} ({j})' for k, j in each.queued.items()])}")
+            print(f"already queued: {_some([f'{k} ({j})' for k, j in each.queued.items()])}")
         for key, host in each.running.items():
-            print(f"not submitted: {key} is running on {host}")
+            waits = f"job {each.jobs[key]} waits for" if key in each.jobs else "not submitted:"
+            print(f"{waits} {key}, which runs on {host} without a job")
     if finished:
-        print(f"finished before: {finished}")
+        print(f"already finished: {finished}")
     refused = {key: reason for each in submitted for key, reason in each.refused.items()}
     for reason in dict.fromkeys(refused.values()):
         keys = [key for key, why in refused.items() if why == reason]
-        print(f"error: {_some(keys)}: {reason}: see hydra.launcher's settings", file=sys.stderr)
+        print(
+            f"error: {_some(keys)}: {reason}; see the settings of hydra.launcher", file=sys.stderr
+        )
     if not jobs and not refused:
-        print("nothing to submit: all is finished or in the queue")
+        print("nothing to submit: all runs are finished, queued or running")
     if jobs:
         print(f"\nnext: alps status {table}".rstrip())
         print("      alps logs KEY -f")
@@ -179,7 +186,7 @@ def print_submitted(submitted: Sequence[Submitted], table: str, finished: int = 
         if table:
             print(f"      alps report {table}")
     if refused:
-        print("the same command submits what is missing")
+        print("repeat the command to submit the rest")
     return 1 if refused else 0
 
 

@@ -43,8 +43,8 @@ class QueueUnavailable(SlurmError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class QueuedJob:
-    """A job in the queue.
+class Job:
+    """A job that the controller knows.
 
     Attributes:
         id: Job id, with the element of its array: `7_0`.
@@ -60,69 +60,37 @@ class QueuedJob:
     nodes: str
     script: str
 
+    @property
+    def queued(self) -> bool:
+        """Whether it waits or runs."""
+        return self.state not in ENDED
+
 
 def missing_requirement() -> str | None:
     """Why this machine cannot submit jobs, as one sentence with the remedy, or None."""
     gone = [command for command in COMMANDS if shutil.which(command) is None]
     if gone:
-        return f"SLURM needs {' and '.join(gone)}: run this where jobs are submitted"
+        return f"{', '.join(gone)} not found: run this on a machine that submits jobs"
     return None
 
 
-def queued_jobs() -> dict[str, QueuedJob]:
-    """This user's pending and running jobs by id; elements of arrays one by one.
+def known_jobs() -> dict[str, Job]:
+    """This user's jobs by id, elements of arrays one by one; ended ones for some minutes.
+
+    One question, as each costs the controller the same whatever it is about.
 
     Raises:
         QueueUnavailable: If the controller does not answer.
     """
-    fields = "%i|%T|%N|%r|%o"
-    said = _run("squeue", "--noheader", "--array", f"--user={os.getuid()}", f"--format={fields}")
+    which = ("--all", "--states=all", f"--user={os.getuid()}")  # in hidden partitions, too
+    said = _run("squeue", "--noheader", "--array", *which, "--format=%i|%T|%N|%r|%o")
     found = {}
     for line in said.splitlines():
         parts = line.strip().split("|", 4)
         if len(parts) < 5 or not re.fullmatch(r"\d+(_\d+)?", parts[0]):
             continue  # the rest of a command of several lines
         job, state, nodes, reason, script = parts
-        if state not in ENDED:
-            found[job] = QueuedJob(id=job, state=state, reason=reason, nodes=nodes, script=script)
-    return found
-
-
-def known_jobs(array: str) -> dict[str, QueuedJob]:
-    """Elements of an array by id, as long as the controller knows them (minutes after their end).
-
-    Raises:
-        QueueUnavailable: If the controller does not answer.
-    """
-    command = ["scontrol", "show", "job", "--oneliner", array]
-    done = _call(*command)
-    if done.returncode:
-        said = done.stderr + done.stdout
-        if "nvalid job id" in said or "not found" in said:
-            return {}
-        raise QueueUnavailable(f"scontrol does not answer ({_last_error(said)})")
-    found = {}
-    for line in done.stdout.splitlines():
-        # A value ends where the next name begins.
-        values = dict(re.findall(r"(\w+)=(.*?)(?=\s+\w+=|\s*$)", line))
-        for index in _elements(values.get("ArrayTaskId", "")):
-            job = f"{values.get('ArrayJobId', array)}_{index}"
-            found[job] = QueuedJob(
-                id=job,
-                state=values.get("JobState", ""),
-                reason=values.get("Reason", "None"),
-                nodes=values.get("NodeList", "").replace("(null)", ""),
-                script=values.get("Command", ""),
-            )
-    return found
-
-
-def _elements(text: str) -> list[int]:
-    """Indices of an expression such as `3` or `0-2,5%4`."""
-    found: list[int] = []
-    for part in text.partition("%")[0].split(","):
-        if bounds := re.fullmatch(r"(\d+)(?:-(\d+))?", part):
-            found += range(int(bounds[1]), int(bounds[2] or bounds[1]) + 1)
+        found[job] = Job(id=job, state=state, reason=reason, nodes=nodes, script=script)
     return found
 
 
@@ -159,8 +127,8 @@ def submit_script(script: Path) -> str | None:
     if done.returncode:
         reason = _last_error(done.stderr)
         if any(text in reason.lower() for text in ("timed out", "unable to contact", "zero bytes")):
-            raise QueueUnavailable(f"sbatch did not get an answer ({reason})")
-        raise SlurmError(f"sbatch did not take the jobs ({reason})")
+            raise QueueUnavailable(f"sbatch got no response ({reason})")
+        raise SlurmError(f"sbatch rejected the jobs ({reason})")
     # Clusters may print a greeting before; with several of them, the id is `7;name`.
     ids = re.findall(r"^(\d+)(?:;\S+)?$", done.stdout, re.MULTILINE)
     return ids[-1] if ids else None

@@ -21,15 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from alps.base.atomic import write_text
-from alps.launch.slurm.cluster import SlurmError, cancel_jobs, is_preempted, requeue_job
-from alps.launch.slurm.submission import (
-    Array,
-    Attempt,
-    Entry,
-    Submission,
-    is_done,
-    needed_by_jobs,
-)
+from alps.launch.slurm.cluster import SlurmError, is_preempted, requeue_job
+from alps.launch.slurm.fail_fast import cancel_if_lost, cancel_others
+from alps.launch.slurm.submission import Array, Attempt, Entry, Submission, needed_by_jobs
 from alps.runs.folder import RunFolder, slurm_job
 from alps.runs.result import RunFailed
 from alps.settings.run import Run
@@ -89,7 +83,9 @@ def main(arguments: Sequence[str]) -> int:
     folder, submitted, first, index = arguments
     submission = Submission.read(Path(folder))
     if submission.id != submitted:
-        print(f"error: {folder} has another submission by now: nothing is done", file=sys.stderr)
+        print(
+            f"error: {folder} now belongs to another submission: nothing was run", file=sys.stderr
+        )
         return 1
     script = submission.script(Array(first=int(first), count=1))
     attempt = next(a for a in submission.attempts() if (a.script, a.index) == (script, int(index)))
@@ -100,20 +96,24 @@ def main(arguments: Sequence[str]) -> int:
         reason = str(error) or type(error).__name__
         print(f"error: {attempt.entry.key}: {reason}", file=sys.stderr)
         write_text(attempt.failed_path, " ".join(reason.split()))
-        if submission.fail_fast:
+        if submission.fail_fast and not submission.failed_path.exists():
             cancel_others(attempt)
         return 1
     finally:
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # what is left to do is short
     if code == 0:
         free_disk(submission)
+        cancel_if_lost(submission)
     return code
 
 
 def _main(attempt: Attempt) -> int:
     submission, entry = attempt.submission, attempt.entry
+    cancel_if_lost(submission)
     if submission.failed_path.exists():
-        raise RunFailed(f"not started, as {submission.failed_path.read_text()} failed (fail_fast)")
+        raise RunFailed(
+            f"not started, as {submission.failed_path.read_text()} failed (fail_fast=true)"
+        )
     run = entry.run
     signal.signal(signal.SIGTERM, _stop)  # a training has a handler of its own
     os.environ.setdefault("OMP_NUM_THREADS", str(_num_threads(run, submission.slurm.cpus)))
@@ -166,8 +166,8 @@ def _work(entry: Entry, run: Run) -> None:
         return
     if run.key != entry.key:
         raise RunFailed(
-            f"submitted as {entry.key}, these settings mean {run.key} by now (another version of "
-            "alps, or data or a base model with other contents): submit them again"
+            f"submitted as {entry.key}, but these settings now give {run.key} (another version of "
+            "alps, or changed data or base model): submit them again"
         )
     from alps.execute import execute
     from alps.launch.ranks import fit_on_devices
@@ -199,7 +199,7 @@ def _give_way() -> None:
             requeue_job(job)
             time.sleep(REQUEUE_SECONDS)
     except SlurmError as error:
-        log.warning("preempted, and not put back into the queue: %s", error)
+        log.warning("preempted, but not requeued: %s", error)
 
 
 def _requeue(attempt: Attempt, ended: SystemExit) -> int:
@@ -210,37 +210,13 @@ def _requeue(attempt: Attempt, ended: SystemExit) -> int:
     times = int(counter.read_text()) if counter.exists() else 0
     if times >= largest:
         raise RunFailed(
-            f"the job's time was up more often than hydra.launcher.max_timeouts={largest} allows; "
-            "submitted again, it goes on from its last checkpoint"
+            f"the job reached its time limit more than hydra.launcher.max_timeouts={largest} "
+            "times; `alps retry` resumes it from its last checkpoint"
         )
     write_text(counter, str(times + 1))
     requeue_job(slurm_job() or "")
     time.sleep(REQUEUE_SECONDS)
     return int(ended.code or 1)
-
-
-def cancel_others(failed: Attempt) -> None:
-    """Cancels the other jobs of the command, and those that it has not submitted yet."""
-    write_text(failed.submission.failed_path, failed.entry.key)
-    reason = f"cancelled, as {failed.entry.key} failed (fail_fast=true)"
-    others = [
-        attempt
-        for attempt in Submission.read(failed.submission.folder).attempts()
-        if attempt.entry.key != failed.entry.key and not _is_done(attempt.entry)
-    ]
-    try:
-        for attempt in others:
-            write_text(attempt.cancelled_path, reason)
-        cancel_jobs(attempt.job for attempt in others if attempt.job is not None)
-    except (SlurmError, OSError) as error:
-        log.warning("%s failed, but the other jobs go on: %s", failed.entry.key, error)
-
-
-def _is_done(entry: Entry) -> bool:
-    try:
-        return is_done(entry)
-    except Exception:  # its own job says why
-        return False
 
 
 def _num_threads(run: Run, cpus: int) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import chdir, suppress
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from alps.launch.slurm.cluster import RUNNING, QueuedJob, QueueUnavailable
+from alps.launch.slurm.cluster import RUNNING, Job
 from alps.launch.slurm.queue_view import QueueView
 from alps.launch.slurm.submission import Attempt, Attempts, Entry, is_done
 from alps.runs.completion import evaluation_folders
@@ -88,7 +88,8 @@ def _state(entry: Entry, queue: QueueView, needed: RunState | None) -> RunState:
     attempts = queue.attempts.get(entry.key, ())
     attempt = attempts[-1] if attempts else None
     common: dict[str, Any] = {"attempt": len(attempts), "job": attempt.job if attempt else None}
-    job = next((j for a in reversed(attempts) if (j := queue.listed(a)) is not None), None)
+    live = queue.live(entry.key)
+    job = live[-1][1] if live else None
     failure, readable = None, True
     try:
         if is_done(entry) and not (job and _is_trained_again(entry)):
@@ -99,11 +100,6 @@ def _state(entry: Entry, queue: QueueView, needed: RunState | None) -> RunState:
     except (OSError, ValueError) as error:
         failure, readable = str(error), False
     silent = queue.jobs is None and attempt is not None
-    if job is None and not silent:
-        try:
-            job = next((j for a in reversed(attempts) if (j := queue.job(a)) is not None), None)
-        except QueueUnavailable:
-            silent = True
     if job is not None:
         state, reason = _queued_state(job, needed)
         running = state == "running"
@@ -134,7 +130,7 @@ def _is_trained_again(entry: Entry) -> bool:
     return entry.weights != "drop" and not RunFolder(entry.run.folder).has_weights(entry.weights)
 
 
-def _queued_state(job: QueuedJob, needed: RunState | None) -> tuple[State, str]:
+def _queued_state(job: Job, needed: RunState | None) -> tuple[State, str]:
     if job.state in RUNNING:
         return "running", "" if job.state == "RUNNING" else job.state.lower()
     if job.reason.startswith("Dependency"):
@@ -167,10 +163,8 @@ def _ended_state(
     of_earlier = attempt.job is not None and status.get("job") not in (None, attempt.job)
     if status["state"] in ("failed", "stopped") and not (of_earlier or status.get("crashed")):
         return status["state"], status["reason"] or ""
-    ended = "without a trace"
-    with suppress(QueueUnavailable):
-        remembered = queue.remembered(attempt)
-        ended = remembered.state if remembered else ended
+    known = queue.known(attempt)
+    ended = known.state if known else "without a trace"
     job = f"its job {attempt.job}" if attempt.job else "its job"
     if ended == "CANCELLED":
         return "stopped", f"{job} was cancelled; `alps retry` submits it again"

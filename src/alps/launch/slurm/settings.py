@@ -83,21 +83,21 @@ class Slurm:
         for name in self.additional:
             if str(name).replace("_", "-") in OPTIONS_OF_JOBS:
                 found.append(
-                    f"{where}.additional.{name} would replace what jobs need: leave it out"
+                    f"{where}.additional.{name} is an option that alps sets itself: leave it out"
                 )
         texts = (self.name, self.account, self.partition, self.qos, self.constraint, self.mem)
         for text in (*texts, *map(str, self.additional.values())):
             if text is not None and not text.isprintable():
-                found.append(f"{where}: {text!r} has characters that no option of sbatch can have")
+                found.append(f"{where}: {text!r} has characters that sbatch options cannot contain")
         if self.mem is not None and not re.fullmatch(r"[1-9]\d*[KMGT]?", self.mem):
-            found.append(f"{where}.mem={self.mem} is no amount of memory: write it as 64G")
+            found.append(f"{where}.mem={self.mem} is not an amount of memory: write it as 64G")
         try:
             limit = 60 * minutes(self.time)
         except ValueError as error:
             return [*found, f"{where}.{error}"]
         if limit <= self.signal_seconds:
             found.append(
-                f"{where}.time={self.time} is over before a resume point is written: ask for more "
+                f"{where}.time={self.time} ends before a checkpoint is written: request more "
                 f"than {where}.signal_seconds={self.signal_seconds}"
             )
         return found

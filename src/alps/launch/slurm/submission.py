@@ -13,7 +13,7 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -144,7 +144,7 @@ class Submission:
 
     def write_arrays(self) -> None:
         """Writes `arrays.json`: before an array is submitted, and again with its job's id."""
-        write_json(self.folder / ARRAYS, [asdict(array) for array in self.arrays])
+        write_json(self.folder / ARRAYS, [vars(array) for array in self.arrays])
 
     def script(self, array: Array) -> Path:
         """Path of an array's script."""
@@ -231,7 +231,7 @@ def submit_lock(output_dir: Path | str) -> Iterator[None]:
     """Held while jobs are submitted or cancelled, so that two shells don't do it at once."""
     folder = jobs_folder(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    waits = "another shell submits or cancels jobs of %s; waiting"
+    waits = "another command is submitting or cancelling jobs of %s; waiting"
     with hold(folder / ".lock", on_wait=lambda: log.warning(waits, output_dir)):
         yield
 

@@ -46,7 +46,8 @@ class Submitted:
         folder: Folder of the submission, or None if there was nothing to submit.
         jobs: Key -> its new job.
         queued: Key -> its job that was in the queue before.
-        running: Key -> host of a process without a job that is at it.
+        running: Key -> host of a process without a job that is at it; a new job waits for it if
+            other runs need it.
         refused: Key -> why the cluster did not take it.
     """
 
@@ -66,14 +67,14 @@ def too_few_gpus(runs: Iterable[Run], slurm: Slurm) -> str | None:
             return None
         most = max(on_gpus, key=lambda t: t.num_devices)
         return (
-            f"trainer={most.name} trains on GPUs (trainer.accelerator=gpu), but the jobs ask for "
+            f"trainer={most.name} trains on GPUs (trainer.accelerator=gpu), but the jobs request "
             f"none: set hydra.launcher.gpus={most.num_devices}"
         )
     wanted = max((t.num_devices for t in trainers if t.devices != "auto"), default=0)
     if slurm.gpus >= wanted:
         return None
     return (
-        f"hydra.launcher.gpus={slurm.gpus} is fewer than trainer.devices={wanted}: ask for as many"
+        f"hydra.launcher.gpus={slurm.gpus} is fewer than trainer.devices={wanted}: request as many"
     )
 
 
@@ -204,8 +205,13 @@ def dry_run(
 
 
 def _to_submit(entries: Sequence[Entry], queue: QueueView) -> tuple[list[Entry], Submitted]:
-    """Entries that no job and no process is at, and what is known of the others."""
+    """Entries that no job and no process is at, and what is known of the others.
+
+    A task model that a process without a job trains has a job, too, which waits for its lock: else
+    each run that needs it would wait there, with resources of its own.
+    """
     done, new = Submitted(), []
+    needed = {entry.needs for entry in entries}
     for entry in entries:
         live = queue.live(entry.key)
         covering = [job for attempt, job in live if _covers(attempt.entry, entry)]
@@ -213,6 +219,8 @@ def _to_submit(entries: Sequence[Entry], queue: QueueView) -> tuple[list[Entry],
             done.queued[entry.key] = covering[-1].id
         elif not live and (host := _host(entry)):
             done.running[entry.key] = host
+            if entry.key in needed:
+                new.append(entry)
         else:
             new.append(entry)
     return new, done

@@ -65,7 +65,9 @@ def run_jobs(
     try:
         states = wait_for_jobs(waiting, output_dir, slurm.poll_seconds, on_jobs_ended)
     except KeyboardInterrupt:
-        log.warning("no longer waiting; the jobs go on (alps status). To end them: alps cancel")
+        log.warning(
+            "no longer waiting; the jobs keep running (alps status). To end them: alps cancel"
+        )
         raise
     failures = {s.entry.key: _failure(s) for s in states if s.state != "finished"}
     failures |= done.refused

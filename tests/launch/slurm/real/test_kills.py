@@ -67,7 +67,7 @@ def test_a_controller_that_dies_while_jobs_run(queue, controller):
     out = queue.submit("method=random", check=1)
     assert "does not answer" in out and "nothing was submitted" in out
     out = queue.alps("status")
-    assert "states are those of the run folders" in out
+    assert "states come from the run folders alone" in out
     assert queue.states()[run.name].state in ("running", "finished")
     other = next(s for key, s in queue.states().items() if key != run.name)
     assert (other.state, other.reason) == ("unknown", "the queue does not answer")

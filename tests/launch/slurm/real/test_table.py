@@ -44,7 +44,7 @@ def test_a_failing_task_model_among_six_blocks_its_own_run_only(queue):
         assert "became nan" in (queue.outputs / "runs" / state.entry.key / "train.log").read_text()
     done = trainings(queue)
     out = queue.submit(*points)
-    assert "finished before: 2" in out
+    assert "already finished: 2" in out
     assert sum(array["count"] for array in arrays(queue)) == 6 + 3
     queue.alps("cancel")
     queue.until_ended()
@@ -59,7 +59,7 @@ def test_three_shells_at_once_train_each_run_once(queue):
     outs = [shell.communicate(timeout=200)[0] for shell in shells]
     assert [shell.returncode for shell in shells] == [0, 0, 0], outs
     assert sorted(array["count"] for array in arrays(queue)) == [1, 1], outs
-    assert any("in the queue before: full-" in out or "nothing to submit" in out for out in outs)
+    assert any("already queued: full-" in out or "nothing to submit" in out for out in outs)
     assert queue.until_ended() == "2 finished"
     done = trainings(queue)
     assert "nothing to submit" in queue.submit("method=alps")
@@ -80,7 +80,7 @@ def test_a_job_whose_shell_was_killed_is_adopted(queue, tmp_path):
     (job,) = queue.queued()
     assert queue.only().job == job and queue.only().queued
     out = queue.submit("method=alps")
-    assert f"({job})" in out.split("in the queue before: full-")[1].splitlines()[0]
+    assert f"({job})" in out.split("already queued: full-")[1].splitlines()[0]
     queue.until_ended("2 finished")
     assert len(arrays(queue)) == 2 and len(list(queue.outputs.glob("jobs/*/*.log"))) == 2
 
@@ -110,7 +110,7 @@ def test_a_cancelled_task_model_goes_on_and_so_do_its_dependents(queue, uninterr
     for name in (task, dependent):
         assert_same(queue.outputs / "runs" / name, reference)
     assert {s.attempt for s in queue.states().values()} == {2}
-    assert "nothing to submit again" in queue.alps("retry")
+    assert "nothing to retry" in queue.alps("retry")
 
 
 def test_the_first_failure_may_cancel_the_others(queue):
