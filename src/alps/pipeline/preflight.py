@@ -68,7 +68,7 @@ class RunCheck:
         if run.optim.frozen_dtype == "nf4" and (problem := four_bit_problem()):
             raise ValueError(problem)
         for source in _sources(run):
-            self._once(["examples", to_dict(source)], partial(training_examples, source))
+            self._once(["examples", to_dict(source)], partial(_read_examples, source))
         task = _finished_task_model(run)
         if task is not None and task.repo:
             from alps.models.hub import check_repo_id
@@ -210,6 +210,10 @@ def _has_chat_template(run: Run) -> bool:
     from alps.models.load import load_tokenizer
 
     return bool(load_tokenizer(materialize(run.model)).chat_template)
+
+
+def _read_examples(source: Source) -> None:
+    training_examples(source)  # not kept: there may be many
 
 
 def _check_answers(run: Run, base: Path) -> None:
