@@ -32,6 +32,22 @@ def goes_on(queue, run: Path, reference: Path) -> None:
     assert_same(run, reference)
 
 
+def test_a_lost_job_may_cancel_the_others(queue):
+    """Its process cannot do so any more; another does when it ends."""
+    long = ("optim.epochs=30,1000,2000", "trainer.checkpoint_every_n_steps=1000")
+    queue.submit("method=full", *long, "fail_fast=true")
+    queue.until(lambda: len(list(queue.outputs.glob("runs/*/metrics.csv"))) == 3)
+    jobs = {s.entry.run.optim.epochs: s.job for s in queue.states().values()}
+    index = jobs[1000].partition("_")[2]
+    for process in processes("python", "alps.launch.slurm.job", cwd=queue.folder):
+        if Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")[-2] == index.encode():
+            os.kill(process, signal.SIGKILL)
+    queue.until_ended()
+    states = {s.entry.run.optim.epochs: s for s in queue.states().values()}
+    assert [states[n].state for n in (30, 1000, 2000)] == ["finished", "lost", "stopped"]
+    assert f"as {states[1000].entry.key} failed (fail_fast=true)" in states[2000].reason
+
+
 @pytest.mark.parametrize("victim", ["python", "srun"])
 def test_a_killed_process_of_a_job(queue, uninterrupted, victim):
     queue.submit(*LONG)
