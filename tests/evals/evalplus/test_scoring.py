@@ -20,16 +20,16 @@ def named(problem_set, programs):
     return {r["task_id"]: p for r, p in zip(problem_set.problems, programs, strict=True)}
 
 
-def shorten_limits(patch):
-    limits = {"min_time_limit": 0.3, "gt_time_limit_factor": 4.0}
+def set_limits(patch, seconds, longer):
+    limits = {"min_time_limit": seconds, "gt_time_limit_factor": 4.0}
     patch.setattr(evalplus_scoring, "LIMITS", limits)
-    longer = {"min_time_limit": 0.8, "gt_time_limit_factor": 8.0}
-    patch.setattr(evalplus_scoring, "LONGER_LIMITS", longer)
+    limits = {"min_time_limit": longer, "gt_time_limit_factor": 8.0}
+    patch.setattr(evalplus_scoring, "LONGER_LIMITS", limits)
 
 
 @pytest.fixture(autouse=True)
 def short_limits(monkeypatch):
-    shorten_limits(monkeypatch)
+    set_limits(monkeypatch, 0.3, 0.8)
 
 
 VERDICTS = [
@@ -66,7 +66,7 @@ def judged(tmp_path_factory, problems):
     folder = tmp_path_factory.mktemp("judged")
     wanted = problems(len(VERDICTS))
     with pytest.MonkeyPatch.context() as patch:
-        shorten_limits(patch)
+        set_limits(patch, 0.3, 0.8)
         patch.setattr(evalplus_scoring, "num_workers", lambda: 2)
         found = score(wanted, named(wanted, [v[0] for v in VERDICTS]), folder)
     return wanted, found, folder
@@ -115,7 +115,7 @@ def test_files_are_in_evalplus_format_and_evalplus_agrees(judged, tmp_path):
             assert own == theirs
 
 
-def rescored(folder, scratch, dataset):
+def rescored(folder, scratch, dataset, seconds=0.8):
     """What `evalplus.evaluate` itself makes of the samples, without the pause at its end."""
     samples = scratch / "samples.jsonl"
     lines = (folder / "samples.jsonl").read_text().splitlines(keepends=True)
@@ -125,7 +125,7 @@ def rescored(folder, scratch, dataset):
     code = (
         "import time; pause = time.sleep; time.sleep = lambda s: pause(min(s, 0.1))\n"
         "from evalplus.evaluate import evaluate\n"
-        f"evaluate({dataset!r}, {str(samples)!r}, parallel=1, min_time_limit=0.8)"
+        f"evaluate({dataset!r}, {str(samples)!r}, parallel=1, min_time_limit={seconds})"
     )
     outer = {k: v for k, v in os.environ.items() if not k.startswith("EVALPLUS")}
     env = {
@@ -228,8 +228,12 @@ def test_reference_solutions_of_real_problems_pass(dataset, tmp_path, monkeypatc
 
 
 @pytest.mark.skipif("ALPS_DATA_DIR" not in os.environ, reason="needs ALPS_DATA_DIR")
-def test_mixed_samples_of_real_problems_as_evalplus_judges_them(tmp_path):
-    """Right, wrong, slow and broken programs to real problems: our stock verdicts are EvalPlus'."""
+def test_mixed_samples_of_real_problems_as_evalplus_judges_them(tmp_path, monkeypatch):
+    """Right, wrong and broken programs to real problems: our stock verdicts are EvalPlus'.
+
+    None is endless, and limits are so long that a busy machine decides nothing.
+    """
+    set_limits(monkeypatch, 20, 20)
     real = load_release("humaneval", Path(os.environ["ALPS_DATA_DIR"]), 40)
     programs = {}
     for number, row in enumerate(real.problems):
@@ -242,7 +246,7 @@ def test_mixed_samples_of_real_problems_as_evalplus_judges_them(tmp_path):
             f"{inner}\ndef {name}(*x):\n    return inner(*x)\n",
             f"def {name}(*x):\n    return None\n",
             f"{inner}\ndef {name}(*x):\n    y = inner(*x)\n    return y + y\n",
-        ][number % 5]
+        ][number % 5 if name not in row["canonical_solution"] else 0]  # a call of itself
     found = score(real, programs, tmp_path)
-    assert rescored(tmp_path, tmp_path, "humaneval")["eval"] == found.eval_results["eval"]
+    assert rescored(tmp_path, tmp_path, "humaneval", 20)["eval"] == found.eval_results["eval"]
     assert 8 < sum(found.passed(plus=True).values()) < 30
