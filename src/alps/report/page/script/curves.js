@@ -14,7 +14,7 @@ function placeOf(run, i) {
   return place >= 0 ? place : i;
 }
 
-section("curves", ["q", "facets", "sel", "axis", "sort"], (body, controls) => {
+section("curves", ["q", "facets", "brush", "sel", "axis", "sort"], (body, controls) => {
   const shown = runsToShow((run) => run.curve);
   const thinned = shown.filter((run) => run.curve.total > run.curve.step.length);
   controls.replaceChildren(

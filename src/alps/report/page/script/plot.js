@@ -74,8 +74,11 @@ function schedule(pause = 0) {
     const next = [...visible].find((id) => stale.has(id));
     if (!next) return performance.mark("charts");
     stale.delete(next);
-    sections.get(next).draw();
-    schedule();
+    try {
+      sections.get(next).draw();
+    } finally {
+      schedule(); // an error of one section leaves the others
+    }
   }, pause);
 }
 

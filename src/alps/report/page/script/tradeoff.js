@@ -13,7 +13,7 @@ function paretoFront(points, lower) {
   return front;
 }
 
-section("tradeoff", ["q", "facets", "sel", "x", "score"], (body, controls) => {
+section("tradeoff", ["q", "facets", "brush", "sel", "x", "score"], (body, controls) => {
   const [title, scale] = COST_AXES[state.x] || COST_AXES.trainable_fraction;
   const i = scoreIndex(state.score), score = content.scores[i];
   controls.replaceChildren(
@@ -40,5 +40,5 @@ section("tradeoff", ["q", "facets", "sel", "x", "score"], (body, controls) => {
   const front = paretoFront(points, score.lower);
   traces.unshift({ type: "scatter", mode: "lines", name: "Pareto front", x: front.map((p) => p.x), y: front.map((p) => p.y),
     line: { shape: "hv", color: css("--quiet"), width: 1.5, dash: "dot" }, hoverinfo: "skip" });
-  plot(body, traces, { xaxis: { title }, yaxis: { title: safe(score.name) }, hovermode: "closest" }, (point) => point.customdata && toggleRun(byKey.get(point.customdata)));
+  plot(body, traces, { xaxis: { title }, yaxis: { title: safe(cut(score.name)) }, hovermode: "closest" }, (point) => point.customdata && toggleRun(byKey.get(point.customdata)));
 });
