@@ -22,7 +22,8 @@ section("tradeoff", ["q", "facets", "brush", "sel", "x", "score"], (body, contro
   const points = matching.filter((run) => run.scores?.[i] != null && run.costs?.[state.x] != null)
     .map((run) => ({ run, x: scale * run.costs[state.x], y: run.scores[i], interval: run.intervals[i] }));
   if (!points.length) return nothing(body, "No run here has this score and this cost: `alps evaluate run=KEY` measures scores.");
-  controls.append(note(`${score.lower ? "lower" : "higher"} is better; click a point to select its run`));
+  const mixed = ["data", "model"].filter((name) => new Set(points.map((p) => p.run[name])).size > 1);
+  controls.append(note(`${score.lower ? "lower" : "higher"} is better; click a point to select its run${mixed.length ? `; the runs differ in ${mixed.join(" and ")}: filter for a front of one` : ""}`));
   const colours = methodColours();
   const bars = points.length <= MOST_BARS;
   const traces = methodNames.filter((method) => points.some((p) => p.run.method === method)).map((method) => {
