@@ -33,7 +33,7 @@ function dimension(id, shown, label = id) {
   const axis = { name: id, label: safe(cut(label, 22)), multiselect: true };
   if (values.every((value) => typeof value === "number")) {
     const scale = id === PERCENT ? 100 : 1, own = ranges?.filter((range) => typeof range !== "string");
-    return { ...axis, values: values.map((value) => scale * value), constraintrange: own?.length ? own.map((range) => range.map((end) => scale * end)) : undefined };
+    return { ...axis, tickformat: ".4~g", values: values.map((value) => scale * value), constraintrange: own?.length ? own.map((range) => range.map((end) => scale * end)) : undefined };
   }
   const names = [...new Set(values.map(plain))].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
   const places = ranges?.map((range) => names.indexOf(range)).filter((place) => place >= 0);
