@@ -1,50 +1,20 @@
 """The page in a real browser: filters, hover values, links, keyboard, themes, hostile texts."""
 
 import json
-import time
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 from browser import Tab, browser
+from page_tab import ROWS, SECTIONS, draw, show, write
+from scipy.stats import rankdata
 
 from alps.heads.head_set import HeadSet
 from alps.report.heads.overlap import compare
+from alps.report.page.differences import pooled
+from alps.report.page.page_run import runs_in_folder
 from alps.runs.folder import RunFolder
 
 pytestmark = pytest.mark.browser
-SECTIONS = (
-    "tradeoff",
-    "curves",
-    "heads",
-    "overlap",
-    "differences",
-    "parallel",
-    "compare",
-    "details",
-)
-ROWS = "[...document.querySelectorAll('#table tbody tr')].map(r => r.dataset.key)"
-
-
-def show(tab: Tab, page: Path, address: str = "", **window) -> None:
-    tab.open("about:blank")
-    tab.open(page.as_uri() + address, **window)
-    tab.wait_for("document.documentElement.dataset.ready === 'all'")
-
-
-def draw(tab: Tab, section: str) -> None:
-    """Scrolls to a section and waits for what it shows."""
-    tab.evaluate(f"document.getElementById('{section}').scrollIntoView()")
-    done = f"document.querySelector('#{section} :is(.main-svg, .empty, table)')"
-    assert tab.wait_for(f"!!{done}"), section
-    time.sleep(0.3)
-
-
-def write(tab: Tab, text: str) -> None:
-    tab.evaluate(
-        f"(q => {{ q.value = {json.dumps(text)}; q.dispatchEvent(new Event('input')) }})"
-        "(document.getElementById('query'))"
-    )
 
 
 def hover(tab: Tab, expression: str) -> str:
@@ -53,24 +23,6 @@ def hover(tab: Tab, expression: str) -> str:
     tab.move(x, y)
     text = "document.querySelector('.hoverlayer .hovertext')?.textContent"
     return tab.wait_for(text)
-
-
-def drag_along_axis(tab: Tab, name: str, low: float, high: float) -> None:
-    """Draws a range on an axis of the parallel coordinates; its ends are shares of the axis."""
-    draw(tab, "parallel")
-    place = (
-        "(() => { const at = document.querySelector('#parallel .plot').data[0].dimensions"
-        f".findIndex(d => d.name === '{name}');"
-        "const r = document.querySelectorAll('#parallel .axis-brush .background')[at]"
-        ".getBoundingClientRect(); return [r.x + r.width / 2, r.y, r.height] })()"
-    )
-    x, top, height = tab.evaluate(place)
-    start, end = top + height * (1 - low), top + height * (1 - high)
-    tab.move(x, start)
-    tab.mouse("mousePressed", x, start)
-    for step in range(1, 6):
-        tab.mouse("mouseMoved", x, start + (end - start) * step / 5)
-    tab.mouse("mouseReleased", x, end)
 
 
 def result(run) -> dict:
@@ -110,7 +62,7 @@ def test_filters_filter_and_links_keep_the_view(some_runs, page, tmp_path):
         assert not tab.errors()
 
 
-def test_hovers_show_the_numbers_of_the_result(some_runs, page, tmp_path):
+def test_hovers_show_the_numbers_of_the_result(made, some_runs, page, tmp_path):
     full, alps = result(some_runs["full"]), result(some_runs["alps"])
     with browser(tmp_path) as tab:
         show(tab, page(), f"#x=train_seconds&a={alps['key']}", width=1600, height=1000)
@@ -140,6 +92,16 @@ def test_hovers_show_the_numbers_of_the_result(some_runs, page, tmp_path):
         text = hover(tab, cell)
         assert "layer 2, head 1 (KV group 0)" in text and "chosen" in text
         assert f"pad score {float(f'{heads.scores[2][1]:.6g}')}" in text
+        tab.move(1, 1)
+        draw(tab, "differences")
+        (row,) = [
+            r
+            for r in pooled(runs_in_folder(made.output_dir), ["gsm8k"])
+            if r["to"] == "full" and r["value"] == alps["evals"]["gsm8k"]["accuracy"] - 0.75
+        ]
+        text = hover(tab, point.replace("#tradeoff", "#differences") % alps["key"])
+        low, high = (f"{row[end]:.4g}" for end in ("low", "high"))
+        assert f"{row['value']:.4g} [{low}, {high}]p {row['p']}" in text
         assert not tab.errors()
 
 
@@ -248,89 +210,13 @@ def test_a_long_table_grows_and_long_names_of_runs_differ(synthetic, made, page,
         assert not tab.errors()
 
 
-def test_addresses_and_words_that_no_page_wrote_break_nothing(some_runs, page, tmp_path):
-    full = some_runs["full"].key
-    odd = (
-        f"#sel={full},{full},nothing&x=toString&axis=constructor&mode=__proto__&verdict=valueOf"
-        "&score=constructor&to=constructor&a=x&b=y&run=z&cols=q&sort=valueOf:up&brush=%5B1"
-    )
+def test_equal_scores_have_equal_ranks(some_runs, page, tmp_path):
+    path = RunFolder(some_runs["alps"].folder).heads_path
+    heads = json.loads(path.read_text())
+    heads["scores"] = scores = [[0.5, 0.25, 0.0, 0.25, 0.0, 0.0], *[[0.0] * 6] * 3]
+    path.write_text(json.dumps(heads))
     with browser(tmp_path) as tab:
-        show(tab, page(), odd)
-        for section in SECTIONS:
-            draw(tab, section)
-        assert "1 selected" in tab.evaluate("document.getElementById('chosen').textContent")
-        tab.evaluate("document.getElementById('clear').click()")
-        every = tab.evaluate(ROWS)
-        assert len(every) == 5
-        for query, count in (
-            ("constructor=1", 0), ("__proto__<2", 0), ("ratio<", 5), ("seed=", 5), ('"', 5),
-            ("ratio!=0.10", 3), ("ratio=0.10", 2), ('method="alps"', 1), ("\"full", 1),
-            ("optim.lr!=0.1", 5), ("(", 0), ("=", 0), ("<b>", 0),
-        ):  # fmt: skip
-            write(tab, query)
-            assert len(tab.evaluate(ROWS)) == count, query
-        assert not tab.errors()
-
-
-def test_b_is_another_run_than_a_or_none(some_runs, page, tmp_path):
-    titles = "[...document.querySelectorAll('#heads h3')].map(t => t.textContent)"
-    with browser(tmp_path) as tab:
-        show(tab, page(), f"#a={some_runs['random'].key}")
+        show(tab, page(), f"#a={some_runs['alps'].key}&mode=rank")
         draw(tab, "heads")
-        first = tab.evaluate(titles)
-        assert len(first) == 3 and first[0].startswith("random") and first[1].startswith("alps")
-        tab.evaluate(
-            "(s => { s.value = s.options[0].value; s.dispatchEvent(new Event('change')) })"
-            "(document.querySelectorAll('#heads select')[1])"
-        )
-        tab.wait_for(f"{titles}.length === 1")
-        assert tab.evaluate("document.querySelectorAll('#heads select')[1].value") == "none"
-        assert not tab.errors()
-
-
-def test_ranges_of_the_parallel_coordinates_filter_the_runs(some_runs, page, tmp_path):
-    keys = {name: run.key for name, run in some_runs.items()}
-    with browser(tmp_path) as tab:
-        path = page()
-        show(tab, path, width=1600, height=1000)
-        draw(tab, "parallel")
-        drag_along_axis(tab, "trainable_fraction", 0.5, 0.8)
-        tab.wait_for(f"{ROWS}.length === 0")
-        tab.evaluate("document.getElementById('clear').click()")
-        time.sleep(0.3)
-        drag_along_axis(tab, "train_seconds", 0.3, 0.7)  # of 10.5, 21 and 31.5 seconds
-        tab.wait_for(f"{ROWS}.length === 1")
-        assert tab.evaluate(ROWS) == [keys["alps"]]
-        address = tab.evaluate("location.hash")
-        show(tab, path, address, width=1600, height=1000)
-        assert tab.evaluate(ROWS) == [keys["alps"]]
-        draw(tab, "parallel")
-        drawn = "document.querySelector('#parallel .plot').data[0].dimensions"
-        assert tab.evaluate(f"{drawn}.filter(d => d.constraintrange).map(d => d.name)") == [
-            "train_seconds"
-        ]
-        assert tab.evaluate(f"{drawn}[0].values.length") == 3
-        tab.evaluate("document.getElementById('clear').click()")
-        assert len(tab.evaluate(ROWS)) == 5
-        time.sleep(0.3)
-        drag_along_axis(tab, "method", 0.65, 1.0)
-        tab.wait_for(f"{ROWS}.length === 1")
-        assert tab.evaluate(ROWS) == [keys["random"]]
-        assert not tab.errors()
-
-
-@pytest.mark.parametrize("width", [360, 1280])
-def test_texts_of_charts_and_names_of_runs_have_room(some_runs, page, tmp_path, width):
-    cut = """(id => [...document.querySelectorAll('#' + id + ' .plot')].flatMap(plot => {
-      const r = plot.getBoundingClientRect();
-      return [...plot.querySelectorAll('svg text')].filter(text => {
-        const t = text.getBoundingClientRect();
-        return t.width && (t.left < r.left - 1 || t.right > r.right + 1);
-      }).map(text => text.textContent) }))"""
-    with browser(tmp_path) as tab:
-        show(tab, page(), width=width, height=740)
-        name = "document.querySelector('#table .name').getBoundingClientRect()"
-        assert tab.evaluate(f"{name}.height") < 50
-        for section in SECTIONS:
-            draw(tab, section)
-            assert tab.evaluate(f"{cut}('{section}')") == [], section
+        z = tab.evaluate("document.querySelector('#heads .plot').data[0].z")
+    assert z == rankdata([[-s for s in row] for row in scores], axis=None).reshape(4, 6).tolist()

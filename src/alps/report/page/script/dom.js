@@ -21,7 +21,7 @@ function choice(label, options, value, change) {
     const [own, text] = Array.isArray(option) ? option : [option, option];
     select.append(el("option", { value: own, selected: String(own) === String(value) }, text));
   }
-  return el("label", {}, label + " ", select);
+  return el("label", { hidden: !options.length }, label + " ", select);
 }
 
 /** A sentence where there is nothing to show; a part in backticks is a command. */

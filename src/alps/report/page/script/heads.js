@@ -8,12 +8,13 @@ function outlines(heads) {
   return { type: "path", path, line: { color: css("--mark"), width: 2 } };
 }
 
-/** For each head, its rank among all scores: 1 is the highest. */
+/** For each head, its rank among all scores: 1 is the highest; equal scores share their mean rank. */
 function ranks(scores) {
-  const order = scores.flat().map((score, place) => [score, place]).sort(([a], [b]) => b - a);
-  const found = [];
-  order.forEach(([, place], rank) => { found[place] = rank + 1; });
-  return scores.map((row, layer) => row.map((_, head) => found[layer * row.length + head]));
+  const places = new Map();
+  scores.flat().filter((score) => score != null).sort((a, b) => b - a)
+    .forEach((score, place) => places.set(score, [places.get(score)?.[0] ?? place, place]));
+  const rank = (score) => 1 + (places.get(score)[0] + places.get(score)[1]) / 2;
+  return scores.map((row) => row.map((score) => (score == null ? null : rank(score))));
 }
 
 const MODES = { score: "scores", rank: "ranks", chosen: "chosen heads" };
@@ -50,7 +51,7 @@ function oneMap(run, mode) {
 
 function differenceMap(a, b, mode) {
   const first = values(a.heads, mode), second = values(b.heads, mode);
-  const z = first.map((row, layer) => row.map((value, head) => value - second[layer][head]));
+  const z = first.map((row, layer) => row.map((value, head) => (value == null || second[layer][head] == null ? null : value - second[layer][head])));
   const inA = new Set(a.heads.chosen), inB = new Set(b.heads.chosen);
   const text = z.map((row, layer) => row.map((value, head) => {
     const k = layer * row.length + head;

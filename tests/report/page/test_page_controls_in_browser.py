@@ -1,0 +1,115 @@
+"""Addresses, words and choices of a reader, ranges of the parallel coordinates, narrow windows."""
+
+import time
+
+import pytest
+from browser import Tab, browser
+from page_tab import ROWS, SECTIONS, draw, show, write
+
+pytestmark = pytest.mark.browser
+
+
+def drag_along_axis(tab: Tab, name: str, low: float, high: float) -> None:
+    """Draws a range on an axis of the parallel coordinates; its ends are shares of the axis."""
+    draw(tab, "parallel")
+    place = (
+        "(() => { const at = document.querySelector('#parallel .plot').data[0].dimensions"
+        f".findIndex(d => d.name === '{name}');"
+        "const r = document.querySelectorAll('#parallel .axis-brush .background')[at]"
+        ".getBoundingClientRect(); return [r.x + r.width / 2, r.y, r.height] })()"
+    )
+    x, top, height = tab.evaluate(place)
+    start, end = top + height * (1 - low), top + height * (1 - high)
+    tab.move(x, start)
+    tab.mouse("mousePressed", x, start)
+    for step in range(1, 6):
+        tab.mouse("mouseMoved", x, start + (end - start) * step / 5)
+    tab.mouse("mouseReleased", x, end)
+
+
+def test_addresses_and_words_that_no_page_wrote_break_nothing(some_runs, page, tmp_path):
+    full = some_runs["full"].key
+    odd = (
+        f"#sel={full},{full},nothing&x=toString&axis=constructor&mode=__proto__&verdict=valueOf"
+        "&score=constructor&to=constructor&a=x&b=y&run=z&cols=q&sort=valueOf:up&brush=%5B1"
+    )
+    with browser(tmp_path) as tab:
+        show(tab, page(), odd)
+        for section in SECTIONS:
+            draw(tab, section)
+        assert "1 selected" in tab.evaluate("document.getElementById('chosen').textContent")
+        tab.evaluate("document.getElementById('clear').click()")
+        every = tab.evaluate(ROWS)
+        assert len(every) == 5
+        for query, count in (
+            ("constructor=1", 0), ("__proto__<2", 0), ("ratio<", 5), ("seed=", 5), ('"', 5),
+            ("ratio!=0.10", 3), ("ratio=0.10", 2), ('method="alps"', 1), ("\"full", 1),
+            ("optim.lr!=0.1", 5), ("(", 0), ("=", 0), ("<b>", 0),
+        ):  # fmt: skip
+            write(tab, query)
+            assert len(tab.evaluate(ROWS)) == count, query
+        assert not tab.errors()
+
+
+def test_b_is_another_run_than_a_or_none(some_runs, page, tmp_path):
+    titles = "[...document.querySelectorAll('#heads h3')].map(t => t.textContent)"
+    with browser(tmp_path) as tab:
+        show(tab, page(), f"#a={some_runs['random'].key}")
+        draw(tab, "heads")
+        first = tab.evaluate(titles)
+        assert len(first) == 3 and first[0].startswith("random") and first[1].startswith("alps")
+        tab.evaluate(
+            "(s => { s.value = s.options[0].value; s.dispatchEvent(new Event('change')) })"
+            "(document.querySelectorAll('#heads select')[1])"
+        )
+        tab.wait_for(f"{titles}.length === 1")
+        assert tab.evaluate("document.querySelectorAll('#heads select')[1].value") == "none"
+        assert not tab.errors()
+
+
+def test_ranges_of_the_parallel_coordinates_filter_the_runs(some_runs, page, tmp_path):
+    keys = {name: run.key for name, run in some_runs.items()}
+    with browser(tmp_path) as tab:
+        path = page()
+        show(tab, path, width=1600, height=1000)
+        draw(tab, "parallel")
+        drag_along_axis(tab, "trainable_fraction", 0.5, 0.8)
+        tab.wait_for(f"{ROWS}.length === 0")
+        tab.evaluate("document.getElementById('clear').click()")
+        time.sleep(0.3)
+        drag_along_axis(tab, "train_seconds", 0.3, 0.7)  # of 10.5, 21 and 31.5 seconds
+        tab.wait_for(f"{ROWS}.length === 1")
+        assert tab.evaluate(ROWS) == [keys["alps"]]
+        address = tab.evaluate("location.hash")
+        show(tab, path, address, width=1600, height=1000)
+        assert tab.evaluate(ROWS) == [keys["alps"]]
+        draw(tab, "parallel")
+        drawn = "document.querySelector('#parallel .plot').data[0].dimensions"
+        assert tab.evaluate(f"{drawn}.filter(d => d.constraintrange).map(d => d.name)") == [
+            "train_seconds"
+        ]
+        assert tab.evaluate(f"{drawn}[0].values.length") == 3
+        tab.evaluate("document.getElementById('clear').click()")
+        assert len(tab.evaluate(ROWS)) == 5
+        time.sleep(0.3)
+        drag_along_axis(tab, "method", 0.65, 1.0)
+        tab.wait_for(f"{ROWS}.length === 1")
+        assert tab.evaluate(ROWS) == [keys["random"]]
+        assert not tab.errors()
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_texts_of_charts_and_names_of_runs_have_room(some_runs, page, tmp_path, width):
+    cut = """(id => [...document.querySelectorAll('#' + id + ' .plot')].flatMap(plot => {
+      const r = plot.getBoundingClientRect();
+      return [...plot.querySelectorAll('svg text')].filter(text => {
+        const t = text.getBoundingClientRect();
+        return t.width && (t.left < r.left - 1 || t.right > r.right + 1);
+      }).map(text => text.textContent) }))"""
+    with browser(tmp_path) as tab:
+        show(tab, page(), width=width, height=740)
+        name = "document.querySelector('#table .name').getBoundingClientRect()"
+        assert tab.evaluate(f"{name}.height") < 50
+        for section in SECTIONS:
+            draw(tab, section)
+            assert tab.evaluate(f"{cut}('{section}')") == [], section
