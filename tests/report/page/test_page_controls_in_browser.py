@@ -51,6 +51,18 @@ def test_addresses_and_words_that_no_page_wrote_break_nothing(some_runs, page, t
         assert not tab.errors()
 
 
+@pytest.mark.parametrize("width", [360, 1280])
+def test_a_name_leads_to_the_details_of_its_run(some_runs, page, tmp_path, width):
+    with browser(tmp_path) as tab:
+        show(tab, page(), width=width, height=740)
+        tab.wait_for("performance.getEntriesByName('charts').length")
+        tab.evaluate("document.querySelectorAll('#table .name')[1].click()")
+        time.sleep(1)  # sections above are drawn, too
+        top = tab.evaluate("document.getElementById('details').getBoundingClientRect().y")
+        assert -10 < top < 370
+        assert some_runs["full"].key in tab.evaluate("document.getElementById('details').innerText")
+
+
 def test_b_is_another_run_than_a_or_none(some_runs, page, tmp_path):
     titles = "[...document.querySelectorAll('#heads h3')].map(t => t.textContent)"
     with browser(tmp_path) as tab:
@@ -80,6 +92,8 @@ def test_ranges_of_the_parallel_coordinates_filter_the_runs(some_runs, page, tmp
         drag_along_axis(tab, "train_seconds", 0.3, 0.7)  # of 10.5, 21 and 31.5 seconds
         tab.wait_for(f"{ROWS}.length === 1")
         assert tab.evaluate(ROWS) == [keys["alps"]]
+        count = "document.getElementById('count').textContent"
+        assert tab.evaluate(count) == "1 of 5 runs, in ranges of settings and scores"
         address = tab.evaluate("location.hash")
         show(tab, path, address, width=1600, height=1000)
         assert tab.evaluate(ROWS) == [keys["alps"]]
