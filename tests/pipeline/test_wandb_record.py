@@ -72,6 +72,8 @@ def test_a_report_is_a_run(cli, tmp_path, wandb_records):
         for content in r["artifact"]["manifest"]["contents"]
     }
     assert {"results.csv", "table.md"} <= files
+    done = cli("report", *grid, "logger=wandb", "format=md", check=0)
+    assert "W&B gets results.csv: add csv to format" in done.stdout
 
 
 def test_a_service_that_hangs_is_not_waited_for(monkeypatch, caplog):

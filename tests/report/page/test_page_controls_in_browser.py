@@ -51,6 +51,17 @@ def test_addresses_and_words_that_no_page_wrote_break_nothing(some_runs, page, t
         assert not tab.errors()
 
 
+def test_the_menu_of_columns_is_within_the_page(made, page, tmp_path):
+    made.finish(made.run("full"), {"gsm8k": [1, 0]})  # a table of one row leaves no room above
+    with browser(tmp_path) as tab:
+        show(tab, page())
+        tab.evaluate("document.getElementById('columns').open = true")
+        menu = "document.querySelector('#columns > div').getBoundingClientRect()"
+        assert tab.evaluate(f"{menu}.top + scrollY") > 0 and tab.evaluate(f"{menu}.height") > 100
+        tab.evaluate("document.querySelectorAll('#columns input')[0].click()")
+        assert "cols=scope" in tab.evaluate("location.hash")
+
+
 @pytest.mark.parametrize("width", [360, 1280])
 def test_a_name_leads_to_the_details_of_its_run(some_runs, page, tmp_path, width):
     with browser(tmp_path) as tab:
