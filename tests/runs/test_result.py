@@ -74,8 +74,9 @@ def test_a_metric_that_is_no_number_is_one_sentence(tmp_path, evals):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"uncertainty": {"b": 5}}, {"uncertainty": {"b": {"x": {"low": "a"}}}}, {"deviations": None},
-        {"deviations": "none"}, {"deviations": [1]}, {"trainable_fraction": "0.1"}, {"model": None},
+        {"uncertainty": {"b": 5}}, {"uncertainty": {"b": {"x": {"low": "a"}}}},
+        {"deviations": None}, {"deviations": "none"}, {"deviations": [1]},
+        {"trainable_fraction": "0.1"}, {"model": None},
         {"train_seconds": [1]}, {"git_commit": {"a": 1}}, {"versions": {"torch": 2}},
     ],
 )  # fmt: skip

@@ -51,6 +51,26 @@ def test_addresses_and_words_that_no_page_wrote_break_nothing(some_runs, page, t
         assert not tab.errors()
 
 
+def test_a_browser_that_limits_addresses_still_filters(some_runs, page, tmp_path):
+    limit = "history.replaceState = () => { throw new DOMException('100 times', 'SecurityError') }"
+    with browser(tmp_path) as tab:
+        show(tab, page())
+        tab.evaluate(limit)
+        write(tab, "random")
+        assert tab.evaluate(ROWS) == [some_runs["random"].key]
+        assert not tab.errors()
+
+
+def test_settings_that_follow_others_have_no_axis(made, page, tmp_path):
+    for data, seed in (("mathinstruct", 0), ("ultrachat", 0), ("magicoder", 0), ("magicoder", 1)):
+        made.finish(made.run("full", data=data, seed=seed), {"gsm8k": [1, 0, 1 - seed]})
+    with browser(tmp_path) as tab:
+        show(tab, page())
+        draw(tab, "parallel")
+        axes = "document.querySelector('#parallel .plot').data[0].dimensions.map(d => d.name)"
+        assert tab.evaluate(axes) == ["data", "seed", "gsm8k/accuracy"]
+
+
 def test_the_menu_of_columns_is_within_the_page(made, page, tmp_path):
     made.finish(made.run("full"), {"gsm8k": [1, 0]})  # a table of one row leaves no room above
     with browser(tmp_path) as tab:

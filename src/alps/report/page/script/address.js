@@ -33,7 +33,11 @@ function writeAddress() {
   for (const [name, value] of Object.entries(DEFAULTS)) if (state[name] !== value) made.set(name, state[name]);
   for (const name of LISTS) if (state[name].length) made.set(name, state[name].join(","));
   for (const [name, values] of Object.entries(state.facets)) for (const value of values) made.append(`in.${name}`, value);
-  history.replaceState(null, "", `#${made}`);
+  try {
+    history.replaceState(null, "", `#${made}`);
+  } catch {
+    // a browser that allows so many changes in half a minute; the next one writes all
+  }
 }
 
 /** Changes the state; parts of the page that watch are told the names that changed. */

@@ -43,6 +43,7 @@ $("table").addEventListener("scroll", ({ target }) => {
 });
 $("unchoose").addEventListener("click", () => update({ sel: [] }));
 $("copy").addEventListener("click", async () => {
+  writeAddress();
   try {
     await navigator.clipboard.writeText(location.href);
     $("copy").textContent = "Copied";

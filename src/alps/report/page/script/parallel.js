@@ -60,7 +60,9 @@ section("parallel", ["q", "facets", "score"], (body, controls) => {
   const left = unbrushed.length - shown.length;
   controls.append(note(`drag along an axis to filter runs, click it to undo${left ? `; not drawn, as they lack the score or were not trained: ${left}` : ""}`));
   const settings = [...varied, ...columns.filter((column) => column.setting).map((column) => column.id)];
-  const dimensions = settings.map((name) => dimension(name, shown, name.split(".").slice(-2).join("."))).filter(Boolean).slice(0, MOST_SETTINGS);
+  const seen = new Set(); // a setting that follows another one tells nothing more: data.task that of data
+  const isNew = ({ values: own }) => { const parts = own.map((value) => own.indexOf(value)).join(); return !seen.has(parts) && seen.add(parts); };
+  const dimensions = settings.map((name) => dimension(name, shown, name.split(".").slice(-2).join("."))).filter(Boolean).filter(isNew).slice(0, MOST_SETTINGS);
   dimensions.push(dimension(PERCENT, shown, "trainable %"), dimension("train_seconds", shown, "train s"));
   const complete = content.scores.filter((s, k) => k !== i && s.headline && shown.every((run) => run.scores?.[k] != null)).slice(0, MOST_SCORES - 1);
   for (const { name } of [...complete, score]) dimensions.push(dimension(name, shown));
