@@ -129,7 +129,7 @@ def _evaluation(
         values = [float(chance.random() < 0.6) for _ in range(documents)]
         metric = next(iter(benchmark.metrics))
         name, _, wanted = benchmark.metrics[metric].partition(",")
-        samples = [_sample(i, name, wanted, value) for i, value in enumerate(values)]
+        samples = [_sample(i, name, wanted, value, chance) for i, value in enumerate(values)]
         write_text(own / f"samples_{benchmark.name}.jsonl", "".join(samples))
         part = Ratio(values)
     spread = uncertainty(part)
@@ -145,14 +145,15 @@ def _evaluation(
     return found
 
 
-def _sample(i: int, metric: str, wanted: str, value: float) -> str:
+def _sample(i: int, metric: str, wanted: str, value: float, chance: random.Random) -> str:
+    own = " ".join(chance.randbytes(4).hex() for _ in range(30))  # no two runs answer alike
     record = {
         "doc_id": i,
         "doc_hash": f"h{i}",
         "target": f"{7 * i} * 3 = {21 * i}\n#### {21 * i}",
         "arguments": {"gen_args_0": {"arg_0": f"What do {7 * i} apples of 3 dollars cost? " * 4}},
         "resps": [["They cost that much. " * 8 + f"#### {21 * i if value else i}"]],
-        "filtered_resps": [f"They cost that much. #### {21 * i if value else i}"],
+        "filtered_resps": [f"They cost {own}. #### {21 * i if value else i}"],
         "filter": wanted,
         "metrics": [metric],
         metric: value,

@@ -96,6 +96,8 @@ def test_bad_input_is_one_sentence(capsys):
     assert "no runs in outputs/runs match method=x" in refusal(["method=x"], capsys)
     assert "'--opne' is not understood" in refusal(["--opne"], capsys)
     assert "no run of it is in" in refusal(GRID, capsys)
+    two = refusal(["experiment=demo,table3", "scale=mini"], capsys)
+    assert "`alps train experiment=demo scale=mini; alps train experiment=table3 scale=mini`" in two
     assert "alps is not" in refusal([*GRID, "alps"], capsys).replace("'", "")
     assert "to= is empty" in refusal(["to="], capsys)
 

@@ -1,6 +1,12 @@
 """Base evaluations and localizations of the command line are runs in W&B, here offline."""
 
+import threading
+
 import pytest
+
+from alps.report.heads.heat_map import draw_heat_map
+from alps.tracking.background import Background
+from alps.tracking.send import send_guarded
 
 pytest.importorskip("wandb")
 
@@ -43,6 +49,39 @@ def test_a_localization_is_a_run(cli, make_trained, wandb_records):
     (artifact,) = [r["artifact"] for r in records if r["type"] == "artifact"]
     files = {content["path"] for content in artifact["manifest"]["contents"]}
     assert files == {"heads-pad.json", "heads-kl.json"}
+
+
+def test_a_report_is_a_run(cli, tmp_path, wandb_records):
+    grid = [
+        "experiment=demo", "model=tiny", "method=full", "data.max_examples=8", "evals.limit=2",
+        "trainer.progress=off",
+    ]  # fmt: skip
+    cli("train", *grid, check=0)
+    cli("report", *grid, "logger=wandb", "logger.project=tables", check=0)
+    (folder,) = (tmp_path / "outputs" / "reports").iterdir()
+    records = recorded(folder, wandb_records)
+    (about,) = [r["run"] for r in records if r["type"] == "run"]
+    assert (about["run_id"], about["job_type"]) == (f"report-{folder.name}", "report")
+    assert about["project"] == "tables"
+    keys = {k for r in records if r["type"] == "history" for k in r["history"]["item"]}
+    assert "table._type" in keys and any(k.startswith("figures/") for k in keys)
+    files = {
+        content["path"]
+        for r in records
+        if r["type"] == "artifact" and r["artifact"]["type"] == "report"
+        for content in r["artifact"]["manifest"]["contents"]
+    }
+    assert {"results.csv", "table.md"} <= files
+    done = cli("report", *grid, "logger=wandb", "format=md", check=0)
+    assert "W&B gets results.csv: add csv to format" in done.stdout
+
+
+def test_a_service_that_hangs_is_not_waited_for(monkeypatch, caplog):
+    monkeypatch.setattr(Background.__init__, "__defaults__", (10_000, 0.2))
+    gate = threading.Event()
+    send_guarded(lambda: gate.wait(), draw_heat_map)
+    gate.set()
+    assert "did not end within" in caplog.text
 
 
 def test_without_wandb_there_is_nothing_of_it(cli, make_trained):

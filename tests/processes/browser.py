@@ -85,6 +85,11 @@ class Tab:
         for step in (3, 0):
             self.ask("Input.dispatchMouseEvent", type="mouseMoved", x=x + step, y=y + step)
 
+    def mouse(self, kind: str, x: float, y: float) -> None:
+        """An event of the left button."""
+        press = {"button": "left", "clickCount": 1, "buttons": int(kind != "mouseReleased")}
+        self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, **press)
+
     def press(self, key: str) -> None:
         for kind in ("keyDown", "keyUp"):
             text = {"text": key} if len(key) == 1 else {"text": "\r"} if key == "Enter" else {}

@@ -138,7 +138,10 @@ def test_the_status_is_what_was_written(tmp_path):
     assert (folder.status()["state"], folder.status()["reason"]) == ("finished", None)
 
 
-@pytest.mark.parametrize("text", ["", '{"state"', "[]", "{}", "null"])
+@pytest.mark.parametrize(
+    "text",
+    ["", '{"state"', "[]", "{}", "null", '{"state": 5}', '{"state": "failed", "reason": ["x"]}'],
+)
 def test_a_damaged_status_is_unknown(tmp_path, text):
     (tmp_path / "status.json").write_text(text)
     assert RunFolder(tmp_path).status()["state"] == "unknown"

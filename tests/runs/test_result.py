@@ -71,6 +71,24 @@ def test_a_metric_that_is_no_number_is_one_sentence(tmp_path, evals):
         Result.read(path)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"uncertainty": {"b": 5}}, {"uncertainty": {"b": {"x": {"low": "a"}}}},
+        {"deviations": None}, {"deviations": "none"}, {"deviations": [1]},
+        {"trainable_fraction": "0.1"}, {"model": None},
+        {"train_seconds": [1]}, {"git_commit": {"a": 1}}, {"versions": {"torch": 2}},
+    ],
+)  # fmt: skip
+def test_a_field_of_another_type_is_one_sentence(tmp_path, changes):
+    """Readers count on the types: a number that is text ended the page of all runs."""
+    path = tmp_path / "result.json"
+    RESULT.write(path)
+    write_json(path, {**json.loads(path.read_text()), **changes})
+    with pytest.raises(RunFailed, match=rf"result\.json is damaged \({next(iter(changes))} is "):
+        Result.read(path)
+
+
 def test_a_folder_in_the_place_of_a_result_is_one_sentence(tmp_path):
     with pytest.raises(RunFailed, match=r"is damaged"):
         Result.read(tmp_path)

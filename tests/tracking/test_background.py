@@ -1,5 +1,6 @@
 """A logger's thread: order, errors, a full queue, and an end that doesn't wait for ever."""
 
+import sys
 import threading
 import time
 
@@ -28,6 +29,13 @@ def test_the_first_error_is_reported_once_and_the_last_action_runs(caplog):
     assert not worker.close(lambda: done.append("closed"))
     assert done == ["closed"]
     assert caplog.text.count("TensorBoard logging stopped: no space") == 1
+
+
+def test_a_logger_that_exits_is_broken(caplog):
+    worker = Background("wandb")
+    worker.submit(sys.exit)
+    assert not worker.close(lambda: None), "nothing was logged"
+    assert "W&B logging stopped: SystemExit; `alps sync` adds" in caplog.text
 
 
 def test_a_full_queue_leaves_steps_out_and_never_blocks(caplog):

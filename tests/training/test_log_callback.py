@@ -162,8 +162,8 @@ def test_a_failing_logger_never_stops_training(make_run, monkeypatch, caplog, br
     run = make_run("method=full", "logger=[wandb,tensorboard]")
     execute(run, fit)
     assert RunFolder(run.folder).status()["state"] == "finished"
-    assert caplog.text.count("W&B logging stopped: the server is on fire") == 1
-    assert caplog.text.count("W&B logging failed: the server is on fire") == 1, "for the result"
+    said = "W&B logging stopped: the server is on fire; `alps sync` adds what is missing"
+    assert caplog.text.count(said) == 2, "for the steps, and for the result"
     assert tensorboard_steps(run.folder) == [1, 2, 3], "other loggers go on"
 
 

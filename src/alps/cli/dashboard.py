@@ -124,8 +124,11 @@ def _write(asked: DashboardRequest) -> None:
         runs = runs_of_grid([run for grid in grids for run in grid])
         names = ", ".join(asked.experiments)
         if all(run.state == "missing" for run in runs):
-            command = shlex.join(["alps", "train", f"experiment={names}", *asked.filters])
-            raise ValueError(f"{names}: no run of it is in {runs_dir}; `{command}` runs them")
+            commands = "; ".join(
+                shlex.join(["alps", "train", f"experiment={e}", *asked.filters])
+                for e in asked.experiments
+            )
+            raise ValueError(f"{names}: no run of it is in {runs_dir}; `{commands}` runs them")
         title, source = f"alps: {names}", f"{names} in {runs_dir.absolute()}"
     else:
         runs = runs_in_folder(asked.output_dir, asked.filters)

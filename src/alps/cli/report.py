@@ -110,7 +110,9 @@ def _report(experiment: str, asked: ReportSettings, read: OutcomeReader | None =
     if not paper:
         print("no paper.csv stands for this experiment, so that no numbers are compared with it")
     print("files: " + " ".join(map(str, files)))
-    if runs[0].logger.names and "csv" in asked.format:
+    if "wandb" in runs[0].logger.names and "csv" not in asked.format:
+        print("W&B gets results.csv: add csv to format")
+    elif runs[0].logger.names:
         from alps.pipeline.wandb_record import track_report
 
         track_report(folder, runs[0].logger)

@@ -211,6 +211,8 @@ class RunFolder:
         try:
             stored = json.loads((self.path / "status.json").read_text())
             status = {"reason": None, **stored, "state": stored["state"]}
+            if not isinstance(status["state"], str) or not isinstance(status["reason"], str | None):
+                raise TypeError(f"state and reason are {status}")
         except (OSError, ValueError, TypeError, KeyError):
             return {"state": "unknown", "reason": None}
         if status["state"] != "running":

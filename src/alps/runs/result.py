@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from alps.base.atomic import write_json
 from alps.base.provenance import git_state, utc_now, versions
@@ -138,12 +140,24 @@ class Result:
         known = {f.name for f in fields(cls)}
         try:
             found = cls(**{k: v for k, v in plain.items() if k in known})
-            for name in ("evals", "uncertainty", "versions"):
-                if not isinstance(getattr(found, name), Mapping):
-                    raise TypeError(f"{name} is {getattr(found, name)!r}")
+            for name, hint in get_type_hints(cls).items():
+                if not _fits(value := getattr(found, name), hint):
+                    raise TypeError(f"{name} is {value!r}")
             for metric, value in (m for ms in found.evals.values() for m in ms.items()):
                 if not isinstance(value, int | float):
                     raise TypeError(f"{metric} is {value!r}")
             return found
         except (TypeError, AttributeError) as error:
             raise RunFailed(f"{path} is damaged ({error}); delete it to make it again") from None
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a JSON value has the type of a field; values of mappings may be None."""
+    if isinstance(hint, UnionType):
+        return any(_fits(value, option) for option in get_args(hint))
+    if get_origin(hint) is Mapping:
+        each = get_args(hint)[1] | NoneType
+        return isinstance(value, Mapping) and all(_fits(v, each) for v in value.values())
+    if get_origin(hint) is Sequence:
+        return isinstance(value, list) and all(_fits(v, get_args(hint)[0]) for v in value)
+    return isinstance(value, int | float if hint in (int, float) else hint)

@@ -86,9 +86,11 @@ class Background:
             if not self.broken or final:
                 try:
                     action()
-                except Exception as error:  # no logger error may stop the training
+                except BaseException as error:  # no logger may stop the training, nor exit
                     if not self.broken:
-                        log.warning("%s logging stopped: %s", _title(self.name), error)
+                        more = "; `alps sync` adds what is missing" if self.name == "wandb" else ""
+                        text = str(error) or type(error).__name__
+                        log.warning("%s logging stopped: %s%s", _title(self.name), text, more)
                     self.broken = True
             if final:
                 return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,11 +9,10 @@ from typing import Any
 
 from alps.base.hashing import digest
 from alps.heads.head_set import HeadSet
+from alps.tracking.background import Background
 from alps.tracking.record import Record
 from alps.tracking.sent import Sent, offline_folders, read_sent, target_digest
 from alps.tracking.session import open_session, session_mode
-
-log = logging.getLogger(__name__)
 
 DrawHeads = Callable[[HeadSet, Path], None]
 """Draws a heat map into a PNG file."""
@@ -64,11 +62,8 @@ def send(record: Record, draw: DrawHeads, *, force: bool = False) -> str:
 
 
 def send_guarded(make: Callable[[], Record], draw: DrawHeads) -> None:
-    """Sends a record; an error is a warning, because the results are in files anyway."""
-    try:
-        send(make(), draw)
-    except Exception as error:  # no logger error may fail a run
-        log.warning("W&B logging failed: %s; `alps sync` repeats it", error)
+    """Sends a record, and waits for that a while; an error is a warning: all is in files anyway."""
+    Background("wandb").close(lambda: send(make(), draw))
 
 
 def _log_media(session: Any, record: Record, draw: DrawHeads, temporary: Path) -> None:

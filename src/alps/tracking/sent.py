@@ -46,7 +46,7 @@ def read_sent(folder: Path) -> Sent | None:
     try:
         stored = json.loads((folder / NAME).read_text())
         known = {f.name: stored[f.name] for f in fields(Sent)}
-        return Sent(**{**known, "offline": tuple(known["offline"])})
+        return Sent(**{**known, "offline": tuple(map(str, known["offline"]))})
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

@@ -130,3 +130,15 @@ def test_disabled_and_bad_settings(cli, make_trained, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert "nothing sent: W&B is disabled" in cli("sync", here, check=0).stdout
     assert not list(run.folder.glob("wandb*"))
+
+
+@pytest.mark.parametrize("text", ["[]", '{"offline": [5]}', '{"offline": ["a\\u0000b"]}'])
+def test_a_damaged_note_of_what_was_sent_is_repaired(cli, make_trained, text):
+    run = make_trained("method=full")
+    here = f"output_dir={run.output_dir}"
+    cli("sync", here, check=0)
+    path = run.folder / "wandb-sync.json"
+    known = json.loads(path.read_text())
+    path.write_text(json.dumps(known | json.loads(text)) if text[:3] == '{"o' else text)
+    assert "recorded: " in cli("sync", here, check=0).stdout
+    assert cli("sync", here, check=0).stdout == f"{run.key}: up to date (offline)\n"

@@ -1,5 +1,7 @@
 import json
+from dataclasses import replace
 
+from alps.base.atomic import write_json
 from alps.report.page.content import About, page_content
 from alps.report.page.page_run import runs_in_folder
 from alps.runs.folder import RunFolder
@@ -57,3 +59,32 @@ def test_content_is_json_even_with_losses_that_are_none(made):
     found = content(made)
     assert found["runs"][0]["costs"]["final_train_loss"] is None
     json.dumps(found, allow_nan=False)
+
+
+def test_an_interval_without_a_bound_is_none(made):
+    """Bounds that are missing or no numbers must not draw a bar down to zero."""
+    run = made.run("full", benchmarks=("held_out",))
+    made.finish(run, {"held_out": [2.0, 3.0]})
+    for bounds in ({"low": None, "high": 1.0}, {"low": 1.0, "high": float("inf")}, {"low": 1.0}):
+        path = RunFolder(run.folder).result_path
+        stored = json.loads(path.read_text())
+        stored["uncertainty"] = {"held_out": {"loss": bounds}}
+        path.write_text(json.dumps(stored))
+        (found,) = content(made)["runs"]
+        assert found["intervals"] == [None], bounds
+
+
+def test_a_localization_is_shown_with_its_scores(made):
+    heads = made.heads(made.run("alps"), [(0, 1), (1, 2)])
+    folder = made.output_dir / "scores" / "pair-0123456789ab"
+    origin = {"base": "llama", "task": "llama-math"}
+    write_json(folder / "heads-pad.json", replace(heads, provenance=origin).to_json())
+    write_json(folder / "heads-kl.json", {"heads": 5})
+    found = {r["key"]: r for r in content(made)["runs"]}
+    pad, kl = found["pair-0123456789ab-pad"], found["pair-0123456789ab-kl"]
+    assert (pad["state"], pad["name"]) == ("localization", "localization pad")
+    assert pad["heads"]["chosen"] == [1, 8] and pad["heads"]["scores"] is not None
+    assert kl["state"] == "unreadable" and "no head set" in kl["reason"]
+    assert content(made)["settings"]["task"]["values"] == ["llama-math"]
+    keys = [r.key for r in runs_in_folder(made.output_dir, ["state=localization"])]
+    assert keys == ["pair-0123456789ab-pad"]

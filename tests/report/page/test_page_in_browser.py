@@ -1,50 +1,20 @@
 """The page in a real browser: filters, hover values, links, keyboard, themes, hostile texts."""
 
 import json
-import time
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 from browser import Tab, browser
+from page_tab import ROWS, SECTIONS, draw, show, write
+from scipy.stats import rankdata
 
 from alps.heads.head_set import HeadSet
 from alps.report.heads.overlap import compare
+from alps.report.page.differences import pooled
+from alps.report.page.page_run import runs_in_folder
 from alps.runs.folder import RunFolder
 
 pytestmark = pytest.mark.browser
-SECTIONS = (
-    "tradeoff",
-    "curves",
-    "heads",
-    "overlap",
-    "differences",
-    "parallel",
-    "compare",
-    "details",
-)
-ROWS = "[...document.querySelectorAll('#table tbody tr')].map(r => r.dataset.key)"
-
-
-def show(tab: Tab, page: Path, address: str = "", **window) -> None:
-    tab.open("about:blank")
-    tab.open(page.as_uri() + address, **window)
-    tab.wait_for("document.documentElement.dataset.ready === 'all'")
-
-
-def draw(tab: Tab, section: str) -> None:
-    """Scrolls to a section and waits for what it shows."""
-    tab.evaluate(f"document.getElementById('{section}').scrollIntoView()")
-    done = f"document.querySelector('#{section} :is(.main-svg, .empty, table)')"
-    assert tab.wait_for(f"!!{done}"), section
-    time.sleep(0.3)
-
-
-def write(tab: Tab, text: str) -> None:
-    tab.evaluate(
-        f"(q => {{ q.value = {json.dumps(text)}; q.dispatchEvent(new Event('input')) }})"
-        "(document.getElementById('query'))"
-    )
 
 
 def hover(tab: Tab, expression: str) -> str:
@@ -92,7 +62,7 @@ def test_filters_filter_and_links_keep_the_view(some_runs, page, tmp_path):
         assert not tab.errors()
 
 
-def test_hovers_show_the_numbers_of_the_result(some_runs, page, tmp_path):
+def test_hovers_show_the_numbers_of_the_result(made, some_runs, page, tmp_path):
     full, alps = result(some_runs["full"]), result(some_runs["alps"])
     with browser(tmp_path) as tab:
         show(tab, page(), f"#x=train_seconds&a={alps['key']}", width=1600, height=1000)
@@ -122,6 +92,16 @@ def test_hovers_show_the_numbers_of_the_result(some_runs, page, tmp_path):
         text = hover(tab, cell)
         assert "layer 2, head 1 (KV group 0)" in text and "chosen" in text
         assert f"pad score {float(f'{heads.scores[2][1]:.6g}')}" in text
+        tab.move(1, 1)
+        draw(tab, "differences")
+        (row,) = [
+            r
+            for r in pooled(runs_in_folder(made.output_dir), ["gsm8k"])
+            if r["to"] == "full" and r["value"] == alps["evals"]["gsm8k"]["accuracy"] - 0.75
+        ]
+        text = hover(tab, point.replace("#tradeoff", "#differences") % alps["key"])
+        low, high = (f"{row[end]:.4g}" for end in ("low", "high"))
+        assert f"{row['value']:.4g} [{low}, {high}]p {row['p']}" in text
         assert not tab.errors()
 
 
@@ -228,3 +208,15 @@ def test_a_long_table_grows_and_long_names_of_runs_differ(synthetic, made, page,
         )
         assert len(set(names)) == 60
         assert not tab.errors()
+
+
+def test_equal_scores_have_equal_ranks(some_runs, page, tmp_path):
+    path = RunFolder(some_runs["alps"].folder).heads_path
+    heads = json.loads(path.read_text())
+    heads["scores"] = scores = [[0.5, 0.25, 0.0, 0.25, 0.0, 0.0], *[[0.0] * 6] * 3]
+    path.write_text(json.dumps(heads))
+    with browser(tmp_path) as tab:
+        show(tab, page(), f"#a={some_runs['alps'].key}&mode=rank")
+        draw(tab, "heads")
+        z = tab.evaluate("document.querySelector('#heads .plot').data[0].z")
+    assert z == rankdata([[-s for s in row] for row in scores], axis=None).reshape(4, 6).tolist()

@@ -32,6 +32,13 @@ def run_of(made, run):
     return next(r for r in runs_in_folder(made.output_dir) if r.key == run.key)
 
 
+def test_steps_and_tokens_are_exact(made, some_runs, curve):
+    curve(some_runs["full"], 123_457)
+    found = loss_curve(run_of(made, some_runs["full"]))
+    assert (found["step"][-1], found["tokens"][-1]) == (123_457, 12_345_700)
+    assert found["seconds"][-1] == 30864.2
+
+
 def test_a_long_curve_is_thinned_and_says_so(made, some_runs, curve):
     curve(some_runs["full"], 5000)
     found = loss_curve(run_of(made, some_runs["full"]))

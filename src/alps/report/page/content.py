@@ -12,7 +12,7 @@ from alps.base.provenance import utc_now
 from alps.base.serialization import TARGET, to_dict
 from alps.report.outcomes import Score
 from alps.report.page.differences import REFERENCES, pairs, pooled
-from alps.report.page.page_run import PageRun
+from alps.report.page.page_run import LOCALIZATION, PageRun
 from alps.report.page.run_files import head_set, loss_curve, rounded, samples
 from alps.report.style import VANILLA, MethodStyle
 
@@ -161,6 +161,12 @@ def _record(run: PageRun, scores: Sequence[str], shared: _Shared) -> dict[str, A
 def _identity(run: PageRun) -> dict[str, Any]:
     """Columns that name a run."""
     own = run.run
+    if run.localized:
+        return {
+            "method": LOCALIZATION,
+            "name": f"{LOCALIZATION} {run.localized.metric}",
+            "ratio": run.localized.ratio,
+        }
     if own is None:
         return {"method": run.key.rsplit("-", 1)[0]}
     if run.is_base:
@@ -181,18 +187,19 @@ def _interval(run: PageRun, name: str) -> list[float | int | None] | None:
     """The 95 % interval of a score, as its evaluation has it."""
     benchmark, _, metric = name.partition("/")
     found = run.result.uncertainty.get(benchmark, {}).get(metric) if run.result else None
-    if found and "low" in found and "high" in found:
-        return [rounded(found["low"], 4), rounded(found["high"], 4)]
+    ends = (found.get("low"), found.get("high")) if found else None
     values = run.result.evals.get(benchmark, {}) if run.result else {}
-    if not run.outcome or metric != next(iter(values), None):
-        return None
-    score = run.outcome.score(benchmark)  # a published table has documents instead
-    interval = score.interval if isinstance(score, Score) else None
-    return [rounded(end, 4) for end in interval] if interval else None
+    if ends is None and run.outcome and metric == next(iter(values), None):
+        score = run.outcome.score(benchmark)  # a published table has documents instead
+        ends = score.interval if isinstance(score, Score) else None
+    known = [rounded(end) for end in ends or () if end is not None]
+    return known if len(known) == 2 and None not in known else None
 
 
 def _settings(run: PageRun) -> dict[str, Any]:
     """All settings of a run under dotted names."""
+    if run.localized:
+        return dict(_flat(run.localized.provenance))
     if run.run is None or run.is_base:
         return {}
     return dict(_flat(to_dict(run.run)))

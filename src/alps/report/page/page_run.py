@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from alps.heads.head_set import HeadSet
 from alps.report.outcomes import RunOutcome
 from alps.report.runs.listing import describe, describe_settings, matches
 from alps.runs.folder import RunFolder, list_runs
@@ -15,22 +16,27 @@ from alps.settings.run import Run
 BASE_STATE = "base model"
 """State of a base model, which nothing trained."""
 
+LOCALIZATION = "localization"
+"""State, and method, of a head set of `alps localize`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PageRun:
-    """A run, or a base model, on a page.
+    """A run, a base model, or a head set of `alps localize` on a page.
 
     Attributes:
         key: Of the run.
-        state: As `alps runs` shows it, `missing`, or `base model`.
+        state: As `alps runs` shows it, `missing`, `base model` or `localization`.
         reason: Why there is no result; one sentence, or empty.
         outcome: Result and scores, or None if `run.yaml` cannot be read.
+        localized: Head set of a localization.
     """
 
     key: str
     state: str
     reason: str = ""
     outcome: RunOutcome | None = None
+    localized: HeadSet | None = None
 
     @property
     def run(self) -> Run | None:
@@ -65,10 +71,14 @@ class _FolderOutcome(RunOutcome):
 
 
 def runs_in_folder(output_dir: Path, filters: Sequence[str] = ()) -> list[PageRun]:
-    """Runs of an outputs folder that match every filter of `alps runs`, then their base models."""
+    """Runs and localizations of an outputs folder that match every filter of `alps runs`.
+
+    The base models of the runs follow.
+    """
     found = [run for folder in list_runs(output_dir) for run in _in_folder(folder, filters)]
     found.sort(key=_order)
-    return [*found, *_base_models([run.run for run in found if run.run and run.result])]
+    localized = [run for run in _localizations(output_dir) if matches(_line(run), filters)]
+    return [*found, *localized, *_base_models([run.run for run in found if run.run and run.result])]
 
 
 def runs_of_grid(runs: Sequence[Run]) -> list[PageRun]:
@@ -116,6 +126,21 @@ def _in_folder(folder: RunFolder, filters: Sequence[str]) -> Iterator[PageRun]:
     if found.state == "missing":  # `stopped` and `unknown` say more
         found = PageRun(key=found.key, **state, outcome=found.outcome)
     yield found
+
+
+def _localizations(output_dir: Path) -> Iterator[PageRun]:
+    """Head sets that `alps localize` left."""
+    for path in sorted(output_dir.glob("scores/*/heads-*.json")):
+        key = f"{path.parent.name}-{path.stem.removeprefix('heads-')}"
+        try:
+            yield PageRun(key=key, state=LOCALIZATION, localized=HeadSet.read(path))
+        except (OSError, ValueError) as error:
+            yield PageRun(key=key, state="unreadable", reason=str(error))
+
+
+def _line(run: PageRun) -> dict[str, str]:
+    """A localization as filters see it."""
+    return {"run": run.key, "method": LOCALIZATION, "state": run.state, "reason": run.reason}
 
 
 def _base_models(runs: Sequence[Run]) -> list[PageRun]:

@@ -38,7 +38,7 @@ def thinned(count: int, most: int = MAX_POINTS) -> list[int]:
 
 
 def loss_curve(run: PageRun) -> dict[str, Any] | None:
-    """Loss by step, tokens and seconds, or None before the first step.
+    """Loss by step, tokens and seconds, or None before the first step; counts are exact.
 
     Raises:
         ValueError: If `metrics.csv` is damaged.
@@ -47,8 +47,9 @@ def loss_curve(run: PageRun) -> dict[str, Any] | None:
     if not rows or run.is_base:
         return None
     chosen = [rows[i] for i in thinned(len(rows))]
-    columns = ("step", "loss", "tokens", "seconds")
-    return {"total": len(rows), **{c: [rounded(row[c], 5) for row in chosen] for c in columns}}
+    digits = {"step": 17, "loss": 5, "tokens": 17, "seconds": 6}
+    columns = {name: [rounded(row[name], d) for row in chosen] for name, d in digits.items()}
+    return {"total": len(rows), **columns}
 
 
 def head_set(run: PageRun) -> dict[str, Any] | None:
@@ -57,7 +58,9 @@ def head_set(run: PageRun) -> dict[str, Any] | None:
     Raises:
         ValueError: If `heads.json` is damaged.
     """
-    found = run.folder.read_heads() if run.folder and not run.is_base else None
+    found = run.localized
+    if run.folder and not run.is_base:
+        found = run.folder.read_heads()
     if found is None:
         return None
     g = found.geometry

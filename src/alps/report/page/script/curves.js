@@ -14,13 +14,13 @@ function placeOf(run, i) {
   return place >= 0 ? place : i;
 }
 
-section("curves", ["q", "facets", "sel", "axis", "sort"], (body, controls) => {
+section("curves", ["q", "facets", "brush", "sel", "axis", "sort"], (body, controls) => {
   const shown = runsToShow((run) => run.curve);
   const thinned = shown.filter((run) => run.curve.total > run.curve.step.length);
   controls.replaceChildren(
     choice("by", Object.entries(AXES), state.axis, (axis) => update({ axis })),
     note([chosenRuns().length ? "" : shown.length && `first ${shown.length} that match`,
-      thinned.length ? `${thinned[0].curve.step.length} of ${thinned[0].curve.total.toLocaleString("en")} steps drawn` : ""].filter(Boolean).join("; ")));
+      thinned.length ? `${thinned[0].curve.step.length} of ${grouped.format(thinned[0].curve.total)} steps drawn` : ""].filter(Boolean).join("; ")));
   if (!shown.length) return nothing(body, "No run here has a loss curve yet: `alps train method=alps` writes one.");
   const traces = shown.map((run, i) => ({
     type: "scatter", mode: run.curve.step.length < 30 ? "lines+markers" : "lines", name: safe(cut(run.label, 48)),

@@ -1,6 +1,8 @@
 // The runs and their columns, as `content.py` wrote them.
 
 const content = JSON.parse($("content").textContent);
+// Names of runs and words of the reader index these: none may find `constructor`.
+for (const named of [content.settings, content.versions, content.styles, content.references, content.pairs.pools]) Object.setPrototypeOf(named, null);
 const runs = content.runs;
 const byKey = new Map(runs.map((run) => [run.key, run]));
 const IDENTITY = ["method", "ratio", "scope", "model", "data", "optim", "seed"];
@@ -21,7 +23,7 @@ const varied = IDENTITY.filter((name) => distinct((run) => run[name]).length > 1
 
 /** Method as reports label it, with its ratio. */
 function methodLabel(run) {
-  const label = content.styles[run.method]?.label || run.method;
+  const label = run.name || content.styles[run.method]?.label || run.method;
   return run.ratio == null ? label : `${label} ${+(100 * run.ratio).toPrecision(6)}%`;
 }
 

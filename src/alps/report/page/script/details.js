@@ -23,6 +23,7 @@ function sampleCard([number, prompt, answer, target, verdict, reason]) {
 }
 
 const FIRST_SAMPLES = 6;
+const VERDICTS = { right: 1, wrong: 0 };
 
 /** The first cards, and a button for the others. */
 function cards(nodes) {
@@ -37,10 +38,10 @@ function drawSamples(run) {
   if (!names.length) return [el("h3", {}, "Samples"), empty("This run has no samples here: `alps evaluate run=KEY` writes them.")];
   const name = names.includes(state.bench) ? state.bench : names[0];
   const { total, each } = run.samples[name];
-  const wanted = { right: 1, wrong: 0 }[state.verdict];
+  const wanted = VERDICTS[state.verdict];
   const shown = each.filter((sample) => wanted === undefined || sample[4] === wanted);
   return [el("div", { class: "bar" }, el("h3", {}, "Samples"), choice("of", names, name, (bench) => update({ bench })),
-    choice("verdict", [["", "all"], "right", "wrong"], state.verdict, (verdict) => update({ verdict })),
+    choice("verdict", [["", "all"], ...Object.keys(VERDICTS)], state.verdict, (verdict) => update({ verdict })),
     note(each.length < total ? `first ${each.length} of ${total} documents; the others are in the run's folder` : `${total} documents`)),
   shown.length ? cards(shown.map(sampleCard)) : empty("None of the samples here has this verdict.")];
 }

@@ -17,7 +17,8 @@ function pairedRows(benchmark, index, reference) {
   const pool = (content.pairs.pools[benchmark] || []).find(({ runs: members }) => members.includes(reference.index));
   if (!pool) return [];
   const own = pool.runs.indexOf(reference.index);
-  return matching.filter((run) => run !== reference && pool.runs.includes(run.index)).map((run) => {
+  const known = matching.filter((run) => run !== reference && pool.runs.includes(run.index) && run.scores[index] != null);
+  return known.filter(() => reference.scores[index] != null).map((run) => {
     const other = pool.runs.indexOf(run.index);
     const half = pool.half[Math.max(own, other)][Math.min(own, other)];
     const value = run.scores[index] - reference.scores[index];
@@ -25,7 +26,7 @@ function pairedRows(benchmark, index, reference) {
   });
 }
 
-section("differences", ["q", "facets", "sel", "to", "score"], (body, controls) => {
+section("differences", ["q", "facets", "brush", "sel", "to", "score"], (body, controls) => {
   const benchmark = content.scores[scoreIndex(state.score)]?.name.split("/")[0];
   const index = content.scores.findIndex((score) => score.name.startsWith(`${benchmark}/`) && score.headline);
   if (!headlines.length) {
@@ -55,6 +56,6 @@ section("differences", ["q", "facets", "sel", "to", "score"], (body, controls) =
       error_x: { type: "data", symmetric: false, array: of((row) => row.high - row.value), arrayminus: of((row) => row.value - row.low), color, thickness: 1.6, width: 4 },
       text: of((row) => `${safe(row.label)}<br>${digits(row.value)} [${digits(row.low)}, ${digits(row.high)}]${row.p == null ? "" : `<br>p ${row.p}`}<br>${row.seeds} ${row.seeds > 1 ? "seeds" : "seed"}`), hovertemplate: "%{text}<extra></extra>" };
   });
-  plot(body, traces, { xaxis: { title: `difference in ${safe(content.scores[index].name)}`, zeroline: true, zerolinecolor: css("--text") }, yaxis: { type: "category", autorange: "reversed", categoryorder: "array", categoryarray: labels }, height: Math.max(220, 80 + 24 * rows.length), hovermode: "closest" },
+  plot(body, traces, { xaxis: { title: narrow() ? "difference" : `difference in ${safe(content.scores[index].name)}`, zeroline: true, zerolinecolor: css("--text") }, yaxis: { type: "category", autorange: "reversed", categoryorder: "array", categoryarray: labels }, height: Math.max(220, 80 + 24 * rows.length), hovermode: "closest" },
     (point) => point.customdata && toggleRun(byKey.get(point.customdata)));
 });

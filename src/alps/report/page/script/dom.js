@@ -21,7 +21,7 @@ function choice(label, options, value, change) {
     const [own, text] = Array.isArray(option) ? option : [option, option];
     select.append(el("option", { value: own, selected: String(own) === String(value) }, text));
   }
-  return el("label", {}, label + " ", select);
+  return el("label", { hidden: !options.length }, label + " ", select);
 }
 
 /** A sentence where there is nothing to show; a part in backticks is a command. */
@@ -31,17 +31,18 @@ function empty(sentence) {
 }
 
 const DASH = "—";
+const grouped = new Intl.NumberFormat("en"); // once: toLocaleString makes one for each cell
 
 /** A number rounded to significant digits. */
 function digits(value, count = 4) {
   if (value == null) return DASH;
-  if (Number.isInteger(value) && Math.abs(value) < 1e15) return value.toLocaleString("en");
+  if (Number.isInteger(value) && Math.abs(value) < 1e15) return grouped.format(value);
   const size = Math.abs(value);
   return size && (size < 1e-4 || size >= 1e7) ? value.toExponential(count - 1) : String(+value.toPrecision(count));
 }
 
 const percent = (value) => (value == null ? DASH : (100 * value).toFixed(2));
 const fixed = (value) => (value == null ? DASH : Math.abs(value) < 1e5 ? value.toFixed(3) : digits(value));
-const mebibytes = (value) => (value == null ? DASH : Math.round(value / 2 ** 20).toLocaleString("en"));
-const seconds = (value) => (value == null ? DASH : value < 100 ? value.toFixed(1) : Math.round(value).toLocaleString("en"));
+const mebibytes = (value) => (value == null ? DASH : grouped.format(Math.round(value / 2 ** 20)));
+const seconds = (value) => (value == null ? DASH : value < 100 ? value.toFixed(1) : grouped.format(Math.round(value)));
 const plain = (value) => (value == null ? DASH : String(value));

@@ -1,24 +1,25 @@
 // Which runs match the words, comparisons and chips of the filter.
 
+const equal = (a, b) => String(a) === b || Number(a) === Number(b || NaN);
 const OPERATORS = {
-  "=": (a, b) => String(a) === b || Number(a) === Number(b || NaN), "!=": (a, b) => String(a) !== b,
+  "=": equal, "!=": (a, b) => !equal(a, b),
   "<": (a, b) => Number(a) < Number(b), "<=": (a, b) => Number(a) <= Number(b),
   ">": (a, b) => Number(a) > Number(b), ">=": (a, b) => Number(a) >= Number(b),
 };
-let matching = runs;
+/** Runs that words and chips select, and those of them that the ranges of the parallel coordinates select, too. */
+let unbrushed = runs, matching = runs;
 
 /** A test for each word of a query: `name=value`, `name<value`, or text that a run contains. */
 function parseQuery(text) {
-  const words = text.match(/"[^"]*"|\S+/g) || [];
+  const words = text.match(/(?:"[^"]*"|[^\s"])+|"/g) || [];
   return words.map((word) => {
-    const parts = /^([\w./-]+)(<=|>=|!=|=|<|>)(.*)$/.exec(word);
+    const parts = /^([\w./-]+)(<=|>=|!=|=|<|>)(.*)$/.exec(word.replaceAll('"', ""));
     const column = parts && (columnOf.get(parts[1]) || columns.find((c) => c.label === parts[1]));
-    if (column) {
+    if (column || (parts && content.settings[parts[1]])) {
+      const get = column?.get || ((run) => valueOf(content.settings, parts[1], run));
+      if (!parts[3]) return () => true; // its value is still being typed
       const fits = OPERATORS[parts[2]];
-      return (run) => { const value = column.get(run); return value != null && fits(value, parts[3]); };
-    }
-    if (parts && content.settings[parts[1]]) {
-      return (run) => OPERATORS[parts[2]](valueOf(content.settings, parts[1], run) ?? "", parts[3]);
+      return (run) => { const value = get(run); return value == null ? parts[2] === "!=" : fits(value, parts[3]); };
     }
     const wanted = word.replaceAll('"', "").toLowerCase();
     return (run) => run.search.includes(wanted);
@@ -28,8 +29,9 @@ function parseQuery(text) {
 function applyFilter() {
   const tests = parseQuery(state.q);
   const facets = Object.entries(state.facets);
-  matching = runs.filter((run) =>
+  unbrushed = runs.filter((run) =>
     facets.every(([name, values]) => values.includes(plain(run[name]))) && tests.every((test) => test(run)));
+  matching = unbrushed.filter(brushTest());
   const [id, direction] = state.sort.split(":");
   const column = id === "label" ? { get: (run) => run.label } : columnOf.get(id);
   if (column) {

@@ -8,13 +8,16 @@ function outlines(heads) {
   return { type: "path", path, line: { color: css("--mark"), width: 2 } };
 }
 
-/** For each head, its rank among all scores: 1 is the highest. */
+/** For each head, its rank among all scores: 1 is the highest; equal scores share their mean rank. */
 function ranks(scores) {
-  const order = scores.flat().map((score, place) => [score, place]).sort(([a], [b]) => b - a);
-  const found = [];
-  order.forEach(([, place], rank) => { found[place] = rank + 1; });
-  return scores.map((row, layer) => row.map((_, head) => found[layer * row.length + head]));
+  const places = new Map();
+  scores.flat().filter((score) => score != null).sort((a, b) => b - a)
+    .forEach((score, place) => places.set(score, [places.get(score)?.[0] ?? place, place]));
+  const rank = (score) => 1 + (places.get(score)[0] + places.get(score)[1]) / 2;
+  return scores.map((row) => row.map((score) => (score == null ? null : rank(score))));
 }
+
+const MODES = { score: "scores", rank: "ranks", chosen: "chosen heads" };
 
 const table = (heads) => (heads.scores == null ? null : content.heat[heads.scores]);
 const chosenTable = (heads) => Array.from({ length: heads.layers }, (_, layer) => Array.from({ length: heads.heads }, (_, head) => +heads.chosen.includes(layer * heads.heads + head)));
@@ -48,7 +51,7 @@ function oneMap(run, mode) {
 
 function differenceMap(a, b, mode) {
   const first = values(a.heads, mode), second = values(b.heads, mode);
-  const z = first.map((row, layer) => row.map((value, head) => value - second[layer][head]));
+  const z = first.map((row, layer) => row.map((value, head) => (value == null || second[layer][head] == null ? null : value - second[layer][head])));
   const inA = new Set(a.heads.chosen), inB = new Set(b.heads.chosen);
   const text = z.map((row, layer) => row.map((value, head) => {
     const k = layer * row.length + head;
@@ -61,13 +64,17 @@ function differenceMap(a, b, mode) {
   return [el("div", {}, el("h3", {}, "A − B"), note(`difference of ${names[mode]}`), node), () => heatMap(node, a.heads, z, text, { whole: mode === "rank", trace: { colorscale: "RdBu", zmid: 0, zmin: -most, zmax: most } })];
 }
 
-section("heads", ["q", "facets", "sel", "a", "b", "mode"], (body, controls) => {
+/** In the address: B is no run. */
+const NO_RUN = "none";
+
+section("heads", ["q", "facets", "brush", "sel", "a", "b", "mode"], (body, controls) => {
   const able = runs.filter((run) => run.heads);
   const shown = runsToShow((run) => run.heads);
   const scores = matching.filter((run) => run.heads?.scores != null);
   if (!chosenRuns().some((run) => run.heads) && scores.length > 1) shown.unshift(...scores.slice(0, 2));
-  const pick = (key, i) => (byKey.get(key)?.heads ? byKey.get(key) : shown[i]);
-  const a = pick(state.a, 0) || able[0], b = pick(state.b, 1);
+  const pick = (key) => (byKey.get(key)?.heads ? byKey.get(key) : null);
+  const a = pick(state.a) || shown[0] || able[0];
+  const b = state.b === NO_RUN ? null : pick(state.b) || shown.find((run) => run !== a);
   for (const node of body.querySelectorAll(".plot")) Plotly.purge(node);
   if (!a) {
     controls.replaceChildren();
@@ -75,12 +82,12 @@ section("heads", ["q", "facets", "sel", "a", "b", "mode"], (body, controls) => {
   }
   const same = b && a.heads.layers === b.heads.layers && a.heads.heads === b.heads.heads;
   const scored = a.heads.scores != null && (!b || b.heads.scores != null);
-  const modes = scored ? [["score", "scores"], ["rank", "ranks"], ["chosen", "chosen heads"]] : [["chosen", "chosen heads"], ["score", "scores"]];
-  const usual = !scored && b ? "chosen" : b && a.heads.metric !== b.heads.metric ? "rank" : "score";
-  const mode = state.mode || usual;
+  const modes = Object.entries(MODES).filter(([mode]) => scored || mode !== "rank");
+  const usual = !scored ? "chosen" : b && a.heads.metric !== b.heads.metric ? "rank" : "score";
+  const mode = modes.some(([own]) => own === state.mode) ? state.mode : usual;
   const options = able.map((run) => [run.key, run.label]);
   controls.replaceChildren(choice("A", options, a.key, (key) => update({ a: key })),
-    choice("B", [["", DASH], ...options], b?.key || "", (key) => update({ b: key })), choice("show", modes, mode, (value) => update({ mode: value })),
+    choice("B", [[NO_RUN, DASH], ...options], b?.key || NO_RUN, (key) => update({ b: key })), choice("show", modes, mode, (value) => update({ mode: value })),
     note("red outlines: chosen heads"));
   const maps = [oneMap(a, mode)];
   if (b) maps.push(oneMap(b, mode));

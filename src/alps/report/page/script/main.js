@@ -18,7 +18,7 @@ function applyTheme() {
 }
 
 function refresh(names) {
-  if (!names || names.some((name) => ["q", "facets", "sort"].includes(name))) {
+  if (!names || names.some((name) => ["q", "facets", "brush", "sort"].includes(name))) {
     rowsShown = STEP;
     applyFilter();
     drawTable();
@@ -35,7 +35,7 @@ $("theme").value = stored();
 $("theme").addEventListener("change", () => { stored($("theme").value); applyTheme(); });
 dark.addEventListener("change", applyTheme);
 $("query").addEventListener("input", () => update({ q: $("query").value }));
-$("clear").addEventListener("click", () => { $("query").value = ""; update({ q: "", facets: {}, sort: "" }); });
+$("clear").addEventListener("click", () => { $("query").value = ""; update({ q: "", facets: {}, brush: "", sort: "" }); });
 $("more").addEventListener("click", showMore);
 $("table").addEventListener("scroll", ({ target }) => {
   const atEnd = target.scrollTop > 0 && target.scrollTop + target.clientHeight > target.scrollHeight - 60;
@@ -43,6 +43,7 @@ $("table").addEventListener("scroll", ({ target }) => {
 });
 $("unchoose").addEventListener("click", () => update({ sel: [] }));
 $("copy").addEventListener("click", async () => {
+  writeAddress();
   try {
     await navigator.clipboard.writeText(location.href);
     $("copy").textContent = "Copied";

@@ -2,7 +2,7 @@
 
 const MOST_SETS = 24;
 
-section("overlap", ["q", "facets", "sel", "sort"], (body, controls) => {
+section("overlap", ["q", "facets", "brush", "sel", "sort"], (body, controls) => {
   const own = chosenRuns().filter((run) => run.heads);
   const able = own.length > 1 ? own : matching.filter((run) => run.heads);
   const shown = able.slice(0, MOST_SETS);

@@ -66,6 +66,11 @@ const observer = new IntersectionObserver((entries) => {
   schedule();
 }, { rootMargin: "150px" });
 
+function drawSection(id) {
+  stale.delete(id);
+  sections.get(id).draw();
+}
+
 /** Draws what is stale and on the screen, one chart at a time, once typing pauses. */
 function schedule(pause = 0) {
   if (!window.Plotly) return;
@@ -73,9 +78,11 @@ function schedule(pause = 0) {
   scheduled = setTimeout(() => {
     const next = [...visible].find((id) => stale.has(id));
     if (!next) return performance.mark("charts");
-    stale.delete(next);
-    sections.get(next).draw();
-    schedule();
+    try {
+      drawSection(next);
+    } finally {
+      schedule(); // an error of one section leaves the others
+    }
   }, pause);
 }
 

@@ -14,7 +14,7 @@ function drawTable() {
   $("table").replaceChildren(
     matching.length ? el("table", {}, el("thead", {}, head), body)
       : empty(runs.length ? "No run matches this filter: reset it." : "No runs here yet: `alps train method=alps` makes one."));
-  $("count").textContent = `${matching.length} of ${runs.length} runs`;
+  $("count").textContent = `${matching.length} of ${runs.length} runs${state.brush ? ", in ranges of settings and scores" : ""}`;
   offerMore();
   markChosen();
 }
@@ -89,5 +89,6 @@ function drawColumnMenu() {
 
 function openRun(run) {
   update({ run: run.key });
+  drawSection("details"); // an empty section at the end of the page could not be scrolled to
   $("details").scrollIntoView({ block: "start" });
 }

@@ -13,7 +13,7 @@ function paretoFront(points, lower) {
   return front;
 }
 
-section("tradeoff", ["q", "facets", "sel", "x", "score"], (body, controls) => {
+section("tradeoff", ["q", "facets", "brush", "sel", "x", "score"], (body, controls) => {
   const [title, scale] = COST_AXES[state.x] || COST_AXES.trainable_fraction;
   const i = scoreIndex(state.score), score = content.scores[i];
   controls.replaceChildren(
@@ -22,7 +22,8 @@ section("tradeoff", ["q", "facets", "sel", "x", "score"], (body, controls) => {
   const points = matching.filter((run) => run.scores?.[i] != null && run.costs?.[state.x] != null)
     .map((run) => ({ run, x: scale * run.costs[state.x], y: run.scores[i], interval: run.intervals[i] }));
   if (!points.length) return nothing(body, "No run here has this score and this cost: `alps evaluate run=KEY` measures scores.");
-  controls.append(note(`${score.lower ? "lower" : "higher"} is better; click a point to select its run`));
+  const mixed = ["data", "model"].filter((name) => new Set(points.map((p) => p.run[name])).size > 1);
+  controls.append(note(`${score.lower ? "lower" : "higher"} is better; click a point to select its run${mixed.length ? `; the runs differ in ${mixed.join(" and ")}: filter for a front of one` : ""}`));
   const colours = methodColours();
   const bars = points.length <= MOST_BARS;
   const traces = methodNames.filter((method) => points.some((p) => p.run.method === method)).map((method) => {
@@ -40,5 +41,5 @@ section("tradeoff", ["q", "facets", "sel", "x", "score"], (body, controls) => {
   const front = paretoFront(points, score.lower);
   traces.unshift({ type: "scatter", mode: "lines", name: "Pareto front", x: front.map((p) => p.x), y: front.map((p) => p.y),
     line: { shape: "hv", color: css("--quiet"), width: 1.5, dash: "dot" }, hoverinfo: "skip" });
-  plot(body, traces, { xaxis: { title }, yaxis: { title: safe(score.name) }, hovermode: "closest" }, (point) => point.customdata && toggleRun(byKey.get(point.customdata)));
+  plot(body, traces, { xaxis: { title }, yaxis: { title: safe(cut(score.name)) }, hovermode: "closest" }, (point) => point.customdata && toggleRun(byKey.get(point.customdata)));
 });
