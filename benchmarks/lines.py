@@ -16,6 +16,7 @@ KINDS = ("code", "docstrings", "comments", "blank")
 
 
 def git(*arguments: str) -> str:
+    """Output of a git command."""
     return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout
 
 
@@ -44,6 +45,7 @@ def kinds(source: str) -> Counter[str]:
 
 
 def main(commit: str = "HEAD") -> None:
+    """Prints the table of a commit."""
     packages: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for path in git("ls-tree", "-r", "--name-only", commit, "src").splitlines():
         if path.endswith(".py"):

@@ -176,7 +176,7 @@ def _component(plain: Any, cls: type | None, where: str, problems: list[str]) ->
         problems.append(f"{where or 'the settings'}: {TARGET} is missing")
         return None
     assert is_dataclass(cls), where
-    hints = _hints(cls)
+    hints = type_hints(cls)
     known = {f.name: f for f in fields(cls)}
     dot = f"{where}." if where else ""
     before = len(problems)
@@ -197,7 +197,8 @@ def _component(plain: Any, cls: type | None, where: str, problems: list[str]) ->
 
 
 @cache
-def _hints(cls: type) -> dict[str, Any]:
+def type_hints(cls: type) -> dict[str, Any]:
+    """Types of a class's fields, resolved once: it takes a millisecond."""
     return typing.get_type_hints(cls)
 
 

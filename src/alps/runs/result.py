@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin
 
 from alps.base.atomic import write_json
 from alps.base.provenance import git_state, utc_now, versions
+from alps.base.serialization import type_hints
 
 SCHEMA_VERSION = 1
 
@@ -140,7 +141,7 @@ class Result:
         known = {f.name for f in fields(cls)}
         try:
             found = cls(**{k: v for k, v in plain.items() if k in known})
-            for name, hint in get_type_hints(cls).items():
+            for name, hint in type_hints(cls).items():
                 if not _fits(value := getattr(found, name), hint):
                     raise TypeError(f"{name} is {value!r}")
             for metric, value in (m for ms in found.evals.values() for m in ms.items()):
