@@ -72,7 +72,11 @@ def test_points_are_those_that_hydra_composes(experiment: str, scale: str):
     ],
 )
 def test_overrides_mean_what_they_mean_to_hydra(overrides: list[str]):
-    assert quickly(overrides) == by_hydra(overrides)
+    found = quickly(overrides)
+    every = 1 if len(found) <= 6 else 3
+    wanted = by_hydra(overrides, every)
+    assert len(wanted) == -(-len(found) // every)
+    assert {name: found[name] for name in wanted} == wanted
 
 
 def test_an_experiment_with_more_than_a_grid_is_composed(tmp_path):
