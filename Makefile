@@ -28,7 +28,7 @@ test-gpu: setup
 # Real jobs on a SLURM cluster of this one host, brought up for it: needs root and Debian.
 test-slurm: setup
 	ALPS_SLURM_MAX_ARRAY=3 slurm/one_host.sh run \
-	  $(BIN)/pytest -q -n 3 --dist loadfile -m slurm tests/launch/slurm/real
+	  $(BIN)/pytest -q -n 4 --dist worksteal -m slurm tests/launch/slurm/real
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -21,16 +21,25 @@ def interrupt(queue, how: str) -> None:
         queue.sbatch("--partition=urgent", "--nodelist=two", "--exclusive", "--wrap=sleep 1")
 
 
+@pytest.fixture
+def node(request, how: str) -> str:
+    """Preemption takes a whole node."""
+    if how in ("scontrol requeue", "SIGUSR2"):
+        return "one"
+    request.getfixturevalue("node_two")
+    return "two"
+
+
 @pytest.mark.parametrize(
     ("how", "devices"),
     [("scontrol requeue", 1), ("SIGUSR2", 2), ("preemption", 1), ("preemption", 2),
      ("with grace", 1), ("with grace", 2)],
 )  # fmt: skip
-def test_a_requeued_training_repeats_no_step(queue, uninterrupted, node_two, how, devices):
+def test_a_requeued_training_repeats_no_step(queue, uninterrupted, node, how, devices):
     """All of them send a signal first, which has a checkpoint written."""
     settings = (*LONG, f"trainer.devices={devices}")
     partition = "short-grace" if how == "with grace" else "tests"
-    queue.submit(*settings, f"hydra.launcher.partition={partition}", node="two")
+    queue.submit(*settings, f"hydra.launcher.partition={partition}", node=node)
     run = queue.until_trained(7)
     job = queue.only().job
     interrupt(queue, how)
