@@ -31,9 +31,10 @@ def test_the_first_error_is_reported_once_and_the_last_action_runs(caplog):
     assert caplog.text.count("TensorBoard logging stopped: no space") == 1
 
 
-def test_a_logger_that_exits_is_broken(caplog):
+@pytest.mark.parametrize("code", [None, 0, 3])
+def test_a_logger_that_exits_is_broken(caplog, code):
     worker = Background("wandb")
-    worker.submit(sys.exit)
+    worker.submit(lambda: sys.exit(code))
     assert not worker.close(lambda: None), "nothing was logged"
     assert "W&B logging stopped: SystemExit; `alps sync` adds" in caplog.text
 

@@ -89,7 +89,8 @@ class Background:
                 except BaseException as error:  # no logger may stop the training, nor exit
                     if not self.broken:
                         more = "; `alps sync` adds what is missing" if self.name == "wandb" else ""
-                        text = str(error) or type(error).__name__
+                        says = isinstance(error, Exception) and str(error)  # not an exit's code
+                        text = says or type(error).__name__
                         log.warning("%s logging stopped: %s%s", _title(self.name), text, more)
                     self.broken = True
             if final:
