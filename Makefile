@@ -19,7 +19,7 @@ demo: setup
 # By file: what the tests of a module share is then made once. Marks of pytest-xdist 3.8 for groups have no
 # effect under pytest 9.2.
 test: setup
-	$(BIN)/pytest -n 2 --dist loadfile $(TESTS)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 # What needs a CUDA device; without one all of them skip.
 test-gpu: setup
