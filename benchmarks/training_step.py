@@ -13,6 +13,7 @@ Two tables, each from one run with interleaved rounds:
 
     python benchmarks/training_step.py steps --rounds 5
     python benchmarks/training_step.py ladder --rows 96 --epochs 3
+    python benchmarks/training_step.py compile
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ from alps.data.subset import training_examples
 from alps.heads.geometry import Geometry
 from alps.heads.head_set import HeadSet
 from alps.models.apply import apply
-from alps.models.architecture import attentions, read_geometry
+from alps.models.architecture import attentions, decoder_of, read_geometry
 from alps.models.checkpoint import materialize
 from alps.models.load import load_model, load_tokenizer, pad_id
 from alps.models.loss import answer_loss
@@ -270,6 +271,26 @@ class Lesson:
     padding: int
 
 
+def compiled(arguments: argparse.Namespace) -> None:
+    """Steps of full and HeadLinear with and without torch.compile of the decoder."""
+    base = materialize(default_run().model)
+    batch, _ = batch_of(arguments.mix)
+    full, _, rest, *_ = ways(read_geometry(base))
+    print_conditions(arguments)
+    print("| way | eager, s | compiled / eager | first compiled step, s |\n|---|---|---|---|")
+    for way in (full, rest):
+        torch.compiler.reset()
+        models = [prepare(base, way) for _ in range(2)]
+        decoder_of(models[1]).compile()
+        optimizers = [adamw(model) for model in models]
+        times: list[list[float]] = [[], []]
+        for _ in range(arguments.rounds + 1):
+            for taken, model, optimizer in zip(times, models, optimizers, strict=True):
+                taken.append(sum(step(model, optimizer, batch)))
+        eager, fast = (statistics.median(taken[1:]) for taken in times)
+        print(f"| {way.name} | {eager:.2f} | {fast / eager:.2f} | {times[1][0]:.0f} |")
+
+
 def ladder(arguments: argparse.Namespace) -> None:
     """The second table: what each rung learns at its best rate, then the times."""
     run = default_run(arguments.data)
@@ -488,7 +509,11 @@ def print_conditions(arguments: argparse.Namespace) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    works: dict[str, Callable[[argparse.Namespace], None]] = {"steps": steps, "ladder": ladder}
+    works: dict[str, Callable[[argparse.Namespace], None]] = {
+        "steps": steps,
+        "ladder": ladder,
+        "compile": compiled,
+    }
     parser.add_argument("work", choices=works)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--mix", action="store_true", help="lengths of the embedded data")
