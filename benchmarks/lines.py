@@ -1,4 +1,4 @@
-"""Lines of the packages of `alps` by kind: code, docstrings, comments, blank.
+"""Lines of the packages of `alps` by kind: code, imports, docstrings, comments, blank.
 
 python benchmarks/lines.py [COMMIT]
 """
@@ -12,7 +12,7 @@ import sys
 import tokenize
 from collections import Counter, defaultdict
 
-KINDS = ("code", "docstrings", "comments", "blank")
+KINDS = ("code", "imports", "docstrings", "comments", "blank")
 
 
 def git(*arguments: str) -> str:
@@ -23,7 +23,10 @@ def git(*arguments: str) -> str:
 def kinds(source: str) -> Counter[str]:
     """Lines of each kind; a line with code and a comment is code."""
     docstrings: set[int] = set()
+    imports: set[int] = set()
     for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            imports.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant):
                 docstrings.update(range(child.lineno, (child.end_lineno or child.lineno) + 1))
@@ -35,12 +38,10 @@ def kinds(source: str) -> Counter[str]:
             comments.add(token.start[0])
         elif token.type not in layout:
             code.update(range(token.start[0], token.end[0] + 1))
-    code -= docstrings
-    total = len(source.splitlines())
-    blank = total - len(code | docstrings | comments)
+    blank = len(source.splitlines()) - len(code | docstrings | comments)
     return Counter(
-        code=len(code), docstrings=len(docstrings), comments=len(comments - code - docstrings),
-        blank=blank,
+        code=len(code - docstrings - imports), imports=len(imports), docstrings=len(docstrings),
+        comments=len(comments - code - docstrings), blank=blank,
     )  # fmt: skip
 
 

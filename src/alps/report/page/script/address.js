@@ -36,7 +36,7 @@ function writeAddress() {
   try {
     history.replaceState(null, "", `#${made}`);
   } catch {
-    // a browser that allows so many changes in half a minute; the next one writes all
+    // browsers may limit how often an address changes; the next change writes the whole state
   }
 }
 
