@@ -117,6 +117,7 @@ def test_the_vanilla_rows_of_tables_5_and_13(settings, count, told):
         assert rows.command == f"alps evaluate -m experiment={name} {told}"
 
 
+@pytest.mark.sandbox  # all of it: without one, mini_code is skipped and its cells stay empty
 def test_the_command_of_the_plan_evaluates_what_the_plan_counts(cli):
     asked = ("experiment=table5,table13", "scale=mini", "model=tiny", "evals.limit=2")
     before = json.loads(cli("plan", *asked, "format=json", check=0).stdout)["base_evaluations"]
